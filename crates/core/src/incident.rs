@@ -1,5 +1,6 @@
 //! Incidents: the findings of one root session, with a life.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -10,6 +11,33 @@ use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
 /// The name of an incident, short enough to say on the telephone: `7K2-MPX`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IncidentId(pub String);
+
+/// Characters of an id: none that is mistaken for another when read aloud or written by hand.
+const ID_ALPHABET: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
+
+impl IncidentId {
+    /// The id that an incident gets from the key of the finding that opened it: FNV-1a, 64 bits,
+    /// which will never change. Further attempts give further ids, for when one is taken.
+    #[must_use]
+    pub fn derived(opening: &str, attempt: u32) -> Self {
+        let again = attempt.to_be_bytes();
+        let again = if attempt == 0 { &again[..0] } else { &again[..] };
+        let mut hash = opening.bytes().chain(again.iter().copied()).fold(
+            0xcbf2_9ce4_8422_2325_u64,
+            |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3),
+        );
+        let mut id = String::with_capacity(7);
+        for place in 0..6 {
+            if place == 3 {
+                id.push('-');
+            }
+            let base = ID_ALPHABET.len() as u64;
+            id.push(char::from(ID_ALPHABET[(hash % base) as usize]));
+            hash /= base;
+        }
+        Self(id)
+    }
+}
 
 impl fmt::Display for IncidentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,14 +103,47 @@ pub struct Incident {
     pub addresses: Vec<String>,
     /// Other incidents that belong to the same story (the spray that came before a break-in).
     pub related: Vec<IncidentId>,
-    /// The findings, sorted by time, then key. Each once.
+    /// The findings, sorted by time (those without one last), then key. Each once, as the incident
+    /// judges them.
     pub findings: Vec<Finding>,
+    /// Findings as they stood by themselves where the incident judges otherwise, and records that
+    /// CloudTrail corrected later; sorted by key. With `findings` they give back, unchanged, the
+    /// set that came in, so that a late record can always be weighed against the originals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Finding>,
 }
 
 impl Incident {
-    /// True when the finding is already in the incident.
+    /// True when the finding is already in the incident, corrected records included.
     #[must_use]
     pub fn holds(&self, key: &FindingKey) -> bool {
-        self.findings.iter().any(|finding| &finding.key == key)
+        self.findings.iter().any(|finding| &finding.key == key) || self.original(key).is_some()
     }
+
+    /// The finding as it stood by itself, when the incident judges it otherwise or a later record
+    /// corrected it.
+    #[must_use]
+    pub fn original(&self, key: &FindingKey) -> Option<&Finding> {
+        let place = self.superseded.binary_search_by(|finding| finding.key.cmp(key)).ok()?;
+        self.superseded.get(place)
+    }
+
+    /// The findings as they came in, before the incident changed any judgement. In no order.
+    pub fn originals(&self) -> impl Iterator<Item = &Finding> {
+        let kept = self.findings.iter().filter(|finding| self.original(&finding.key).is_none());
+        kept.chain(&self.superseded)
+    }
+
+    /// The finding with this key as the incident judges it, found by its place in time.
+    pub(crate) fn shown(&self, like: &Finding) -> Option<&Finding> {
+        let place = self.findings.binary_search_by(|finding| by_time(finding, like)).ok()?;
+        self.findings.get(place)
+    }
+}
+
+/// The order of a timeline: by time, findings without one last, then by key.
+#[must_use]
+pub fn by_time(one: &Finding, other: &Finding) -> Ordering {
+    let at = |finding: &Finding| (finding.event_time.is_none(), finding.event_time);
+    at(one).cmp(&at(other)).then_with(|| one.key.cmp(&other.key))
 }

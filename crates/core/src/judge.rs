@@ -95,10 +95,12 @@ pub fn judge(record: &Record<'_>) -> Judgement {
             "the session was issued by the root user",
         );
     }
-    if kind.is_none() && identity.arn.is_none() && !is_service_event {
-        if let Some((code, text)) = usually_root(record) {
-            return judgement(RootUse::Possible, code, text);
-        }
+    if kind.is_none()
+        && identity.arn.is_none()
+        && !is_service_event
+        && let Some((code, text)) = usually_root(record)
+    {
+        return judgement(RootUse::Possible, code, text);
     }
     Judgement { root_use: RootUse::No, reasons: Vec::new() }
 }

@@ -1,14 +1,18 @@
 //! The pure centre of Rootwatch.
 //!
-//! Bytes become records ([`decode`]), a record is judged ([`judge`]), event patterns and rules
-//! name what was done, and findings of one root session become one incident ([`incident`]).
+//! Bytes become records ([`decode`]), a record is judged ([`judge`]), event patterns ([`pattern`])
+//! and rules ([`rules`]) name what was done ([`detect`]), and findings of one root session become
+//! one incident ([`incident`]).
 //!
 //! Nothing here does I/O, reads a clock or the environment, is async or knows AWS's SDK: time is
 //! an argument, and everything can be tested as a function.
 
 pub mod decode;
+pub mod detect;
 pub mod finding;
 pub mod incident;
 pub mod judge;
+pub mod pattern;
 pub mod record;
+pub mod rules;
 pub mod split;

@@ -229,10 +229,10 @@ impl Splitter {
             return 0;
         };
         for (index, byte) in bytes.iter().enumerate() {
+            let is_escaped = escaped;
+            escaped = *byte == b'\\' && !is_escaped;
             match byte {
-                _ if escaped => escaped = false,
-                b'\\' if in_string => escaped = true,
-                b'"' => in_string = !in_string,
+                b'"' if !is_escaped => in_string = !in_string,
                 b'{' if !in_string => depth += 1,
                 b'}' if !in_string => {
                     depth = depth.saturating_sub(1);
@@ -391,12 +391,16 @@ fn string_end(text: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Length of the object that `text` begins with, counting braces outside strings.
+///
+/// A backslash escapes a quote even outside a string, where no JSON has one: so does the scanner's
+/// fast way of doing the same, and both must cut any bytes alike.
 #[must_use]
 pub fn close_of(text: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0_usize, 0);
     loop {
         let found = at + memchr3(b'"', b'{', b'}', text.get(at..)?)?;
         at = match text[found] {
+            b'"' if is_escaped(&text[at..found]) => found + 1,
             b'"' => string_end(text, found)?,
             b'{' => {
                 depth += 1;
@@ -411,6 +415,11 @@ pub fn close_of(text: &[u8]) -> Option<usize> {
             }
         };
     }
+}
+
+/// True when an odd number of backslashes stands at the end.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 fn skip_space(text: &[u8], at: usize) -> usize {

@@ -1,0 +1,509 @@
+//! What the findings of one incident mean together: reclassification, severity, reasons, title.
+//!
+//! Like the partition, every attribute is a function of the set of findings.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use crate::correlate::CorrelatePolicy;
+use crate::correlate::links::{Spray, View, filled, partition};
+use crate::finding::{Finding, Mfa, Outcome, Reason, RootUse, Severity};
+use crate::incident::IncidentKind;
+
+/// Failed sign-ins into one account from which an incident is at least medium.
+const FAILURES_MEDIUM: usize = 5;
+/// Failed sign-ins into one account from which an incident is at least high.
+const FAILURES_HIGH: usize = 20;
+/// Failed sign-ins after which a success is critical.
+const FAILURES_BEFORE_SUCCESS: usize = 3;
+/// Corrections of corrections that are followed before all of them are shown.
+const CORRECTIONS_MAX: usize = 16;
+
+/// Codes that say what class a finding is, not why it is bad: the title says as much.
+const CLASS_REASONS: [&str; 12] = [
+    "root_identity",
+    "root_arn",
+    "root_by_console_proxy",
+    "assume_root",
+    "assumed_root",
+    "service_event",
+    "invoked_by_service",
+    "issued_by_root",
+    "root_only_sign_in_action",
+    "account_console_action",
+    "joined_assume_root",
+    "proved_by_session",
+];
+
+/// An incident before it has a name: indices into the set of findings, and what follows from them.
+pub(super) struct Draft {
+    pub(super) kind: IncidentKind,
+    pub(super) severity: Severity,
+    pub(super) title: String,
+    pub(super) accounts: Vec<String>,
+    pub(super) root_use: RootUse,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) first_at: Option<Timestamp>,
+    pub(super) last_at: Option<Timestamp>,
+    pub(super) addresses: Vec<String>,
+    /// Indices of other drafts.
+    pub(super) related: BTreeSet<usize>,
+    /// Every finding of the incident, ascending.
+    pub(super) members: Vec<usize>,
+    /// The findings that the timeline shows, ascending.
+    pub(super) shown: Vec<Shown>,
+    /// Findings that were revised or corrected, ascending.
+    pub(super) superseded: Vec<usize>,
+}
+
+/// One finding of a timeline.
+pub(super) struct Shown {
+    pub(super) index: usize,
+    /// Set when the incident judges it otherwise than it stood by itself.
+    pub(super) revised: Option<Box<Finding>>,
+}
+
+impl Shown {
+    pub(super) fn finding<'a>(&'a self, views: &[View<'a>]) -> &'a Finding {
+        self.revised.as_deref().unwrap_or(views[self.index].finding)
+    }
+}
+
+/// Parts a set of findings, sorted by time and key, and says what each part means.
+pub(super) fn drafts(views: &[View<'_>], policy: &CorrelatePolicy) -> Vec<Draft> {
+    let parts = partition(views, policy);
+    let mut drafts: Vec<Draft> =
+        parts.groups.into_iter().map(|members| draft(members, views)).collect();
+    tie_to_sprays(&parts.sprays, &mut drafts, views, policy);
+    drafts
+}
+
+fn draft(members: Vec<usize>, views: &[View<'_>]) -> Draft {
+    let corrected = corrected(&members, views);
+    let kept = members.iter().copied().filter(|index| !corrected.contains(index));
+    let mut shown: Vec<Shown> = kept.map(|index| Shown { index, revised: None }).collect();
+    join_assume_root(&mut shown, &members, views);
+    prove_by_session(&mut shown, views);
+    let mut superseded: Vec<usize> = corrected.into_iter().collect();
+    superseded.extend(shown.iter().filter(|one| one.revised.is_some()).map(|one| one.index));
+    superseded.sort_unstable_by_key(|&index| &views[index].finding.key);
+
+    let kind = kind(&shown, views);
+    let signs = signs(kind, &shown, views);
+    let worst = shown.iter().map(|one| one.finding(views).severity).max().unwrap_or_default();
+    let severity = signs.iter().map(|sign| sign.severity).max().unwrap_or_default().max(worst);
+    let accounts = accounts(&shown, views);
+    let times = || shown.iter().filter_map(|one| views[one.index].finding.event_time);
+    Draft {
+        kind,
+        severity,
+        title: title(kind, &accounts, worst, &shown, views),
+        accounts,
+        root_use: root_use(&shown, views),
+        reasons: reasons(signs, &shown, views),
+        first_at: times().next(),
+        last_at: times().next_back(),
+        addresses: addresses(&shown, views),
+        related: BTreeSet::new(),
+        members,
+        shown,
+        superseded,
+    }
+}
+
+/// The records that CloudTrail corrected later (`UPDATED_DATA`). Of a record and its corrections
+/// one is shown; records of other names that reuse the event id stay.
+fn corrected(members: &[usize], views: &[View<'_>]) -> BTreeSet<usize> {
+    let mut later: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
+    for &index in members {
+        let view = &views[index];
+        if let Some(event) = view.corrects() {
+            // Ascending: the last one stays.
+            later.insert((view.account, event, view.finding.event_name.as_deref()), index);
+        }
+    }
+    let mut by: HashMap<usize, usize> = HashMap::new();
+    if later.is_empty() {
+        return BTreeSet::new();
+    }
+    for &index in members {
+        let view = &views[index];
+        let name = view.finding.event_name.as_deref();
+        for event in [filled(&view.finding.event_id), view.corrects()].into_iter().flatten() {
+            match later.get(&(view.account, event, name)) {
+                Some(&winner) if winner != index => _ = by.insert(index, winner),
+                _ => {}
+            }
+        }
+    }
+    // Corrections that correct one another in a ring would leave nothing to show.
+    let ends = |mut index: usize| {
+        (0..CORRECTIONS_MAX).any(|_| match by.get(&index) {
+            Some(&next) => {
+                index = next;
+                false
+            }
+            None => true,
+        })
+    };
+    by.keys().copied().filter(|&index| ends(index)).collect()
+}
+
+/// A root session that an `AssumeRoot` call in the incident gave out is privileged, even where
+/// its records do not say so.
+fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) {
+    let calls = || members.iter().map(|&index| &views[index]).filter(|view| view.assume_root());
+    let keys: HashSet<&str> = calls().filter_map(View::issued_key).collect();
+    let starts: HashSet<(&str, i64)> = calls().filter_map(View::assumed).collect();
+    for one in shown {
+        let view = &views[one.index];
+        let by_key = view.access_key().is_some_and(|key| keys.contains(key));
+        let by_start = view.root_created().is_some_and(|at| starts.contains(&(view.account, at)));
+        if view.finding.root_use != RootUse::Direct || !(by_key || by_start) {
+            continue;
+        }
+        let mut finding = view.finding.clone();
+        let text = format!(
+            "sts:AssumeRoot gave this session; by itself the record says {}, {}",
+            finding.root_use, finding.severity
+        );
+        finding.root_use = RootUse::Privileged;
+        if finding.mfa == Mfa::NotUsed {
+            // Such a session has no MFA of its own: that is asked of the caller.
+            finding.reasons.retain(|reason| reason.code != "no_mfa");
+        }
+        let by_the_floor = finding.rules.is_empty() && finding.read_only == Some(true);
+        if by_the_floor && !denied(&finding) {
+            finding.severity = Severity::Informational;
+        }
+        finding.reasons.push(Reason::new("joined_assume_root", text));
+        one.revised = Some(Box::new(finding));
+    }
+}
+
+/// A record that states no identity was the root user's when the root user demonstrably acted in
+/// the same incident and account. A failed sign-in proves nothing: that may be a stranger.
+fn prove_by_session(shown: &mut [Shown], views: &[View<'_>]) {
+    let mut proved: HashSet<&str> = HashSet::new();
+    for one in shown.iter() {
+        if one.finding(views).root_use == RootUse::Direct && !views[one.index].failed_sign_in() {
+            proved.insert(views[one.index].account);
+        }
+    }
+    for one in shown {
+        let view = &views[one.index];
+        if view.finding.root_use != RootUse::Possible || !proved.contains(view.account) {
+            continue;
+        }
+        let mut finding = view.finding.clone();
+        finding.root_use = RootUse::Direct;
+        finding.reasons.push(Reason::new(
+            "proved_by_session",
+            "the root user acted in the same session; by itself the record says possible",
+        ));
+        one.revised = Some(Box::new(finding));
+    }
+}
+
+fn denied(finding: &Finding) -> bool {
+    finding.error_code.as_deref().is_some_and(crate::judge::is_denied)
+}
+
+/// The strongest first: what the root user itself did outweighs what was done for it.
+fn strength(root_use: RootUse) -> u8 {
+    match root_use {
+        RootUse::Direct => 5,
+        RootUse::Derived => 4,
+        RootUse::Privileged => 3,
+        RootUse::Possible => 2,
+        RootUse::OnBehalf => 1,
+        RootUse::No => 0,
+    }
+}
+
+fn root_use(shown: &[Shown], views: &[View<'_>]) -> RootUse {
+    let uses = shown.iter().map(|one| one.finding(views).root_use);
+    uses.max_by_key(|&root_use| strength(root_use)).unwrap_or(RootUse::No)
+}
+
+fn kind(shown: &[Shown], views: &[View<'_>]) -> IncidentKind {
+    let failed: BTreeSet<&str> = shown
+        .iter()
+        .filter(|one| views[one.index].failed_sign_in())
+        .map(|one| views[one.index].account)
+        .collect();
+    if failed.len() > 1 && shown.iter().all(|one| views[one.index].failed_sign_in()) {
+        return IncidentKind::Spray;
+    }
+    match root_use(shown, views) {
+        RootUse::No => IncidentKind::Watch,
+        RootUse::Privileged => IncidentKind::Privileged,
+        _ => {
+            // A page that nobody proved does not turn an audit into a session of the root user.
+            let privileged = shown.iter().any(|one| views[one.index].assume_root());
+            let acted = shown.iter().any(|one| {
+                matches!(one.finding(views).root_use, RootUse::Direct | RootUse::Derived)
+            });
+            if privileged && !acted { IncidentKind::Privileged } else { IncidentKind::Session }
+        }
+    }
+}
+
+/// A reason of the incident's own, and how bad it makes the incident.
+struct Sign {
+    severity: Severity,
+    reason: Reason,
+}
+
+impl Sign {
+    fn new(
+        severity: Severity,
+        code: &'static str,
+        text: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        Self { severity, reason: Reason::new(code, text) }
+    }
+}
+
+fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
+    if matches!(kind, IncidentKind::Watch | IncidentKind::Privileged) {
+        return Vec::new();
+    }
+    let mut signs = Vec::new();
+    sign_in_signs(shown, views, &mut signs);
+    if let Some(sign) = key_elsewhere(shown, views) {
+        signs.push(sign);
+    }
+    let holds_root_key = shown.iter().any(|one| {
+        let view = &views[one.index];
+        let direct = one.finding(views).root_use == RootUse::Direct;
+        let created = view.finding.event_name.as_deref() == Some("CreateAccessKey");
+        let for_root = view.issued_key().is_some_and(|issued| {
+            shown.iter().any(|user| views[user.index].access_key() == Some(issued))
+        });
+        direct && (view.finding.session.long_term_key || (created && for_root))
+    });
+    if holds_root_key && shown.iter().any(|one| denied(views[one.index].finding)) {
+        signs.push(Sign::new(
+            Severity::High,
+            "denied_with_root_key",
+            "a call was denied, and a long-term root key is in use",
+        ));
+    }
+    if signs.iter().filter(|sign| sign.severity >= Severity::High).count() > 1 {
+        let text = "several of these signs at once";
+        signs.push(Sign::new(Severity::Critical, "several_signs", text));
+    }
+    signs
+}
+
+fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
+    // Shown is in the order of time, findings without a time last: those prove no order.
+    let mut failures: HashMap<&str, usize> = HashMap::new();
+    let mut recovered: HashSet<&str> = HashSet::new();
+    let (mut before_success, mut after_recovery) = (0, false);
+    for one in shown {
+        let view = &views[one.index];
+        if view.failed_sign_in() {
+            *failures.entry(view.account).or_default() += 1;
+        } else if view.console_sign_in() && view.at.is_some() {
+            before_success =
+                before_success.max(failures.get(view.account).copied().unwrap_or_default());
+            after_recovery |= recovered.contains(view.account);
+        } else if view.finding.session.sign_in
+            && view.finding.outcome == Outcome::Success
+            && matches!(
+                view.finding.event_name.as_deref(),
+                Some("PasswordRecoveryRequested" | "PasswordRecoveryCompleted")
+            )
+        {
+            recovered.insert(view.account);
+        }
+    }
+    if before_success >= FAILURES_BEFORE_SUCCESS {
+        let text = format!("signed in after {before_success} failed attempts");
+        signs.push(Sign::new(Severity::Critical, "success_after_failures", text));
+    }
+    if after_recovery {
+        let text = "signed in after a password recovery";
+        signs.push(Sign::new(Severity::Critical, "success_after_recovery", text));
+    }
+    // Two tries in each of three accounts are not six guesses at one password.
+    let most = failures.values().copied().max().unwrap_or_default();
+    let severity = match most {
+        0 => return,
+        1..FAILURES_MEDIUM => Severity::Low,
+        FAILURES_MEDIUM..FAILURES_HIGH => Severity::Medium,
+        _ => Severity::High,
+    };
+    let all: usize = failures.values().sum();
+    let plural = if all == 1 { "" } else { "s" };
+    let text = if failures.len() > 1 {
+        format!("{all} failed sign-in{plural} in {} accounts", failures.len())
+    } else {
+        format!("{all} failed sign-in{plural}")
+    };
+    signs.push(Sign::new(severity, "failed_sign_ins", text));
+}
+
+/// A long-term root key used from where nobody used the console of the same incident.
+fn key_elsewhere(shown: &[Shown], views: &[View<'_>]) -> Option<Sign> {
+    let direct = || {
+        shown.iter().filter(|one| one.finding(views).root_use == RootUse::Direct).filter_map(|one| {
+            let view = &views[one.index];
+            let key = view.finding.session.long_term_key;
+            view.client.filter(|_| !view.failed_sign_in()).map(|client| (key, client))
+        })
+    };
+    let console: HashSet<&str> =
+        direct().filter(|(key, _)| !key).map(|(_, client)| client).collect();
+    let (_, elsewhere) = direct().find(|(key, client)| *key && !console.contains(client))?;
+    let text = format!("a long-term root key was used from {elsewhere}, not from the console's address");
+    (!console.is_empty()).then(|| Sign::new(Severity::High, "key_used_elsewhere", text))
+}
+
+fn accounts(shown: &[Shown], views: &[View<'_>]) -> Vec<String> {
+    let mut accounts = BTreeSet::new();
+    for one in shown {
+        let view = &views[one.index];
+        // The caller's account asked; the target's root user is the one concerned.
+        let target = filled(&view.finding.session.target_account_id).filter(|_| view.assume_root());
+        accounts.insert(target.unwrap_or(view.account));
+    }
+    accounts.into_iter().filter(|account| !account.is_empty()).map(str::to_owned).collect()
+}
+
+fn addresses(shown: &[Shown], views: &[View<'_>]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let clients = shown.iter().filter_map(|one| views[one.index].client);
+    clients.filter(|client| seen.insert(*client)).map(str::to_owned).collect()
+}
+
+/// The incident's own reasons and those of its findings that are worth showing: the strongest
+/// first, each code once, in the words of its strongest use.
+fn reasons(signs: Vec<Sign>, shown: &[Shown], views: &[View<'_>]) -> Vec<Reason> {
+    let mut best: HashMap<&str, (Severity, usize, &Reason)> = HashMap::new();
+    let own = signs.iter().map(|sign| (sign.severity, &sign.reason));
+    let theirs = shown.iter().flat_map(|one| {
+        let finding = one.finding(views);
+        finding.reasons.iter().map(|reason| (finding.severity, reason))
+    });
+    for (place, (severity, reason)) in own.chain(theirs).enumerate() {
+        if CLASS_REASONS.contains(&reason.code.as_ref()) {
+            continue;
+        }
+        let entry = best.entry(reason.code.as_ref()).or_insert((severity, place, reason));
+        if severity > entry.0 {
+            *entry = (severity, place, reason);
+        }
+    }
+    let mut listed: Vec<_> = best.into_values().collect();
+    listed.sort_unstable_by_key(|(severity, place, _)| (std::cmp::Reverse(*severity), *place));
+    listed.into_iter().map(|(_, _, reason)| reason.clone()).collect()
+}
+
+fn title(
+    kind: IncidentKind,
+    accounts: &[String],
+    worst: Severity,
+    shown: &[Shown],
+    views: &[View<'_>],
+) -> String {
+    let first_worst = shown.iter().find(|one| one.finding(views).severity == worst);
+    let several = shown.len() > 1;
+    let all = |test: fn(&View<'_>) -> bool| shown.iter().all(|one| test(&views[one.index]));
+    if kind == IncidentKind::Spray {
+        return format!("Root sign-in failures in {} accounts", accounts.len());
+    }
+    if several && all(View::failed_sign_in) {
+        return "Root sign-in failures".to_owned();
+    }
+    if kind == IncidentKind::Privileged && several && worst <= Severity::Low {
+        let audit = shown
+            .iter()
+            .filter(|one| views[one.index].assume_root())
+            .map(|one| filled(&views[one.index].finding.session.task_policy))
+            .all(|policy| policy == Some("IAMAuditRootUserCredentials"));
+        let asked = shown.iter().any(|one| views[one.index].assume_root());
+        let what = if audit && asked {
+            "Root credentials audited"
+        } else {
+            "Privileged root sessions"
+        };
+        return match accounts {
+            [] => what.to_owned(),
+            [account] => format!("{what} in {account}"),
+            _ => format!("{what} in {} accounts", accounts.len()),
+        };
+    }
+    if several && shown.iter().all(|one| one.finding(views).root_use == RootUse::OnBehalf) {
+        let mut services: BTreeMap<&str, ()> = BTreeMap::new();
+        services.extend(shown.iter().filter_map(|one| views[one.index].on_behalf()).map(|(name, _)| (name, ())));
+        let named: Vec<&str> = services.into_keys().filter(|name| !name.is_empty()).collect();
+        return match named.as_slice() {
+            [service] => format!("{service} acted on behalf of the root user"),
+            _ => "AWS services acted on behalf of the root user".to_owned(),
+        };
+    }
+    first_worst.map(|one| one.finding(views).title.clone()).unwrap_or_default()
+}
+
+/// Ties sprays to the incidents of the addresses that took part in them shortly before, and raises
+/// a spray during which a sign-in succeeded.
+fn tie_to_sprays(
+    sprays: &[Spray],
+    drafts: &mut [Draft],
+    views: &[View<'_>],
+    policy: &CorrelatePolicy,
+) {
+    let mut by_address: HashMap<&str, Vec<&Spray>> = HashMap::new();
+    for spray in sprays {
+        // Sprays come in the order of their first sign-in, and one address's do not overlap.
+        by_address.entry(&spray.address).or_default().push(spray);
+    }
+    if by_address.is_empty() {
+        return;
+    }
+    let mut ties = BTreeSet::new();
+    let mut through: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
+    for (place, draft) in drafts.iter().enumerate() {
+        if draft.kind == IncidentKind::Watch {
+            continue;
+        }
+        for &index in &draft.members {
+            let view = &views[index];
+            let (false, Some(at), Some(client)) = (view.watch_only(), view.at, view.client) else {
+                continue;
+            };
+            let Some(list) = by_address.get(client) else { continue };
+            let started = list.partition_point(|spray| spray.first <= at);
+            let near = list[..started].iter().rev();
+            let reach = policy.spray_related_secs.max(policy.spray_gap_secs);
+            for spray in near.take_while(|spray| at - spray.last <= reach) {
+                if spray.group != place && at - spray.last <= policy.spray_related_secs {
+                    ties.insert((spray.group, place));
+                }
+                let inside = at - spray.last <= policy.spray_gap_secs;
+                if view.console_sign_in() && inside && spray.accounts.contains(view.account) {
+                    let entry = through.entry(spray.group).or_insert((index, view.account));
+                    *entry = (index, view.account).min(*entry);
+                }
+            }
+        }
+    }
+    for (one, other) in ties {
+        drafts[one].related.insert(other);
+        drafts[other].related.insert(one);
+    }
+    for (group, (_, account)) in through {
+        let draft = &mut drafts[group];
+        let reason = Reason::new(
+            "spray_succeeded",
+            format!("a sign-in from the same address succeeded in account {account}"),
+        );
+        let place = if draft.severity > Severity::High { draft.reasons.len() } else { 0 };
+        draft.reasons.insert(place, reason);
+        draft.severity = draft.severity.max(Severity::High);
+    }
+}

@@ -1,0 +1,503 @@
+//! One event against a compiled set: the walk over the event's text.
+
+use super::consistency::{Contexts, ROOT, Search};
+use super::error::{EventError, EventErrorKind as Kind};
+use super::scan::Index;
+use super::set::Compiled;
+use super::text;
+use super::value::{address, micros};
+use super::{MAX_CONSISTENCY_STEPS, MAX_EVENT_DEPTH};
+
+/// What is known of the event under way. Everything is kept between events and told apart by the
+/// number of the event, so that nothing needs to be cleared.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scratch {
+    event: u64,
+    index: Index,
+    text: String,
+    slots: Vec<SlotState>,
+    ways: Vec<WayState>,
+    /// Per leaf: the last event that had a value there, outside lists and inside.
+    present: Vec<SlotState>,
+    /// Ways whose every needed slot was hit.
+    candidates: Vec<usize>,
+    pub(super) contexts: Contexts,
+    /// Slots hit inside list elements, in the order of the text.
+    pub(super) hits: Vec<(usize, usize)>,
+    /// Values inside list elements of leaves that someone wants absent.
+    pub(super) presences: Vec<(usize, usize)>,
+    search: Search,
+    matched: Vec<usize>,
+}
+
+/// The last event in which something was seen, by where it was seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct SlotState {
+    outside: u64,
+    inside: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct WayState {
+    event: u64,
+    hit: usize,
+}
+
+impl Scratch {
+    pub(super) fn new(set: &Compiled) -> Self {
+        Self {
+            slots: vec![SlotState::default(); set.slots.len()],
+            ways: vec![WayState::default(); set.ways.len()],
+            present: vec![SlotState::default(); set.leaves.len()],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.event += 1;
+        self.candidates.clear();
+        self.contexts.clear();
+        self.hits.clear();
+        self.presences.clear();
+        self.matched.clear();
+    }
+
+    /// Reads the text of one object whose fields are those of `node`, or of none.
+    pub(super) fn document(
+        &mut self,
+        set: &Compiled,
+        node: Option<usize>,
+        json: &str,
+    ) -> Result<(), EventError> {
+        // Taken out so that the walk can read it while it writes the rest.
+        let mut index = std::mem::take(&mut self.index);
+        index.build(json.as_bytes());
+        let mut scratch = std::mem::take(&mut self.text);
+        let mut walk = Walk { set, json, index: &index, buffer: &mut scratch, state: self };
+        let result = walk.document(node);
+        self.index = index;
+        self.text = scratch;
+        result
+    }
+
+    /// A top-level string that is given as it is and not as JSON.
+    pub(super) fn given(&mut self, set: &Compiled, name: &str, value: &str) {
+        let node = set.nodes.first().and_then(|root| root.children.get(name.as_bytes()));
+        if let Some(leaf) = node.and_then(|node| set.nodes[node].leaf) {
+            self.string(set, leaf, value, ROOT);
+        }
+    }
+
+    /// The patterns that match what was read since [`begin`](Self::begin).
+    pub(super) fn decide(&mut self, set: &Compiled) -> Result<&[usize], EventError> {
+        let candidates = std::mem::take(&mut self.candidates);
+        let mut budget = MAX_CONSISTENCY_STEPS;
+        let mut outcome = Ok(());
+        for &way in set.unneeding.iter().chain(&candidates) {
+            let pattern = set.ways[way].pattern;
+            if self.matched.last() == Some(&pattern) {
+                continue;
+            }
+            match self.way(set, way, &mut budget) {
+                Ok(true) => self.matched.push(pattern),
+                Ok(false) => {}
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        self.candidates = candidates;
+        outcome?;
+        self.matched.sort_unstable();
+        self.matched.dedup();
+        Ok(&self.matched)
+    }
+
+    /// Whether all fields of a way match together.
+    fn way(&mut self, set: &Compiled, way: usize, budget: &mut usize) -> Result<bool, EventError> {
+        let slots = &set.ways[way].slots;
+        let (mut inside, mut unsure) = (0, false);
+        for &slot in slots {
+            let state = self.slots[slot];
+            if state.outside == self.event {
+                continue;
+            }
+            let info = &set.slots[slot];
+            if state.inside == self.event {
+                inside += 1;
+                unsure |= info.or_absent;
+            } else if info.or_absent {
+                let present = self.present[info.leaf];
+                if present.outside == self.event {
+                    return Ok(false);
+                }
+                unsure |= present.inside == self.event;
+            } else {
+                return Ok(false);
+            }
+        }
+        // Values outside lists go with everything, and one value inside goes with itself.
+        if inside <= 1 && !unsure {
+            return Ok(true);
+        }
+        let mut search = std::mem::take(&mut self.search);
+        search.clear();
+        for &slot in slots {
+            let info = &set.slots[slot];
+            let outside = self.slots[slot].outside == self.event;
+            // Kept out of the search when nothing can be gained from another choice.
+            if outside && !unsure {
+                continue;
+            }
+            let hits = self.hits.iter().filter(|hit| hit.0 == slot).map(|hit| hit.1);
+            search.field(outside, hits);
+            if info.or_absent {
+                let present = self.present[info.leaf].outside == self.event;
+                let values =
+                    self.presences.iter().filter(|seen| seen.0 == info.leaf).map(|seen| seen.1);
+                search.or_absent(present, values);
+            }
+        }
+        let found = search.run(&self.contexts, budget);
+        self.search = search;
+        found.ok_or(EventError::new(Kind::TooManyCombinations, 0))
+    }
+
+    fn hit(&mut self, set: &Compiled, slots: &[usize], context: usize) {
+        for &slot in slots {
+            let state = &mut self.slots[slot];
+            let first = state.outside != self.event && state.inside != self.event;
+            if context == ROOT {
+                state.outside = self.event;
+            } else {
+                state.inside = self.event;
+                if self.hits.last() != Some(&(slot, context)) {
+                    self.hits.push((slot, context));
+                }
+            }
+            if first {
+                for &way in &set.slots[slot].needed_by {
+                    let count = &mut self.ways[way];
+                    if count.event != self.event {
+                        *count = WayState { event: self.event, hit: 0 };
+                    }
+                    count.hit += 1;
+                    if count.hit == set.ways[way].needs {
+                        self.candidates.push(way);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What every value is asked, of whatever kind.
+    fn value(&mut self, set: &Compiled, leaf: usize, context: usize) {
+        let tests = &set.leaves[leaf];
+        self.hit(set, &tests.any, context);
+        if tests.presence {
+            let present = &mut self.present[leaf];
+            if context == ROOT {
+                present.outside = self.event;
+            } else {
+                present.inside = self.event;
+                if self.presences.last() != Some(&(leaf, context)) {
+                    self.presences.push((leaf, context));
+                }
+            }
+        }
+    }
+
+    fn string(&mut self, set: &Compiled, leaf: usize, text: &str, context: usize) {
+        self.value(set, leaf, context);
+        let tests = &set.leaves[leaf];
+        if let Some(slots) = tests.text_slots(text) {
+            self.hit(set, slots, context);
+        }
+        for (shape, slots) in &tests.shapes {
+            if shape.matches(text) {
+                self.hit(set, slots, context);
+            }
+        }
+        if !tests.addresses.is_empty()
+            && let Some(ip) = address(text)
+        {
+            for (first, last, slots) in &tests.addresses {
+                // IPv4 sorts before IPv6, so the two never lie in one range.
+                if *first <= ip && ip <= *last {
+                    self.hit(set, slots, context);
+                }
+            }
+        }
+        for (texts, slots) in &tests.not_texts {
+            if !texts.iter().any(|other| other == text) {
+                self.hit(set, slots, context);
+            }
+        }
+        for (shapes, slots) in &tests.not_shapes {
+            if !shapes.iter().any(|shape| shape.matches(text)) {
+                self.hit(set, slots, context);
+            }
+        }
+        for (_, slots) in &tests.not_numbers {
+            self.hit(set, slots, context);
+        }
+    }
+
+    /// A number, true, false or null, given as written.
+    fn scalar(&mut self, set: &Compiled, leaf: usize, token: &str, context: usize) -> bool {
+        let tests = &set.leaves[leaf];
+        let mut number = None;
+        match token {
+            "null" => self.hit(set, &tests.null, context),
+            "true" => self.hit(set, &tests.yes, context),
+            "false" => self.hit(set, &tests.no, context),
+            _ if text::is_number(token.as_bytes()) => {
+                for (digits, slots) in &tests.numbers {
+                    if digits == token {
+                        self.hit(set, slots, context);
+                    }
+                }
+                if !(tests.ranges.is_empty() && tests.not_numbers.is_empty()) {
+                    number = micros(token);
+                }
+            }
+            _ => return false,
+        }
+        self.value(set, leaf, context);
+        for (range, slots) in &tests.ranges {
+            if number.is_some_and(|number| range.holds(number)) {
+                self.hit(set, slots, context);
+            }
+        }
+        for (numbers, slots) in &tests.not_numbers {
+            if number.is_none_or(|number| !numbers.contains(&number)) {
+                self.hit(set, slots, context);
+            }
+        }
+        for (_, slots) in &tests.not_texts {
+            self.hit(set, slots, context);
+        }
+        for (_, slots) in &tests.not_shapes {
+            self.hit(set, slots, context);
+        }
+        true
+    }
+}
+
+/// The walk over one text.
+struct Walk<'w> {
+    set: &'w Compiled,
+    json: &'w str,
+    index: &'w Index,
+    /// For strings with escapes.
+    buffer: &'w mut String,
+    state: &'w mut Scratch,
+}
+
+impl Walk<'_> {
+    fn document(&mut self, node: Option<usize>) -> Result<(), EventError> {
+        let start = self.space(0);
+        if self.byte(start) != Some(b'{') {
+            return Err(EventError::new(Kind::NotAnObject, start));
+        }
+        let end = match node {
+            Some(node) => self.value(start, node, ROOT, 0)?,
+            None => self.skip(start)?,
+        };
+        let end = self.space(end);
+        if end == self.json.len() { Ok(()) } else { Err(EventError::new(Kind::Trailing, end)) }
+    }
+
+    #[inline]
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.json.as_bytes().get(at).copied()
+    }
+
+    #[inline]
+    fn space(&self, mut at: usize) -> usize {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte(at) {
+            at += 1;
+        }
+        at
+    }
+
+    fn expected(&self, what: &'static str, at: usize) -> EventError {
+        let kind = if at < self.json.len() { Kind::Expected(what) } else { Kind::CutShort };
+        EventError::new(kind, at)
+    }
+
+    /// The byte after the string's closing quote.
+    #[inline]
+    fn string_end(&self, open: usize) -> Result<usize, EventError> {
+        match self.index.next_quote(open + 1) {
+            Some(quote) => Ok(quote + 1),
+            None => Err(EventError::new(Kind::CutShort, self.json.len())),
+        }
+    }
+
+    /// Goes past a value that nobody asks for, on its outline only.
+    #[inline]
+    fn skip(&self, at: usize) -> Result<usize, EventError> {
+        match self.byte(at) {
+            Some(b'"') => self.string_end(at),
+            Some(b'{' | b'[') => self
+                .index
+                .skip_container(self.json.as_bytes(), at)
+                .ok_or(EventError::new(Kind::CutShort, self.json.len())),
+            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                Ok(at + text::scalar_len(&self.json.as_bytes()[at..]))
+            }
+            _ => Err(self.expected("a value", at)),
+        }
+    }
+
+    /// Reads the value of a field that patterns mention and returns the byte after it.
+    fn value(
+        &mut self,
+        at: usize,
+        node: usize,
+        context: usize,
+        depth: usize,
+    ) -> Result<usize, EventError> {
+        let set = self.set;
+        match self.byte(at) {
+            Some(b'{') if !set.nodes[node].children.is_empty() => {
+                self.object(at, node, context, depth)
+            }
+            Some(b'[') => self.list(at, node, context, depth),
+            Some(b'"') => {
+                let end = self.string_end(at)?;
+                if let Some(leaf) = set.nodes[node].leaf {
+                    let (from, to) = (at + 1, end - 1);
+                    let raw = self.json.get(from..to).unwrap_or_default();
+                    if self.index.has_slash(from, to) {
+                        self.unescape(raw, from)?;
+                        self.state.string(set, leaf, self.buffer, context);
+                    } else {
+                        self.state.string(set, leaf, raw, context);
+                    }
+                }
+                Ok(end)
+            }
+            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                let end = self.skip(at)?;
+                let token = self.json.get(at..end).unwrap_or_default();
+                match set.nodes[node].leaf {
+                    Some(leaf) if !self.state.scalar(set, leaf, token, context) => {
+                        Err(self.expected("a value", at))
+                    }
+                    _ => Ok(end),
+                }
+            }
+            _ => self.skip(at),
+        }
+    }
+
+    fn unescape(&mut self, raw: &str, at: usize) -> Result<(), EventError> {
+        self.buffer.clear();
+        match text::unescape(raw, self.buffer) {
+            // Half a surrogate pair is no character; the replacement equals nothing that a
+            // pattern would name.
+            Ok(_) => Ok(()),
+            Err(offset) => Err(EventError::new(Kind::BadEscape, at + offset)),
+        }
+    }
+
+    fn deeper(depth: usize, at: usize) -> Result<usize, EventError> {
+        if depth < MAX_EVENT_DEPTH {
+            Ok(depth + 1)
+        } else {
+            Err(EventError::new(Kind::TooDeep(MAX_EVENT_DEPTH), at))
+        }
+    }
+
+    fn object(
+        &mut self,
+        open: usize,
+        node: usize,
+        context: usize,
+        depth: usize,
+    ) -> Result<usize, EventError> {
+        let depth = Self::deeper(depth, open)?;
+        let children = &self.set.nodes[node].children;
+        let mut at = self.space(open + 1);
+        if self.byte(at) == Some(b'}') {
+            return Ok(at + 1);
+        }
+        loop {
+            if self.byte(at) != Some(b'"') {
+                return Err(self.expected("a key", at));
+            }
+            let end = self.string_end(at)?;
+            let child = if self.index.has_slash(at + 1, end - 1) {
+                let raw = self.json.get(at + 1..end - 1).unwrap_or_default();
+                self.unescape(raw, at + 1)?;
+                children.get(self.buffer.as_bytes())
+            } else {
+                children.get(&self.json.as_bytes()[at + 1..end - 1])
+            };
+            at = self.space(end);
+            if self.byte(at) != Some(b':') {
+                return Err(self.expected("`:`", at));
+            }
+            at = self.space(at + 1);
+            // Every occurrence of a key counts, so reading goes on after a field was seen.
+            at = match child {
+                Some(child) => self.value(at, child, context, depth)?,
+                None => self.skip(at)?,
+            };
+            at = self.space(at);
+            match self.byte(at) {
+                Some(b',') => at = self.space(at + 1),
+                Some(b'}') => return Ok(at + 1),
+                _ => return Err(self.expected("`,` or `}`", at)),
+            }
+        }
+    }
+
+    fn list(
+        &mut self,
+        open: usize,
+        node: usize,
+        context: usize,
+        depth: usize,
+    ) -> Result<usize, EventError> {
+        let depth = Self::deeper(depth, open)?;
+        let list = self.state.contexts.list();
+        let mut at = self.space(open + 1);
+        if self.byte(at) == Some(b']') {
+            return Ok(at + 1);
+        }
+        let fields = !self.set.nodes[node].children.is_empty();
+        loop {
+            at = match self.byte(at) {
+                // Only what lies inside an element's own braces or brackets belongs to that
+                // element; plain values belong to whatever holds the list.
+                Some(b'[') => self.element(at, node, context, list, depth)?,
+                Some(b'{') if fields => self.element(at, node, context, list, depth)?,
+                _ => self.value(at, node, context, depth)?,
+            };
+            at = self.space(at);
+            match self.byte(at) {
+                Some(b',') => at = self.space(at + 1),
+                Some(b']') => return Ok(at + 1),
+                _ => return Err(self.expected("`,` or `]`", at)),
+            }
+        }
+    }
+
+    fn element(
+        &mut self,
+        at: usize,
+        node: usize,
+        context: usize,
+        list: usize,
+        depth: usize,
+    ) -> Result<usize, EventError> {
+        let element = self.state.contexts.enter(context, list);
+        let end = self.value(at, node, element, depth)?;
+        self.state.contexts.leave(element);
+        Ok(end)
+    }
+}

@@ -1,0 +1,272 @@
+//! Where the quotes and the brackets of a JSON text are.
+//!
+//! One pass over the bytes turns every 64 of them into four bit masks, from which strings end and
+//! containers are skipped by counting bits instead of looking at bytes. Finding each string's end
+//! with `memchr` was set aside: the strings of an event are short, and the cost of one call each
+//! is more than that of the whole pass.
+
+/// Bytes in one block: one for each bit of a mask.
+const BLOCK: usize = 64;
+
+/// Masks of 64 bytes; the lowest bit is the first byte.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Block {
+    /// Quotes that open or close a string.
+    quote: u64,
+    /// Backslashes.
+    slash: u64,
+    /// Bytes from an opening quote up to the one before the closing quote.
+    inside: u64,
+}
+
+/// The masks of a text. Its memory is kept from one text to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index {
+    blocks: Vec<Block>,
+}
+
+impl Index {
+    /// Replaces the index by that of `bytes`.
+    pub(super) fn build(&mut self, bytes: &[u8]) {
+        self.blocks.clear();
+        self.blocks.reserve(bytes.len().div_ceil(BLOCK));
+        let mut carry = Carry::default();
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        self.blocks.extend(blocks.iter().map(|block| carry.block(block)));
+        if !rest.is_empty() {
+            let mut padded = [b' '; BLOCK];
+            padded[..rest.len()].copy_from_slice(rest);
+            self.blocks.push(carry.block(&padded));
+        }
+    }
+
+    /// The first quote at or after `from`. Inside a string that is the one which closes it.
+    #[inline]
+    pub(super) fn next_quote(&self, from: usize) -> Option<usize> {
+        let mut at = from / BLOCK;
+        let mut quote = self.blocks.get(at)?.quote & (u64::MAX << (from % BLOCK));
+        while quote == 0 {
+            at += 1;
+            quote = self.blocks.get(at)?.quote;
+        }
+        Some(at * BLOCK + quote.trailing_zeros() as usize)
+    }
+
+    /// Whether there is a backslash in `from..to`.
+    #[inline]
+    pub(super) fn has_slash(&self, from: usize, to: usize) -> bool {
+        if from >= to {
+            return false;
+        }
+        let (first, last) = (from / BLOCK, (to - 1) / BLOCK);
+        let low = u64::MAX << (from % BLOCK);
+        let high = u64::MAX >> (BLOCK - 1 - (to - 1) % BLOCK);
+        let Some(blocks) = self.blocks.get(first..=last) else { return false };
+        match blocks {
+            [one] => one.slash & low & high != 0,
+            [head, middle @ .., tail] => {
+                head.slash & low != 0
+                    || tail.slash & high != 0
+                    || middle.iter().any(|block| block.slash != 0)
+            }
+            [] => false,
+        }
+    }
+
+    /// The byte after the container that opens at `open` in the text the index was built from.
+    ///
+    /// Brackets are counted and not paired: `{]` passes.
+    #[inline]
+    pub(super) fn skip_container(&self, bytes: &[u8], open: usize) -> Option<usize> {
+        let start = open - open % BLOCK;
+        let mut mask = u64::MAX << (open % BLOCK);
+        let mut depth: usize = 0;
+        let (blocks, rest) = bytes.get(start..)?.as_chunks::<BLOCK>();
+        let mut padded = [b' '; BLOCK];
+        padded[..rest.len()].copy_from_slice(rest);
+        let outlines = self.blocks.get(start / BLOCK..)?;
+        for (n, (block, outline)) in
+            blocks.iter().chain(std::iter::once(&padded)).zip(outlines).enumerate()
+        {
+            // Made here and not for the whole text, because most of a text is never skipped over.
+            let mut found = brackets(block) & mask & !outline.inside;
+            while found != 0 {
+                let bit = found.trailing_zeros() as usize;
+                if block[bit] | 0x20 == b'{' {
+                    depth += 1;
+                } else if depth <= 1 {
+                    return Some(start + n * BLOCK + bit + 1);
+                } else {
+                    depth -= 1;
+                }
+                found &= found - 1;
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+}
+
+/// What one block leaves to the next.
+#[derive(Debug, Default)]
+struct Carry {
+    /// All ones when the block ended inside a string.
+    in_string: u64,
+    /// One when the last byte escapes the first of the next block.
+    escaped: u64,
+}
+
+impl Carry {
+    #[inline(always)]
+    fn block(&mut self, bytes: &[u8; BLOCK]) -> Block {
+        let slash = equal(bytes, b'\\');
+        let mut quote = equal(bytes, b'"');
+        if slash | self.escaped != 0 {
+            quote &= !self.escapes(slash);
+        }
+        // Each bit becomes the parity of the quotes up to it.
+        let mut inside = quote;
+        inside ^= inside << 1;
+        inside ^= inside << 2;
+        inside ^= inside << 4;
+        inside ^= inside << 8;
+        inside ^= inside << 16;
+        inside ^= inside << 32;
+        inside ^= self.in_string;
+        self.in_string = 0_u64.wrapping_sub(inside >> 63);
+        Block { quote, slash, inside }
+    }
+
+    /// The bytes that a backslash escapes.
+    fn escapes(&mut self, slash: u64) -> u64 {
+        let mut escaped = self.escaped;
+        let mut rest = slash & !escaped;
+        self.escaped = 0;
+        while rest != 0 {
+            let bit = rest & rest.wrapping_neg();
+            let next = bit << 1;
+            if next == 0 {
+                self.escaped = 1;
+            }
+            escaped |= next;
+            rest &= !(bit | next);
+        }
+        escaped
+    }
+}
+
+/// One bit for each byte that equals `byte`.
+#[inline(always)]
+fn equal(bytes: &[u8; BLOCK], byte: u8) -> u64 {
+    mask(bytes, |other| other == byte)
+}
+
+/// One bit for each bracket or brace.
+#[inline(always)]
+fn brackets(bytes: &[u8; BLOCK]) -> u64 {
+    // Brackets and braces differ in one bit.
+    mask(bytes, |byte| (byte | 0x20 == b'{') | (byte | 0x20 == b'}'))
+}
+
+/// The bit for each byte's word. A table, because a shift is not recognised as a constant.
+const ROW: [u8; BLOCK] = {
+    let mut row = [0; BLOCK];
+    let mut n = 0;
+    while n < BLOCK {
+        row[n] = 1 << (n / 8);
+        n += 1;
+    }
+    row
+};
+
+/// One bit for each byte for which `wanted` holds.
+///
+/// Written so that compilers make it a few vector instructions. Those instructions of x86-64 that
+/// give the mask at once cannot be called without `unsafe`.
+#[inline(always)]
+fn mask(bytes: &[u8; BLOCK], wanted: impl Fn(u8) -> bool) -> u64 {
+    let mut found = [0_u8; BLOCK];
+    for ((found, byte), bit) in found.iter_mut().zip(bytes).zip(&ROW) {
+        *found = if wanted(*byte) { *bit } else { 0 };
+    }
+    // The eight words of the block are laid over one another: bit n of byte k then says whether
+    // byte 8n + k of the block is wanted.
+    let (words, _) = found.as_chunks::<8>();
+    let over = words.iter().fold(0, |over, word| over | u64::from_le_bytes(*word));
+    if over == 0 { 0 } else { transpose(over) }
+}
+
+/// Swaps the rows and columns of eight by eight bits.
+#[inline(always)]
+fn transpose(mut x: u64) -> u64 {
+    let mut t = (x ^ (x >> 7)) & 0x00aa_00aa_00aa_00aa;
+    x ^= t ^ (t << 7);
+    t = (x ^ (x >> 14)) & 0x0000_cccc_0000_cccc;
+    x ^= t ^ (t << 14);
+    t = (x ^ (x >> 28)) & 0x0000_0000_f0f0_f0f0;
+    x ^ t ^ (t << 28)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(text: &str) -> Index {
+        let mut index = Index::default();
+        index.build(text.as_bytes());
+        index
+    }
+
+    #[test]
+    fn masks_have_the_bits_of_their_bytes() {
+        for start in 0..=255_u8 {
+            let mut bytes = [0; BLOCK];
+            for (n, b) in bytes.iter_mut().enumerate() {
+                *b = start.wrapping_mul(31).wrapping_add((n * n) as u8);
+            }
+            bytes[usize::from(start) % BLOCK] = b"\"\\{}[]"[usize::from(start) % 6];
+            let bits = |wanted: &[u8]| {
+                (0..BLOCK).fold(0_u64, |mask, n| {
+                    mask | (u64::from(wanted.contains(&bytes[n])) << n)
+                })
+            };
+            assert_eq!(equal(&bytes, b'"'), bits(b"\""));
+            assert_eq!(brackets(&bytes), bits(b"{[}]"));
+        }
+    }
+
+    #[test]
+    fn escaped_quotes_do_not_end_strings_wherever_blocks_meet() {
+        for pad in 0..140 {
+            for slashes in 0..6 {
+                let text = format!("{}\"{}\"x\" ", " ".repeat(pad), "\\".repeat(slashes));
+                let end = index(&text).next_quote(pad + 1);
+                let first = pad + 1 + slashes;
+                assert_eq!(end, Some(if slashes % 2 == 0 { first } else { first + 2 }));
+            }
+        }
+    }
+
+    #[test]
+    fn containers_are_skipped_over_strings_and_nesting() {
+        for pad in 0..140 {
+            let inner = "{\"}\":[[],{}],\"\\\"]\":\"{[\"}";
+            let text = format!("{}[{inner},{inner}]]", " ".repeat(pad));
+            assert_eq!(index(&text).skip_container(text.as_bytes(), pad), Some(text.len() - 1));
+        }
+        let deep = "[".repeat(500) + &"]".repeat(500);
+        assert_eq!(index(&deep).skip_container(deep.as_bytes(), 0), Some(1000));
+        assert_eq!(index(&deep).skip_container(deep.as_bytes(), 499), Some(501));
+        for cut in ["[[]", "[\"]", "["] {
+            assert_eq!(index(cut).skip_container(cut.as_bytes(), 0), None);
+        }
+    }
+
+    #[test]
+    fn backslashes_are_found_between_bounds() {
+        let text = format!("{}\\{}", "a".repeat(100), "b".repeat(100));
+        let index = index(&text);
+        assert!(index.has_slash(0, 201) && index.has_slash(100, 101));
+        assert!(!index.has_slash(0, 100) && !index.has_slash(101, 201) && !index.has_slash(5, 5));
+    }
+}

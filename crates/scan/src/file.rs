@@ -1,0 +1,429 @@
+//! One thread's work: take a file, get at its text, judge what deserves it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jiff::SignedDuration;
+use rootwatch_core::decode::{Event, Item, Place};
+use rootwatch_core::detect::Detector;
+use rootwatch_core::rules::Ruleset;
+use rootwatch_core::split::reason;
+
+use crate::inflate::{Format, Inflater, WholeError, stream, stream_error};
+use crate::kernel::Kernel;
+use crate::names::{FileKind, LogName};
+use crate::prefilter::Prefilter;
+use crate::text::{Sink, TextScanner};
+use crate::walk::Found;
+use crate::{
+    EXPANSION_FREE_BYTES, EXPANSION_MAX, Located, Progress, ScanOptions, Scanned, io_reason,
+};
+
+/// Files up to this size are read in one go. A larger gzip file would seldom fit
+/// [`WHOLE_TEXT_BYTES_MAX`].
+const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
+/// A text up to this size is inflated in one go; a larger one goes through a window.
+const WHOLE_TEXT_BYTES_MAX: usize = 16 << 20;
+/// Window of a streamed text. Two records of the largest size must fit.
+const WINDOW_BYTES_MIN: usize = 2 << 20;
+/// A file is named after the time of its delivery; its records may be said to be this much later
+/// (clocks, and writers that name a file after the time of its first record).
+const NAMED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
+/// Records may be delivered this long after they happened: minutes usually, days after an outage
+/// (CloudTrail's `addendum`).
+const DELIVERED_LATE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Buffers of one thread, used for one file after the other.
+pub(crate) struct Buffers {
+    inflater: Inflater,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// How a file's text is to be had.
+enum Text<'b> {
+    /// All of it.
+    Whole(&'b [u8]),
+    /// As a stream: what has been read of the file, and whether there is more in it.
+    Stream { format: Format, head: &'b [u8], more: bool },
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        // Pages of the output are only touched when a text reaches them.
+        let output = vec![0; WHOLE_TEXT_BYTES_MAX];
+        Self { inflater: Inflater::new(), input: Vec::new(), output }
+    }
+
+    /// Reads a file, or its beginning if it is large, and inflates it if that can be done whole.
+    fn load<'b>(&'b mut self, file: &mut impl Read) -> io::Result<Text<'b>> {
+        self.input.clear();
+        let read = file.take(WHOLE_FILE_BYTES_MAX).read_to_end(&mut self.input)?;
+        let more = read as u64 == WHOLE_FILE_BYTES_MAX;
+        let format = Format::of(&self.input);
+        if more {
+            return Ok(Text::Stream { format, head: &self.input, more });
+        }
+        match format {
+            Format::Plain => Ok(Text::Whole(&self.input)),
+            Format::Zstd => Ok(Text::Stream { format, head: &self.input, more }),
+            Format::Gzip => match self.inflater.gzip(&self.input, &mut self.output) {
+                Ok(length) => Ok(Text::Whole(&self.output[..length])),
+                // What can be had before the damage is still worth having.
+                Err(WholeError::TooLarge | WholeError::Damaged) => {
+                    Ok(Text::Stream { format, head: &self.input, more })
+                }
+            },
+        }
+    }
+
+    /// How many bytes a file decompresses to.
+    pub(crate) fn decompressed_bytes(&mut self, path: &Path) -> io::Result<u64> {
+        let mut file = File::open(path)?;
+        match self.load(&mut file)? {
+            Text::Whole(text) => Ok(text.len() as u64),
+            Text::Stream { format, head, more } => {
+                let rest: Box<dyn Read> =
+                    if more { Box::new(head.chain(file)) } else { Box::new(head) };
+                let mut text = stream(format, rest)?;
+                let mut window = vec![0; WINDOW_BYTES_MIN];
+                let mut bytes = 0;
+                loop {
+                    match text.read(&mut window)? {
+                        0 => return Ok(bytes),
+                        read => bytes += read as u64,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One thread's state.
+pub(crate) struct Worker<'a> {
+    buffers: Buffers,
+    prefilter: Option<&'a Prefilter>,
+    kernel: Kernel,
+    state: State<'a>,
+}
+
+/// The part of the state that judging needs.
+struct State<'a> {
+    options: &'a ScanOptions,
+    progress: &'a Progress,
+    detector: Detector<'a>,
+    out: Scanned,
+    window: Vec<u8>,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(
+        rules: &'a Ruleset,
+        options: &'a ScanOptions,
+        prefilter: Option<&'a Prefilter>,
+        kernel: Kernel,
+        progress: &'a Progress,
+    ) -> Self {
+        let detector = Detector::new(rules);
+        let state =
+            State { options, progress, detector, out: Scanned::default(), window: Vec::new() };
+        Self { buffers: Buffers::new(), prefilter, kernel, state }
+    }
+
+    pub(crate) fn finish(self) -> Scanned {
+        self.state.out
+    }
+
+    /// Takes in one thing that the walk came to.
+    pub(crate) fn take(&mut self, found: Found) {
+        match found {
+            Found::Bad { path, reason } => self.state.out.summary.skip(&path, None, reason),
+            Found::Stdin => {
+                let mut input = io::stdin().lock();
+                self.read(Path::new("-"), &mut input, None, 1);
+            }
+            Found::File { path, named } => self.take_file(&path, named),
+        }
+    }
+
+    fn take_file(&mut self, path: &Path, named: bool) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kind = FileKind::of(&name);
+        match &kind {
+            FileKind::Log(name) if self.state.is_ruled_out(name) => {
+                self.state.out.summary.files_filtered += 1;
+                return;
+            }
+            // What CloudTrail delivers beside the log files is looked into only when asked for.
+            FileKind::NoRecords if !named => {
+                self.state.out.summary.files_passed_over += 1;
+                return;
+            }
+            _ => {}
+        }
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) => return self.state.out.summary.skip(path, None, io_reason(&error)),
+        };
+        if kind == FileKind::Document && !named {
+            let mut head = [0; 16];
+            let read = read_some(&mut file, &mut head).unwrap_or_else(|(read, _)| read);
+            if !looks_like_a_log(&head[..read]) {
+                self.state.out.summary.files_passed_over += 1;
+                return;
+            }
+            return self.read(path, &mut head[..read].chain(file), None, 1);
+        }
+        let (log, samples) = match &kind {
+            FileKind::Log(name) => (Some(name), 0),
+            _ => (None, 1),
+        };
+        self.read(path, &mut file, log, samples);
+    }
+
+    fn read(&mut self, path: &Path, file: &mut impl Read, log: Option<&LogName<'_>>, samples: u32) {
+        let limits = self.state.options.limits;
+        let mut scanner = TextScanner::new(self.prefilter, self.kernel, limits, samples);
+        let text = match self.buffers.load(file) {
+            Ok(text) => text,
+            Err(error) => return self.state.out.summary.skip(path, None, io_reason(&error)),
+        };
+        self.state.out.summary.files += 1;
+        if let Some(name) = log {
+            self.state.note_name(name);
+        }
+        let bytes = match text {
+            Text::Whole(text) => {
+                let mut sink = FileSink::new(&mut self.state, path);
+                scanner.feed(text, true, &mut sink);
+                self.state.out.summary.bytes_scanned += text.len() as u64;
+                self.buffers.input.len() as u64
+            }
+            Text::Stream { format, head, more } => {
+                let mut counted = Counted { inner: head.chain(file.take(u64::MAX)), bytes: 0 };
+                let rest: Box<dyn Read + '_> =
+                    if more { Box::new(&mut counted) } else { Box::new(head) };
+                let size = head.len() as u64;
+                match stream(format, rest) {
+                    Ok(text) => self.state.read_stream(path, format, text, size, more, &mut scanner),
+                    Err(error) => {
+                        let reason = stream_error(format, &error);
+                        self.state.out.summary.skip(path, None, reason);
+                    }
+                }
+                counted.bytes.max(size)
+            }
+        };
+        self.state.out.summary.bytes_read += bytes;
+        self.state.progress.done(bytes);
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+/// Compressed, or the beginning of a JSON object or list.
+fn looks_like_a_log(head: &[u8]) -> bool {
+    if Format::of(head) != Format::Plain {
+        return true;
+    }
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    matches!(first, Some(b'{' | b'['))
+}
+
+impl State<'_> {
+    /// True when a log file's name says that a filter leaves nothing of it.
+    fn is_ruled_out(&self, name: &LogName<'_>) -> bool {
+        let options = self.options;
+        let at = name.delivered_at;
+        options.since.is_some_and(|since| at + NAMED_EARLY_MAX < since)
+            || options.until.is_some_and(|until| at - DELIVERED_LATE_MAX > until)
+            || (!options.accounts.is_empty() && !options.accounts.contains(name.account))
+            || (!options.regions.is_empty() && !options.regions.contains(name.region))
+    }
+
+    fn note_name(&mut self, name: &LogName<'_>) {
+        let summary = &mut self.out.summary;
+        summary.widen(name.delivered_at);
+        if !summary.accounts.contains(name.account) {
+            summary.accounts.insert(name.account.to_owned());
+        }
+        if !summary.regions.contains(name.region) {
+            summary.regions.insert(name.region.to_owned());
+        }
+    }
+
+    /// Takes a text in through a window. `size` is how many compressed bytes are known so far,
+    /// `more` whether there may be more.
+    fn read_stream(
+        &mut self,
+        path: &Path,
+        format: Format,
+        mut text: Box<dyn Read + '_>,
+        size: u64,
+        more: bool,
+        scanner: &mut TextScanner<'_>,
+    ) {
+        let mut window = std::mem::take(&mut self.window);
+        window.resize(WINDOW_BYTES_MIN.max(2 * self.options.limits.record_bytes_max), 0);
+        let (mut filled, mut total) = (0, 0);
+        loop {
+            let read = read_some(&mut text, &mut window[filled..]);
+            let (new, error) = match read {
+                Ok(new) => (new, None),
+                Err((new, error)) => (new, Some(error)),
+            };
+            filled += new;
+            total += new as u64;
+            let too_large = (total > self.options.file_bytes_max).then(|| {
+                format!("decompresses to more than {} bytes", self.options.file_bytes_max)
+            });
+            let bomb = (format != Format::Plain
+                && !more
+                && total > EXPANSION_FREE_BYTES
+                && total / size.max(1) > EXPANSION_MAX)
+                .then(|| format!("decompresses to more than {EXPANSION_MAX} times its size"));
+            let trouble = error
+                .map(|error| stream_error(format, &error))
+                .or(bomb)
+                .or(too_large.filter(|_| format != Format::Plain));
+            let last = trouble.is_some() || filled < window.len();
+            let mut sink = FileSink::new(self, path);
+            sink.cut_short = trouble.is_some();
+            let used = scanner.feed(&window[..filled], last, &mut sink);
+            if let Some(trouble) = trouble {
+                let records = scanner.units();
+                let reason = format!("{trouble} after {records} records");
+                self.out.summary.skip(path, None, reason);
+                break;
+            }
+            if last {
+                break;
+            }
+            window.copy_within(used..filled, 0);
+            filled -= used;
+        }
+        self.out.summary.bytes_scanned += total;
+        self.window = window;
+    }
+}
+
+/// Fills the buffer as far as the input goes; an error says how much had come before it.
+fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, io::Error)> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((filled, error)),
+        }
+    }
+    Ok(filled)
+}
+
+/// Judges what comes out of one file.
+struct FileSink<'s, 'a> {
+    state: &'s mut State<'a>,
+    path: &'s Path,
+    /// The file's path as findings name it, made when there is one.
+    name: Option<Arc<str>>,
+    /// The text is cut off by trouble that is reported on its own.
+    cut_short: bool,
+}
+
+impl<'s, 'a> FileSink<'s, 'a> {
+    fn new(state: &'s mut State<'a>, path: &'s Path) -> Self {
+        Self { state, path, name: None, cut_short: false }
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        let record = &event.record;
+        let summary = &mut self.state.out.summary;
+        summary.records += 1;
+        if let Some(at) = record.event_time {
+            summary.widen(at);
+        }
+        let recipient =
+            record.recipient_account_id.as_deref().or(record.identity.account_id.as_deref());
+        if let Some(account) = recipient
+            && !summary.accounts.contains(account)
+        {
+            summary.accounts.insert(account.to_owned());
+        }
+        if let Some(region) = record.region.as_deref()
+            && !summary.regions.contains(region)
+        {
+            summary.regions.insert(region.to_owned());
+        }
+        if !self.is_wanted(event) {
+            return;
+        }
+        let Some(detected) = self.state.detector.detect(event) else { return };
+        let before = self.state.progress.findings.fetch_add(1, Ordering::Relaxed);
+        let most = self.state.options.findings_max;
+        if before >= most {
+            let reason = format!("more than {most} findings: narrow the scan by time or account");
+            return self.state.out.summary.skip(self.path, None, reason);
+        }
+        let name = self.name.get_or_insert_with(|| self.path.to_string_lossy().into());
+        self.state.out.findings.push(Located { detected, file: Arc::clone(name) });
+    }
+
+    fn is_wanted(&self, event: &Event<'_>) -> bool {
+        let options = self.state.options;
+        let record = &event.record;
+        if let Some(at) = record.event_time
+            && (options.since.is_some_and(|since| at < since)
+                || options.until.is_some_and(|until| at >= until))
+        {
+            return false;
+        }
+        let is_in = |set: &std::collections::BTreeSet<String>, text: Option<&str>| {
+            set.is_empty() || text.is_some_and(|text| set.contains(text))
+        };
+        is_in(
+            &options.accounts,
+            record.recipient_account_id.as_deref().or(record.identity.account_id.as_deref()),
+        ) && is_in(&options.regions, record.region.as_deref())
+    }
+}
+
+impl Sink for FileSink<'_, '_> {
+    fn item(&mut self, place: Place, item: Item<'_>) {
+        match item {
+            Item::Event(event) => self.event(&event),
+            Item::PassedOver(kind) => {
+                *self.state.out.summary.passed_over.entry(kind).or_default() += 1;
+            }
+            Item::Skipped(skipped) => {
+                let is_the_end =
+                    skipped.reason == reason::ENDS_INSIDE || skipped.reason == reason::LIST_OPEN;
+                if !(self.cut_short && is_the_end) {
+                    let reason = skipped.reason;
+                    self.state.out.summary.skip(self.path, Some(place), reason);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn discarded(&mut self) {
+        self.state.out.summary.records += 1;
+    }
+}
