@@ -15,12 +15,16 @@
 mod gather;
 mod links;
 mod open;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
+use crate::finding::{Finding, FindingKey, Outcome, Reason, RootUse, Severity};
 use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState, by_time};
 use gather::{Draft, drafts};
 use links::View;
@@ -192,13 +196,19 @@ impl Growth {
 
 /// What a new finding changes.
 ///
-/// Costs time in proportion to the findings of the incidents that any link could reach from it.
+/// Costs time in proportion to the findings of the incidents that any link could reach from it;
+/// almost none where the finding only says again what the incident's last ones said.
 #[must_use]
 pub fn correlate(open: &OpenIncidents, finding: &Finding) -> Vec<Change> {
     if let Some(id) = open.holder(&finding.key) {
         return vec![Change::Repeated { id: id.clone(), key: finding.key.clone() }];
     }
     let before = open.reach(finding);
+    if let [incident] = before[..]
+        && let Some(growth) = echo(open, incident, finding)
+    {
+        return vec![Change::Grew(Box::new(growth))];
+    }
     let mut owned: Vec<(&Finding, Option<usize>)> = vec![(finding, None)];
     for (place, incident) in before.iter().enumerate() {
         owned.extend(incident.originals().map(|original| (original, Some(place))));
@@ -236,17 +246,86 @@ pub fn correlate(open: &OpenIncidents, finding: &Finding) -> Vec<Change> {
     changes
 }
 
+/// How many of an incident's last findings are looked at for one that a new finding echoes. One
+/// console session uses a dozen keys in turn.
+const ECHO_FINDINGS_MAX: usize = 64;
+
+/// The growth of an incident without neighbours by a finding that adds nothing but itself: it
+/// follows all the others, and an earlier finding has the same part in every link, is no milder
+/// and gives the same reasons. Then the partition and all attributes but the last moment are what
+/// they were. Without this a root key in daily use, or a busy auto scaling group, would cost the
+/// square of its calls.
+fn echo(open: &OpenIncidents, incident: &Incident, finding: &Finding) -> Option<Growth> {
+    let view = View::new(finding);
+    let at = view.at?;
+    let plain = |one: &Finding| {
+        one.outcome == Outcome::Success
+            && one.error_code.is_none()
+            && one.shared_event_id.is_none()
+            && one.addendum.is_none()
+            && one.session.issued_key_id.is_none()
+            && !one.session.sign_in
+            && !matches!(one.root_use, RootUse::Possible | RootUse::No)
+    };
+    let follows = incident.last_at.is_some_and(|last| finding.event_time > Some(last));
+    let corrected = finding.event_id.as_deref().is_some_and(|event| open.knows_event(event));
+    if !follows || corrected || view.assume_root() || !plain(finding) || incident.findings.len() < 2
+    {
+        return None;
+    }
+    let last = incident.findings.iter().rev().take(ECHO_FINDINGS_MAX);
+    let echoes = last.filter(|one| plain(one)).any(|one| {
+        let other = View::new(one);
+        let key = view.access_key();
+        let near = other.at.is_some_and(|then| at - then <= open.policy().key_gap_secs);
+        let tied = view.created().is_some()
+            || view.sign_in_arn().is_some()
+            || key.is_some_and(|_| !finding.session.long_term_key || near)
+            || (incident.root_use == RootUse::OnBehalf && view.on_behalf() == other.on_behalf());
+        (tied && other.at.is_some())
+            && one.session == finding.session
+            && one.root_use == finding.root_use
+            && one.access_key_id == finding.access_key_id
+            && one.source_ip == finding.source_ip
+            && one.actor == finding.actor
+            && one.account_id == finding.account_id
+            && one.recipient_account_id == finding.recipient_account_id
+            && finding.severity <= one.severity
+            && finding.reasons.iter().all(|reason| one.reasons.contains(reason))
+            && incident.original(&one.key).is_none()
+    });
+    let (state, reopened) = state(&[incident], true);
+    echoes.then(|| Growth {
+        id: incident.id.clone(),
+        kind: incident.kind,
+        state,
+        reopened,
+        severity: incident.severity,
+        title: incident.title.clone(),
+        accounts: incident.accounts.clone(),
+        root_use: incident.root_use,
+        reasons: incident.reasons.clone(),
+        first_at: incident.first_at,
+        last_at: finding.event_time,
+        addresses: incident.addresses.clone(),
+        related: incident.related.clone(),
+        superseded: incident.superseded.clone(),
+        added: vec![finding.clone()],
+        changed: Vec::new(),
+        removed: Vec::new(),
+    })
+}
+
 /// Everything at once: the worst first, then the earliest. The first of equal keys is kept.
 #[must_use]
-pub fn correlate_all(mut findings: Vec<Finding>, policy: &CorrelatePolicy) -> Vec<Incident> {
+pub fn correlate_all(findings: Vec<Finding>, policy: &CorrelatePolicy) -> Vec<Incident> {
     let mut seen = HashSet::with_capacity(findings.len());
-    let fresh: Vec<bool> = findings.iter().map(|finding| seen.insert(&finding.key)).collect();
+    let mut order: Vec<usize> =
+        (0..findings.len()).filter(|&place| seen.insert(&findings[place].key)).collect();
     drop(seen);
-    let mut fresh = fresh.into_iter();
-    findings.retain(|_| fresh.next().unwrap_or(true));
-    findings.sort_unstable_by(by_time);
-
-    let views: Vec<View<'_>> = findings.iter().map(View::new).collect();
+    // Findings are large: their places are sorted, not they.
+    order.sort_unstable_by(|&one, &other| by_time(&findings[one], &findings[other]));
+    let views: Vec<View<'_>> = order.iter().map(|&place| View::new(&findings[place])).collect();
     let drafts = drafts(&views, policy);
     let heirs = vec![Vec::new(); drafts.len()];
     let ids = names(&drafts, &heirs, &[], &views, |_| false);
@@ -255,7 +334,7 @@ pub fn correlate_all(mut findings: Vec<Finding>, policy: &CorrelatePolicy) -> Ve
 
     // Findings move into their incidents: an archive's worth should not be held twice.
     let mut stock: Vec<Option<Finding>> = findings.into_iter().map(Some).collect();
-    let mut take = |index: usize| stock.get_mut(index).and_then(Option::take);
+    let mut take = |index: usize| stock.get_mut(order[index]).and_then(Option::take);
     let mut incidents: Vec<Incident> = Vec::with_capacity(drafts.len());
     for ((draft, id), related) in drafts.into_iter().zip(ids).zip(related) {
         let shown = draft.shown.into_iter();

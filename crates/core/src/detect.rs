@@ -134,6 +134,15 @@ impl<'r> Detector<'r> {
             session,
         };
         self.weigh(&mut finding, &rules);
+        // A rule that does not ask how the call ended says what was done; say that it was not.
+        if outcome == Outcome::Failure && !first.is_some_and(|rule| asks_for_outcome(&rule.pattern)) {
+            let word = match finding.error_code.as_deref() {
+                Some(code) if judge::is_denied(code) => "denied",
+                _ => "failed",
+            };
+            finding.did = format!("{word}: {}", finding.did);
+            finding.title = format!("{}: {}", capital(word), lower_first(&finding.title));
+        }
         finding
     }
 
@@ -169,7 +178,9 @@ impl<'r> Detector<'r> {
                     reasons.push(Reason::new("long_term_key", "long-term root key"));
                 }
                 let off_watch = rules.iter().any(|(index, rule)| {
-                    rule.severity >= Severity::High && !self.rules.is_about_root(*index)
+                    rule.severity >= Severity::High
+                        && rule.needs_root == NeedsRoot::No
+                        && !self.rules.is_about_root(*index)
                 });
                 if off_watch && called {
                     severity = Severity::Critical;
@@ -558,6 +569,23 @@ fn cut(text: &str) -> String {
         end -= 1;
     }
     format!("{}…", &text[..end])
+}
+
+/// True when a pattern constrains how the call ended.
+fn asks_for_outcome(pattern: &serde_json::Value) -> bool {
+    match pattern {
+        serde_json::Value::Object(fields) => fields.iter().any(|(name, value)| {
+            matches!(name.as_str(), "errorCode" | "errorMessage" | "responseElements")
+                || asks_for_outcome(value)
+        }),
+        serde_json::Value::Array(ways) => ways.iter().any(asks_for_outcome),
+        _ => false,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn lower_first(text: &str) -> String {

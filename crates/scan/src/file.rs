@@ -26,7 +26,7 @@ use crate::{
 /// [`WHOLE_TEXT_BYTES_MAX`].
 const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
 /// A text up to this size is inflated in one go; a larger one goes through a window.
-const WHOLE_TEXT_BYTES_MAX: usize = 16 << 20;
+const WHOLE_TEXT_BYTES_MAX: usize = 24 << 20;
 /// Window of a streamed text. Two records of the largest size must fit.
 const WINDOW_BYTES_MIN: usize = 2 << 20;
 /// A file is named after the time of its delivery; its records may be said to be this much later
@@ -70,6 +70,10 @@ impl Buffers {
         match format {
             Format::Plain => Ok(Text::Whole(&self.input)),
             Format::Zstd => Ok(Text::Stream { format, head: &self.input, more }),
+            // The size that the last member states, cheap to check before any work.
+            Format::Gzip if stated_size(&self.input) > WHOLE_TEXT_BYTES_MAX => {
+                Ok(Text::Stream { format, head: &self.input, more })
+            }
             Format::Gzip => match self.inflater.gzip(&self.input, &mut self.output) {
                 Ok(length) => Ok(Text::Whole(&self.output[..length])),
                 // What can be had before the damage is still worth having.
@@ -100,6 +104,11 @@ impl Buffers {
             }
         }
     }
+}
+
+/// The decompressed size, as the last four bytes of a gzip file state it.
+fn stated_size(gzip: &[u8]) -> usize {
+    gzip.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize)
 }
 
 /// One thread's state.

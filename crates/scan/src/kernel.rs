@@ -5,7 +5,8 @@
 //! strings are counted. Beside that the pass marks three pairs of letters and one escape that
 //! stand in every text that the prefilter has to look at (see [`crate::prefilter`]):
 //!
-//! * `ot` in any case, the end of `Root`, `:root`, `AssumeRoot` and `assumedRoot`,
+//! * `ot` in any case before a quote or a backslash, the end of `Root`, `:root`, `AssumeRoot` and
+//!   `assumedRoot`,
 //! * `tN`, in `eventName`,
 //! * `sC`, in `AwsConsoleAction`,
 //! * `\u`, because an escape may hide any of them.
@@ -66,7 +67,10 @@ struct Masks {
     backslashes: u64,
     opens: u64,
     closes: u64,
+    /// `tN` and `sC`.
     pairs: u64,
+    /// `ot` in any case.
+    ot: u64,
 }
 
 /// How to get at the masks of a block.
@@ -217,7 +221,9 @@ unsafe fn note<L: Lanes>(
     count: &mut usize,
 ) {
     let mut quotes = masks.quotes;
-    let mut pairs = masks.pairs;
+    // What stands after the last two bytes is not seen here; the visitor looks for itself.
+    let before_end = ((masks.quotes | masks.backslashes) >> 2) | (0b11 << (BLOCK - 2));
+    let mut pairs = masks.pairs | (masks.ot & before_end);
     if (masks.backslashes | carry.escape) != 0 {
         quotes &= !escaped(masks.backslashes, &mut carry.escape);
         pairs |= unicode_escapes(text, at, masks.backslashes);
@@ -341,7 +347,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn masks(at: *const u8, high: &mut u64) -> Masks {
-        let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
+        let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
         for index in 0..BLOCK / 8 {
             // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
             let (this, next) = unsafe {
@@ -362,8 +368,8 @@ impl Lanes for Portable {
             masks.backslashes |= Self::gather(is(b'\\')) << shift;
             masks.opens |= Self::gather(is(b'{')) << shift;
             masks.closes |= Self::gather(is(b'}')) << shift;
-            masks.pairs |=
-                Self::gather(ot | pair(b't', b'N') | pair(b's', b'C')) << shift;
+            masks.pairs |= Self::gather(pair(b't', b'N') | pair(b's', b'C')) << shift;
+            masks.ot |= Self::gather(ot) << shift;
         }
         masks
     }
@@ -448,15 +454,15 @@ mod x86 {
                 let pair = |a: u8, b: u8| {
                     or_differs(_mm512_xor_si512(this, set(a)), next, set(b))
                 };
-                let ot = _mm512_and_si512(pair(b'O', b'T'), set(0xdf));
-                let smallest =
-                    _mm512_min_epu8(ot, _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
+                let smallest = _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C'));
                 Masks {
                     quotes: is(b'"'),
                     backslashes: is(b'\\'),
                     opens: is(b'{'),
                     closes: is(b'}'),
                     pairs: _mm512_testn_epi8_mask(smallest, smallest),
+                    // All bits but that of the letter's case.
+                    ot: _mm512_testn_epi8_mask(pair(b'O', b'T'), set(0xdf)),
                 }
             }
         }
@@ -491,7 +497,7 @@ mod x86 {
             // name any address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
+                let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
                 for half in 0..2 {
                     let this = _mm256_loadu_si256(at.add(half * 32).cast());
                     let next = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
@@ -508,13 +514,13 @@ mod x86 {
                         )
                     };
                     let ot = _mm256_and_si256(pair(b'O', b'T'), set(0xdf));
-                    let smallest =
-                        _mm256_min_epu8(ot, _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
+                    let smallest = _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C'));
                     masks.quotes |= is(b'"');
                     masks.backslashes |= is(b'\\');
                     masks.opens |= is(b'{');
                     masks.closes |= is(b'}');
                     masks.pairs |= bits(_mm256_cmpeq_epi8(smallest, _mm256_setzero_si256()));
+                    masks.ot |= bits(_mm256_cmpeq_epi8(ot, _mm256_setzero_si256()));
                 }
                 masks
             }
@@ -543,8 +549,12 @@ mod tests {
     }
 
     impl Visitor for Log {
-        fn pair(&mut self, _: &[u8], at: usize) {
-            self.pairs.push(at);
+        fn pair(&mut self, text: &[u8], at: usize) {
+            // At the end of a block `ot` is marked whatever follows.
+            let ends = text.get(at + 2).is_some_and(|byte| matches!(byte, b'"' | b'\\'));
+            if !text[at].eq_ignore_ascii_case(&b'o') || ends {
+                self.pairs.push(at);
+            }
         }
         fn unit_end(&mut self, text: &[u8], end: usize, _: bool) -> Then {
             self.ends.push(end);
@@ -577,7 +587,8 @@ mod tests {
         log.pairs = (0..stop)
             .filter(|at| {
                 let (a, b) = (text[*at], text.get(at + 1).copied().unwrap_or(b' '));
-                (a.eq_ignore_ascii_case(&b'o') && b.eq_ignore_ascii_case(&b't'))
+                let ends = text.get(at + 2).is_some_and(|byte| matches!(byte, b'"' | b'\\'));
+                (a.eq_ignore_ascii_case(&b'o') && b.eq_ignore_ascii_case(&b't') && ends)
                     || (a, b) == (b't', b'N')
                     || (a, b) == (b's', b'C')
                     || (a, b) == (b'\\', b'u')

@@ -25,6 +25,7 @@
 //! finding: a property test compares both ways on generated and hostile texts.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use memchr::memmem;
 use rootwatch_core::judge::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
@@ -32,6 +33,10 @@ use rootwatch_core::rules::Ruleset;
 
 /// Slots of the first look at a name; a power of two.
 const NAME_SLOTS: usize = 4096;
+/// Bytes of a name that the first look takes in.
+const HEAD_BYTES: usize = 8;
+/// Longest name that a pattern may ask for and still be guarded.
+const NAME_BYTES_MAX: usize = 90;
 
 /// What the prefilter looks for.
 #[derive(Debug, Clone)]
@@ -106,14 +111,12 @@ impl Prefilter {
     }
 
     fn add_name(&mut self, name: &str) {
-        let slot = slot(name.as_bytes());
-        self.slots[slot / 64] |= 1 << (slot % 64);
+        // A name shorter than the head is found by the quote after it.
+        if let Some(head) = name.as_bytes().first_chunk::<HEAD_BYTES>() {
+            let slot = slot(*head);
+            self.slots[slot / 64] |= 1 << (slot % 64);
+        }
         self.names.insert(name.as_bytes().to_vec());
-    }
-
-    fn has_name(&self, name: &[u8]) -> bool {
-        let slot = slot(name);
-        self.slots[slot / 64] & (1 << (slot % 64)) != 0 && self.names.contains(name)
     }
 
     /// Looks at the pair that begins at `at`, in a unit that begins at `start`.
@@ -162,17 +165,30 @@ impl Prefilter {
             seen.keep = true;
             return;
         }
-        let value = &text[at + 1..];
-        // Event names are shorter than this; what is longer is looked at more closely.
-        let bound = value.len().min(96);
-        match value[..bound].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-            Some(end) if value[end] == b'"' => {
-                if self.has_name(&value[..end]) {
-                    seen.keep = true;
-                }
-            }
-            _ => seen.keep = true,
+        if self.may_be_name(&text[at + 1..]) {
+            seen.keep = true;
         }
+    }
+
+    /// May the string that `value` begins with, its opening quote left out, be one of the names?
+    ///
+    /// An escape need not be looked for: one that spells a letter is marked by itself.
+    #[inline]
+    fn may_be_name(&self, value: &[u8]) -> bool {
+        let Some(head) = value.first_chunk::<HEAD_BYTES>() else { return true };
+        if !self.has_slot(slot(*head)) && !head.contains(&b'"') {
+            return false;
+        }
+        match value.iter().take(NAME_BYTES_MAX + 1).position(|byte| matches!(byte, b'"' | b'\\')) {
+            Some(end) if value[end] == b'"' => self.names.contains(&value[..end]),
+            // Longer than any name, but for escapes.
+            None => false,
+            Some(_) => true,
+        }
+    }
+
+    fn has_slot(&self, slot: usize) -> bool {
+        self.slots[slot / 64] & (1 << (slot % 64)) != 0
     }
 }
 
@@ -226,27 +242,24 @@ fn look_escape(text: &[u8], at: usize, seen: &mut Seen) {
 
 /// True when a unit holds a member in which a record can be quoted.
 pub(crate) fn may_quote_records(unit: &[u8]) -> bool {
-    memmem::find(unit, b"Message\"").is_some() || memmem::find(unit, b"CloudTrailEvent\"").is_some()
+    static MESSAGE: LazyLock<memmem::Finder<'_>> =
+        LazyLock::new(|| memmem::Finder::new(b"Message\""));
+    static CLOUD_TRAIL_EVENT: LazyLock<memmem::Finder<'_>> =
+        LazyLock::new(|| memmem::Finder::new(b"CloudTrailEvent\""));
+    MESSAGE.find(unit).is_some() || CLOUD_TRAIL_EVENT.find(unit).is_some()
 }
 
 /// True when every character of the name stands for itself in JSON as AWS writes it, or is spelt
 /// with an escape that the prefilter keeps.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
-        && name.len() < 90
+        && name.len() <= NAME_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-.".contains(&byte))
 }
 
+/// Where the first look at a name goes: a multiplicative hash of its head.
 #[inline]
-fn slot(name: &[u8]) -> usize {
-    let Some((first, last)) = name.first().zip(name.last()) else { return 0 };
-    let middle = name[name.len() / 2];
-    let quarter = name[name.len() / 4];
-    let mixed = usize::from(*first)
-        .wrapping_mul(0x9e5)
-        .wrapping_add(usize::from(*last).wrapping_mul(0x3d))
-        .wrapping_add(usize::from(middle).wrapping_mul(0x1f7))
-        .wrapping_add(usize::from(quarter).wrapping_mul(0x6b))
-        .wrapping_add(name.len().wrapping_mul(0x2b1));
-    mixed % NAME_SLOTS
+fn slot(head: [u8; HEAD_BYTES]) -> usize {
+    let mixed = u64::from_le_bytes(head).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (64 - NAME_SLOTS.trailing_zeros())) as usize
 }

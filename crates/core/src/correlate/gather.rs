@@ -350,16 +350,19 @@ fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
 /// A long-term root key used from where nobody used the console of the same incident.
 fn key_elsewhere(shown: &[Shown], views: &[View<'_>]) -> Option<Sign> {
     let direct = || {
-        shown.iter().filter(|one| one.finding(views).root_use == RootUse::Direct).filter_map(|one| {
-            let view = &views[one.index];
-            let key = view.finding.session.long_term_key;
-            view.client.filter(|_| !view.failed_sign_in()).map(|client| (key, client))
-        })
+        shown.iter().filter(|one| one.finding(views).root_use == RootUse::Direct).filter_map(
+            |one| {
+                let view = &views[one.index];
+                let key = view.finding.session.long_term_key;
+                view.client.filter(|_| !view.failed_sign_in()).map(|client| (key, client))
+            },
+        )
     };
     let console: HashSet<&str> =
         direct().filter(|(key, _)| !key).map(|(_, client)| client).collect();
     let (_, elsewhere) = direct().find(|(key, client)| *key && !console.contains(client))?;
-    let text = format!("a long-term root key was used from {elsewhere}, not from the console's address");
+    let text =
+        format!("a long-term root key was used from {elsewhere}, not from the console's address");
     (!console.is_empty()).then(|| Sign::new(Severity::High, "key_used_elsewhere", text))
 }
 
@@ -412,11 +415,10 @@ fn title(
 ) -> String {
     let first_worst = shown.iter().find(|one| one.finding(views).severity == worst);
     let several = shown.len() > 1;
-    let all = |test: fn(&View<'_>) -> bool| shown.iter().all(|one| test(&views[one.index]));
     if kind == IncidentKind::Spray {
         return format!("Root sign-in failures in {} accounts", accounts.len());
     }
-    if several && all(View::failed_sign_in) {
+    if several && shown.iter().all(|one| views[one.index].failed_sign_in()) {
         return "Root sign-in failures".to_owned();
     }
     if kind == IncidentKind::Privileged && several && worst <= Severity::Low {
@@ -426,11 +428,8 @@ fn title(
             .map(|one| filled(&views[one.index].finding.session.task_policy))
             .all(|policy| policy == Some("IAMAuditRootUserCredentials"));
         let asked = shown.iter().any(|one| views[one.index].assume_root());
-        let what = if audit && asked {
-            "Root credentials audited"
-        } else {
-            "Privileged root sessions"
-        };
+        let what =
+            if audit && asked { "Root credentials audited" } else { "Privileged root sessions" };
         return match accounts {
             [] => what.to_owned(),
             [account] => format!("{what} in {account}"),
@@ -439,7 +438,9 @@ fn title(
     }
     if several && shown.iter().all(|one| one.finding(views).root_use == RootUse::OnBehalf) {
         let mut services: BTreeMap<&str, ()> = BTreeMap::new();
-        services.extend(shown.iter().filter_map(|one| views[one.index].on_behalf()).map(|(name, _)| (name, ())));
+        services.extend(
+            shown.iter().filter_map(|one| views[one.index].on_behalf()).map(|(name, _)| (name, ())),
+        );
         let named: Vec<&str> = services.into_keys().filter(|name| !name.is_empty()).collect();
         return match named.as_slice() {
             [service] => format!("{service} acted on behalf of the root user"),

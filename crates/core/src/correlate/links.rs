@@ -83,16 +83,16 @@ impl<'a> View<'a> {
 
     /// Start of the session, Unix seconds.
     pub(super) fn created(&self) -> Option<i64> {
-        self.finding
-            .session
-            .created_at
-            .filter(|_| self.keyed())
-            .map(jiff::Timestamp::as_second)
+        self.finding.session.created_at.filter(|_| self.keyed()).map(jiff::Timestamp::as_second)
     }
 
     /// Whose session it is. An account has one root user, however its ARN is written.
     pub(super) fn principal(&self) -> &'a str {
-        if self.root_typed() { "root" } else { filled(&self.finding.session.principal_arn).unwrap_or("") }
+        if self.root_typed() {
+            "root"
+        } else {
+            filled(&self.finding.session.principal_arn).unwrap_or("")
+        }
     }
 
     /// True when the record names the root user as its identity.
@@ -389,7 +389,8 @@ fn link_sign_ins(
             .and_then(|place| list.get(place))
             .filter(|(created, _)| at - created <= SIGN_IN_LAG_SECS);
         // A session that follows goes before one that is as far behind.
-        let nearest = after.into_iter().chain(before).min_by_key(|(created, _)| created.abs_diff(at));
+        let nearest =
+            after.into_iter().chain(before).min_by_key(|(created, _)| created.abs_diff(at));
         let Some(&(created, session)) = nearest else { continue };
         let claim = (created.abs_diff(at), index);
         let best = chosen.entry((session, created)).or_insert(claim);
@@ -402,12 +403,7 @@ fn link_sign_ins(
 
 /// An account page that names no session joins the nearest session of the same account and
 /// address. Pages that share a key choose together, so that no page ties two sessions.
-fn link_pages(
-    views: &[View<'_>],
-    policy: &CorrelatePolicy,
-    sessions: &Sessions,
-    sets: &mut Sets,
-) {
+fn link_pages(views: &[View<'_>], policy: &CorrelatePolicy, sessions: &Sessions, sets: &mut Sets) {
     let mut calls: HashMap<(&str, &str), Vec<(i64, usize)>> = HashMap::new();
     for (index, view) in views.iter().enumerate() {
         let a_call = view.finding.root_use == RootUse::Direct && view.in_session();
@@ -459,7 +455,9 @@ fn link_by_time(
     let mut by_set: HashMap<usize, usize> = HashMap::new();
     let mut items = Vec::new();
     for (index, view) in views.iter().enumerate() {
-        let (true, Some(at)) = (view.placed_by_time() && !sprayed[index], view.at) else { continue };
+        let (true, Some(at)) = (view.placed_by_time() && !sprayed[index], view.at) else {
+            continue;
+        };
         items.push(index);
         if let Some(client) = view.client {
             chain(&mut by_address, (view.account, client), (index, at), gap, &mut runs);
@@ -479,9 +477,8 @@ fn link_by_time(
     let target: Vec<usize> = items.iter().map(|&index| sets.find(index)).collect();
     let mut target_of = vec![usize::MAX; views.len()];
     let mut has_session = vec![false; views.len()];
-    for index in 0..views.len() {
-        let root = sets.find(index);
-        has_session[root] |= views[index].in_session() || views[index].console_sign_in();
+    for (index, view) in views.iter().enumerate() {
+        has_session[sets.find(index)] |= view.in_session() || view.console_sign_in();
     }
     for (&index, &root) in items.iter().zip(&target) {
         target_of[index] = root;

@@ -30,6 +30,11 @@ pub struct OpenIncidents {
 
 type Mark = (&'static str, String);
 
+/// Marks a failed sign-in from an address.
+const FAILED: &str = "failed from";
+/// Marks anything else from an address.
+const USED: &str = "used from";
+
 impl OpenIncidents {
     /// None yet.
     #[must_use]
@@ -45,7 +50,8 @@ impl OpenIncidents {
     ) -> Self {
         let mut open = Self::new(policy);
         for incident in incidents {
-            open.settle(incident);
+            open.place(&incident.id, incident.originals());
+            open.incidents.insert(incident.id.clone(), incident);
         }
         open
     }
@@ -77,11 +83,20 @@ impl OpenIncidents {
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Opened(incident) => self.settle((**incident).clone()),
+                Change::Opened(incident) => {
+                    self.place(&incident.id, incident.originals());
+                    self.incidents.insert(incident.id.clone(), (**incident).clone());
+                }
                 Change::Grew(growth) => {
-                    if let Some(mut incident) = self.incidents.remove(&growth.id) {
-                        growth.clone().apply_to(&mut incident);
-                        self.settle(incident);
+                    // A corrected record is new without being shown; the originals of what was
+                    // revised differ from what is shown.
+                    let as_it_came = |one: &&Finding| {
+                        growth.superseded.binary_search_by(|old| old.key.cmp(&one.key)).is_err()
+                    };
+                    let fresh = growth.added.iter().filter(as_it_came).chain(&growth.superseded);
+                    self.place(&growth.id, fresh);
+                    if let Some(incident) = self.incidents.get_mut(&growth.id) {
+                        (**growth).clone().apply_to(incident);
                     }
                 }
                 Change::Joined { from, .. } => _ = self.incidents.remove(from),
@@ -112,6 +127,11 @@ impl OpenIncidents {
         incidents
     }
 
+    /// True when a correction of this event, or the event itself, is known.
+    pub(super) fn knows_event(&self, event_id: &str) -> bool {
+        self.marks.contains_key(&("event", event_id.to_owned()))
+    }
+
     fn area(&self, mut area: usize) -> usize {
         while self.joined_to[area] != area {
             area = self.joined_to[area];
@@ -126,52 +146,69 @@ impl OpenIncidents {
         }
         for (mark, at, gap_secs) in &times {
             let Some(line) = self.times.get(mark) else { continue };
+            // What lies farther on the same line is a neighbour of what is found here.
             let before = line.range(at.saturating_sub(*gap_secs)..=*at).next_back();
             let after = line.range(*at..=at.saturating_add(*gap_secs)).next();
             before.into_iter().chain(after).for_each(|(_, &area)| meet(area));
         }
+        // An address alone makes neighbours only of a failed sign-in and what else it did: an
+        // organisation may share one address. Those points are not neighbours of one another.
+        let (Some(client), Some(at)) = (view.client, view.at) else { return };
+        let gap_secs = self.policy.spray_gap_secs.max(self.policy.spray_related_secs);
+        let other = if view.failed_sign_in() { USED } else { FAILED };
+        let Some(line) = self.times.get(&(other, client.to_owned())) else { return };
+        let near = line.range(at.saturating_sub(gap_secs)..=at.saturating_add(gap_secs));
+        near.for_each(|(_, &area)| meet(area));
     }
 
-    /// Takes an incident in, with the places of the findings that are new to us.
-    fn settle(&mut self, incident: Incident) {
-        let mut areas: Vec<usize> = Vec::new();
-        for finding in incident.originals() {
-            if let Some((id, area)) = self.known.get_mut(&finding.key) {
-                if *id != incident.id {
-                    *id = incident.id.clone();
+    /// Notes where the findings of an incident are, as they came in.
+    fn place<'a>(&mut self, id: &IncidentId, originals: impl Iterator<Item = &'a Finding>) {
+        let mut home: Option<usize> = None;
+        for finding in originals {
+            let mut area = match self.known.get_mut(&finding.key) {
+                Some((holder, area)) => {
+                    holder.clone_from(id);
+                    *area
                 }
-                areas.push(*area);
-                continue;
+                None => {
+                    let area = self.survey(finding);
+                    self.known.insert(finding.key.clone(), (id.clone(), area));
+                    area
+                }
+            };
+            // The findings of one incident are within reach of one another, unless the incident
+            // was made under another policy.
+            if let Some(home) = home {
+                area = self.join(home, area);
             }
-            let mut area = self.joined_to.len();
-            let view = View::new(finding);
-            let mut near = Vec::new();
-            self.neighbours(&view, |other| near.push(other));
-            self.joined_to.push(area);
-            self.residents.push(Vec::new());
-            for other in near {
-                area = self.join(area, other);
-            }
-            let (marks, times) = marks(&view, &self.policy);
-            for mark in marks {
-                self.marks.insert(mark, area);
-            }
-            for (mark, at, _) in times {
-                self.times.entry(mark).or_default().insert(at, area);
-            }
-            self.known.insert(finding.key.clone(), (incident.id.clone(), area));
-            areas.push(area);
+            home = Some(area);
         }
-        // The findings of one incident are within reach of one another, unless the incident was
-        // made under another policy.
-        if let Some(&first) = areas.first() {
-            let area = areas.iter().fold(first, |area, &other| self.join(area, other));
-            if self.residents[area].last() != Some(&incident.id) {
-                self.residents[area].retain(|id| id != &incident.id);
-                self.residents[area].push(incident.id.clone());
-            }
+        if let Some(home) = home.map(|area| self.area(area))
+            && !self.residents[home].contains(id)
+        {
+            self.residents[home].push(id.clone());
         }
-        self.incidents.insert(incident.id.clone(), incident);
+    }
+
+    /// The neighbourhood of a new finding: a new one, joined with all that it can reach.
+    fn survey(&mut self, finding: &Finding) -> usize {
+        let view = View::new(finding);
+        let mut near = Vec::new();
+        self.neighbours(&view, |other| near.push(other));
+        let mut area = self.joined_to.len();
+        self.joined_to.push(area);
+        self.residents.push(Vec::new());
+        for other in near {
+            area = self.join(area, other);
+        }
+        let (marks, times) = marks(&view, &self.policy);
+        for mark in marks {
+            self.marks.insert(mark, area);
+        }
+        for (mark, at, _) in times {
+            self.times.entry(mark).or_default().insert(at, area);
+        }
+        area
     }
 
     fn join(&mut self, one: usize, other: usize) -> usize {
@@ -179,10 +216,13 @@ impl OpenIncidents {
         if one == other {
             return one;
         }
-        let smaller = |area: usize| self.residents[area].len();
-        let (into, from) = if smaller(one) < smaller(other) { (other, one) } else { (one, other) };
+        // The older one stays: new findings then point straight at their neighbourhood.
+        let (into, from) = (one.min(other), one.max(other));
         self.joined_to[from] = into;
-        let moved = std::mem::take(&mut self.residents[from]);
+        let mut moved = std::mem::take(&mut self.residents[from]);
+        if moved.len() > self.residents[into].len() {
+            std::mem::swap(&mut moved, &mut self.residents[into]);
+        }
         self.residents[into].extend(moved);
         into
     }
@@ -201,9 +241,8 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<(Mark, i6
     mark("event", view.corrects().map(str::to_owned));
     if view.watch_only() {
         let gap_secs = policy.sign_in_gap_secs;
-        times.extend(view.at.map(|at| {
-            (("watch", pair(view.account, &view.actor())), at, gap_secs)
-        }));
+        times
+            .extend(view.at.map(|at| (("watch", pair(view.account, &view.actor())), at, gap_secs)));
         return (marks, times);
     }
     mark("sign-in", view.sign_in_arn().map(str::to_owned));
@@ -217,7 +256,10 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<(Mark, i6
 
     let address_gap_secs = policy.spray_gap_secs.max(policy.spray_related_secs);
     if let (Some(client), Some(at)) = (view.client, view.at) {
-        times.push((("address", client.to_owned()), at, address_gap_secs));
+        // Another's use of the address at the same second is kept by joining the two.
+        let (kind, gap_secs) =
+            if view.failed_sign_in() { (FAILED, address_gap_secs) } else { (USED, 0) };
+        times.push(((kind, client.to_owned()), at, gap_secs));
     }
     if view.assume_root() {
         let gap_secs = policy.audit_gap_secs;

@@ -95,7 +95,7 @@ pub(super) struct Search {
     choices: Vec<Choice>,
     /// Group of each field: the fields that share an outermost list are in one.
     group: Vec<usize>,
-    /// Outermost list and the first field seen in it.
+    /// Outermost lists, ascending, each with the first field seen in it.
     lists: Vec<(usize, usize)>,
     members: Vec<usize>,
     chosen: Vec<usize>,
@@ -127,6 +127,10 @@ impl Search {
             self.pool.push(ROOT);
         }
         self.pool.extend(inside);
+        // A value right in an element may follow one in a list further inside.
+        if !self.pool[from..].is_sorted() {
+            self.pool[from..].sort_unstable();
+        }
         (from, self.pool.len())
     }
 
@@ -168,9 +172,9 @@ impl Search {
                     }
                     last = top;
                     let list = contexts.elements[top - 1].list;
-                    match self.lists.iter().rev().find(|known| known.0 == list) {
-                        Some(&(_, other)) => self.join(field, other),
-                        None => self.lists.push((list, field)),
+                    match self.lists.binary_search_by_key(&list, |known| known.0) {
+                        Ok(known) => self.join(field, self.lists[known].1),
+                        Err(at) => self.lists.insert(at, (list, field)),
                     }
                 }
             }
@@ -179,6 +183,9 @@ impl Search {
 
     fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.group[a], self.group[b]);
+        if a == b {
+            return;
+        }
         let (low, high) = (a.min(b), a.max(b));
         for group in &mut self.group {
             if *group == high {
@@ -187,9 +194,7 @@ impl Search {
         }
     }
 
-    /// The part of a range that can agree with what was chosen, as two ranges: the contexts around
-    /// the outermost chosen element, of which only those outside its list can agree, and those
-    /// within it.
+    /// Tries the contexts of the first field, and with each of them the fields after it.
     fn choose(
         &self,
         contexts: &Contexts,
@@ -240,8 +245,7 @@ impl Search {
         let Some(&inside) = chosen.iter().find(|&&context| context != ROOT) else { return whole };
         let top = contexts.outermost(inside);
         let list = contexts.elements[top - 1].list;
-        // Contexts are in the order of the text, so if both ends lie in one list all do, unless a
-        // repeated key put another list between; lists are numbered in that order as well.
+        // The contexts inside one list are consecutive, so if both ends lie in it, all do.
         let in_list = |context: usize| {
             context != ROOT && contexts.elements[contexts.outermost(context) - 1].list == list
         };
@@ -308,6 +312,19 @@ mod tests {
         search.clear();
         search.field(false, [2, 4].into_iter());
         search.field(false, [3].into_iter());
+        assert_eq!(search.run(&contexts, &mut 100), Some(false));
+    }
+
+    #[test]
+    fn contexts_may_come_in_any_order() {
+        let contexts = contexts();
+        let mut search = Search::default();
+        search.field(false, [4].into_iter());
+        search.field(false, [4, 3, 2, 1].into_iter());
+        assert_eq!(search.run(&contexts, &mut 100), Some(true));
+        search.clear();
+        search.field(false, [4].into_iter());
+        search.field(false, [3, 2, 1].into_iter());
         assert_eq!(search.run(&contexts, &mut 100), Some(false));
     }
 

@@ -224,10 +224,7 @@ mod tests {
         let source = (strings(&["source"]), strings(&["aws.iam"]));
         assert_eq!(
             way.alternatives(),
-            [
-                vec![source.clone(), (strings(&["detail", "a"]), strings(&["x", "y"]))],
-                vec![source],
-            ]
+            [vec![source.clone(), (strings(&["detail", "a"]), strings(&["x", "y"]))], vec![source],]
         );
     }
 

@@ -73,11 +73,16 @@ impl Scratch {
         let mut index = std::mem::take(&mut self.index);
         index.build(json.as_bytes());
         let mut scratch = std::mem::take(&mut self.text);
-        let mut walk = Walk { set, json, index: &index, buffer: &mut scratch, state: self };
-        let result = walk.document(node);
+        let mut walk =
+            Walk { set, json, index: &index, buffer: &mut scratch, state: self, fault: None };
+        let done = walk.document(node);
+        let fault = walk.fault;
         self.index = index;
         self.text = scratch;
-        result
+        match done {
+            Some(()) => Ok(()),
+            None => Err(fault.unwrap_or(EventError::new(Kind::CutShort, json.len()))),
+        }
     }
 
     /// A top-level string that is given as it is and not as JSON.
@@ -293,20 +298,23 @@ struct Walk<'w> {
     /// For strings with escapes.
     buffer: &'w mut String,
     state: &'w mut Scratch,
+    /// What stopped the walk, unless that was the end of the text. Kept here because a bare
+    /// `Option` comes back in registers, which a `Result` with the error in it does not.
+    fault: Option<EventError>,
 }
 
 impl Walk<'_> {
-    fn document(&mut self, node: Option<usize>) -> Result<(), EventError> {
+    fn document(&mut self, node: Option<usize>) -> Option<()> {
         let start = self.space(0);
         if self.byte(start) != Some(b'{') {
-            return Err(EventError::new(Kind::NotAnObject, start));
+            return self.stop(Kind::NotAnObject, start);
         }
         let end = match node {
             Some(node) => self.value(start, node, ROOT, 0)?,
             None => self.skip(start)?,
         };
         let end = self.space(end);
-        if end == self.json.len() { Ok(()) } else { Err(EventError::new(Kind::Trailing, end)) }
+        if end == self.json.len() { Some(()) } else { self.stop(Kind::Trailing, end) }
     }
 
     #[inline]
@@ -322,44 +330,43 @@ impl Walk<'_> {
         at
     }
 
-    fn expected(&self, what: &'static str, at: usize) -> EventError {
-        let kind = if at < self.json.len() { Kind::Expected(what) } else { Kind::CutShort };
-        EventError::new(kind, at)
+    #[cold]
+    fn stop<T>(&mut self, kind: Kind, at: usize) -> Option<T> {
+        self.fault = Some(EventError::new(kind, at));
+        None
+    }
+
+    #[cold]
+    fn expected<T>(&mut self, what: &'static str, at: usize) -> Option<T> {
+        if at < self.json.len() { self.stop(Kind::Expected(what), at) } else { None }
     }
 
     /// The byte after the string's closing quote.
     #[inline]
-    fn string_end(&self, open: usize) -> Result<usize, EventError> {
-        match self.index.next_quote(open + 1) {
-            Some(quote) => Ok(quote + 1),
-            None => Err(EventError::new(Kind::CutShort, self.json.len())),
-        }
+    fn string_end(&self, open: usize) -> Option<usize> {
+        self.index.next_quote(open + 1).map(|quote| quote + 1)
     }
 
     /// Goes past a value that nobody asks for, on its outline only.
     #[inline]
-    fn skip(&self, at: usize) -> Result<usize, EventError> {
+    fn skip(&mut self, at: usize) -> Option<usize> {
         match self.byte(at) {
             Some(b'"') => self.string_end(at),
-            Some(b'{' | b'[') => self
-                .index
-                .skip_container(self.json.as_bytes(), at)
-                .ok_or(EventError::new(Kind::CutShort, self.json.len())),
+            Some(b'{' | b'[') => self.skip_container(at),
             Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
-                Ok(at + text::scalar_len(&self.json.as_bytes()[at..]))
+                Some(at + text::scalar_len(&self.json.as_bytes()[at..]))
             }
-            _ => Err(self.expected("a value", at)),
+            _ => self.expected("a value", at),
         }
     }
 
+    #[inline(never)]
+    fn skip_container(&self, at: usize) -> Option<usize> {
+        self.index.skip_container(self.json.as_bytes(), at)
+    }
+
     /// Reads the value of a field that patterns mention and returns the byte after it.
-    fn value(
-        &mut self,
-        at: usize,
-        node: usize,
-        context: usize,
-        depth: usize,
-    ) -> Result<usize, EventError> {
+    fn value(&mut self, at: usize, node: usize, context: usize, depth: usize) -> Option<usize> {
         let set = self.set;
         match self.byte(at) {
             Some(b'{') if !set.nodes[node].children.is_empty() => {
@@ -378,56 +385,50 @@ impl Walk<'_> {
                         self.state.string(set, leaf, raw, context);
                     }
                 }
-                Ok(end)
+                Some(end)
             }
             Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
                 let end = self.skip(at)?;
                 let token = self.json.get(at..end).unwrap_or_default();
                 match set.nodes[node].leaf {
                     Some(leaf) if !self.state.scalar(set, leaf, token, context) => {
-                        Err(self.expected("a value", at))
+                        self.expected("a value", at)
                     }
-                    _ => Ok(end),
+                    _ => Some(end),
                 }
             }
             _ => self.skip(at),
         }
     }
 
-    fn unescape(&mut self, raw: &str, at: usize) -> Result<(), EventError> {
+    fn unescape(&mut self, raw: &str, at: usize) -> Option<()> {
         self.buffer.clear();
         match text::unescape(raw, self.buffer) {
             // Half a surrogate pair is no character; the replacement equals nothing that a
             // pattern would name.
-            Ok(_) => Ok(()),
-            Err(offset) => Err(EventError::new(Kind::BadEscape, at + offset)),
+            Ok(_) => Some(()),
+            Err(offset) => self.stop(Kind::BadEscape, at + offset),
         }
     }
 
-    fn deeper(depth: usize, at: usize) -> Result<usize, EventError> {
+    fn deeper(&mut self, depth: usize, at: usize) -> Option<usize> {
         if depth < MAX_EVENT_DEPTH {
-            Ok(depth + 1)
+            Some(depth + 1)
         } else {
-            Err(EventError::new(Kind::TooDeep(MAX_EVENT_DEPTH), at))
+            self.stop(Kind::TooDeep(MAX_EVENT_DEPTH), at)
         }
     }
 
-    fn object(
-        &mut self,
-        open: usize,
-        node: usize,
-        context: usize,
-        depth: usize,
-    ) -> Result<usize, EventError> {
-        let depth = Self::deeper(depth, open)?;
+    fn object(&mut self, open: usize, node: usize, context: usize, depth: usize) -> Option<usize> {
+        let depth = self.deeper(depth, open)?;
         let children = &self.set.nodes[node].children;
         let mut at = self.space(open + 1);
         if self.byte(at) == Some(b'}') {
-            return Ok(at + 1);
+            return Some(at + 1);
         }
         loop {
             if self.byte(at) != Some(b'"') {
-                return Err(self.expected("a key", at));
+                return self.expected("a key", at);
             }
             let end = self.string_end(at)?;
             let child = if self.index.has_slash(at + 1, end - 1) {
@@ -439,7 +440,7 @@ impl Walk<'_> {
             };
             at = self.space(end);
             if self.byte(at) != Some(b':') {
-                return Err(self.expected("`:`", at));
+                return self.expected("`:`", at);
             }
             at = self.space(at + 1);
             // Every occurrence of a key counts, so reading goes on after a field was seen.
@@ -450,24 +451,18 @@ impl Walk<'_> {
             at = self.space(at);
             match self.byte(at) {
                 Some(b',') => at = self.space(at + 1),
-                Some(b'}') => return Ok(at + 1),
-                _ => return Err(self.expected("`,` or `}`", at)),
+                Some(b'}') => return Some(at + 1),
+                _ => return self.expected("`,` or `}`", at),
             }
         }
     }
 
-    fn list(
-        &mut self,
-        open: usize,
-        node: usize,
-        context: usize,
-        depth: usize,
-    ) -> Result<usize, EventError> {
-        let depth = Self::deeper(depth, open)?;
+    fn list(&mut self, open: usize, node: usize, context: usize, depth: usize) -> Option<usize> {
+        let depth = self.deeper(depth, open)?;
         let list = self.state.contexts.list();
         let mut at = self.space(open + 1);
         if self.byte(at) == Some(b']') {
-            return Ok(at + 1);
+            return Some(at + 1);
         }
         let fields = !self.set.nodes[node].children.is_empty();
         loop {
@@ -481,8 +476,8 @@ impl Walk<'_> {
             at = self.space(at);
             match self.byte(at) {
                 Some(b',') => at = self.space(at + 1),
-                Some(b']') => return Ok(at + 1),
-                _ => return Err(self.expected("`,` or `]`", at)),
+                Some(b']') => return Some(at + 1),
+                _ => return self.expected("`,` or `]`", at),
             }
         }
     }
@@ -494,10 +489,10 @@ impl Walk<'_> {
         context: usize,
         list: usize,
         depth: usize,
-    ) -> Result<usize, EventError> {
+    ) -> Option<usize> {
         let element = self.state.contexts.enter(context, list);
         let end = self.value(at, node, element, depth)?;
         self.state.contexts.leave(element);
-        Ok(end)
+        Some(end)
     }
 }

@@ -98,8 +98,7 @@ pub(super) fn is_number(token: &[u8]) -> bool {
         rest = &fraction[n..];
     }
     if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent =
-            if let [b'+' | b'-', after @ ..] = exponent { after } else { exponent };
+        let exponent = if let [b'+' | b'-', after @ ..] = exponent { after } else { exponent };
         let n = digits(exponent);
         if n == 0 {
             return false;

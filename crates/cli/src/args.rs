@@ -1,0 +1,282 @@
+//! The command line: declared once, from which help, completions and man pages come.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rootwatch_core::finding::{RootUse, Severity};
+
+/// Know the moment anyone uses an AWS root user, and be able to prove that you would have known.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rootwatch",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Start here:\n  rootwatch scan ./logs          when and how was the root user used?\n  \
+                  rootwatch rules list           what is looked for\n  \
+                  rootwatch help scan            everything about a command"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Hunt for root use in CloudTrail log files
+    Scan(Box<ScanArgs>),
+    /// The detection rules and their own tests
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Event patterns
+    #[command(subcommand)]
+    Pattern(PatternCommand),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  rootwatch completions bash > /etc/bash_completion.d/rootwatch")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write one for each command to a folder
+    #[command(after_help = "Example:\n  rootwatch man | man -l -")]
+    Man {
+        /// Write a page for each command here
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Print the reference of all commands as Markdown
+    #[command(hide = true)]
+    Reference,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = SCAN_HELP)]
+pub(crate) struct ScanArgs {
+    /// Files, folders or globs of log files; `-` for standard input
+    ///
+    /// JSON, JSON Lines, gzip and zstd are told by content. Folders are walked whole, in the S3
+    /// layout or any other.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    #[arg(long, short, value_enum, value_name = "FORMAT", help_heading = "Output")]
+    pub(crate) format: Option<Format>,
+    /// Write to a file instead of standard output
+    #[arg(long, short, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
+    /// Zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
+    #[arg(long, value_name = "ZONE", default_value = "utc", help_heading = "Output")]
+    pub(crate) time_zone: String,
+    /// Names for account ids: the reply of `aws organizations list-accounts`, or lines of `ID NAME`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) account_names: Option<PathBuf>,
+    /// When to colour; `NO_COLOR` is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "Output")]
+    pub(crate) color: Color,
+    /// Columns of the table [default: the terminal's, or 100]
+    #[arg(long, value_name = "N", help_heading = "Output")]
+    pub(crate) width: Option<usize>,
+    /// No progress and no list of what could not be read
+    #[arg(long, short, help_heading = "Output")]
+    pub(crate) quiet: bool,
+
+    /// Only records from this moment on: RFC 3339, a date, or an age such as `90d`, `12h`
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    pub(crate) since: Option<String>,
+    /// Only records before this moment
+    #[arg(long, value_name = "TIME", help_heading = "Filters")]
+    pub(crate) until: Option<String>,
+    /// Only records delivered to this account; may be repeated
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account, help_heading = "Filters")]
+    pub(crate) account: Vec<String>,
+    /// Only records of this region; may be repeated
+    #[arg(long, value_name = "REGION", value_delimiter = ',', help_heading = "Filters")]
+    pub(crate) region: Vec<String>,
+    /// Only from this severity on
+    #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Filters")]
+    pub(crate) min_severity: Option<SeverityArg>,
+    /// Only these classes of root use; `no` is where only a rule speaks
+    #[arg(
+        long,
+        value_enum,
+        value_name = "CLASS",
+        value_delimiter = ',',
+        default_values_t = [RootUseArg::Direct, RootUseArg::Privileged, RootUseArg::Derived, RootUseArg::Possible, RootUseArg::No],
+        help_heading = "Filters"
+    )]
+    pub(crate) root_use: Vec<RootUseArg>,
+
+    /// Also use the rules in this folder (*.yaml)
+    #[arg(long, value_name = "DIR", help_heading = "Rules")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// Exit with 1 if something is at or above this severity
+    #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
+    pub(crate) fail_on: Option<SeverityArg>,
+
+    /// How many threads read [default: one for each core]
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Machine")]
+    pub(crate) threads: Option<u16>,
+    /// Decode every record: slower, finds the same, and reports damage in all of them
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) no_prefilter: bool,
+    /// Bytes that one compressed file may grow to before it is called a bomb
+    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, help_heading = "Machine")]
+    pub(crate) file_bytes_max: u64,
+    /// Bytes that one record may have
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=1 << 26), help_heading = "Machine")]
+    pub(crate) record_bytes_max: u32,
+    /// How many findings are kept
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, help_heading = "Machine")]
+    pub(crate) findings_max: u64,
+}
+
+const SCAN_HELP: &str = "\
+Examples:
+  rootwatch scan ./AWSLogs                        everything below a folder
+  rootwatch scan 'logs/2026/05/**/*.json.gz'      a glob (quoted)
+  rootwatch scan --since 90d --min-severity high ./AWSLogs
+  zcat old.json.gz | rootwatch scan -             standard input
+  rootwatch scan --format html ./AWSLogs > report.html
+  rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
+
+Exit codes:
+  0  everything was looked at, nothing at or above --fail-on
+  1  something is at or above --fail-on
+  2  usage or configuration
+  3  not everything could be read (wins over 1: an incomplete look may not claim anything)";
+
+/// An account id of twelve digits, dashes allowed.
+fn account(text: &str) -> Result<String, String> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(digits)
+    } else {
+        Err("an account id has twelve digits".to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Incidents with their timelines
+    Table,
+    /// One finding a line, as JSON
+    Jsonl,
+    /// One finding a row, safe to open in a spreadsheet
+    Csv,
+    /// One OCSF detection finding (class 2004) a line
+    Ocsf,
+    /// One self-contained page to hand to a colleague
+    Html,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeverityArg {
+    Informational,
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl From<SeverityArg> for Severity {
+    fn from(arg: SeverityArg) -> Self {
+        match arg {
+            SeverityArg::Informational => Self::Informational,
+            SeverityArg::Low => Self::Low,
+            SeverityArg::Medium => Self::Medium,
+            SeverityArg::High => Self::High,
+            SeverityArg::Critical => Self::Critical,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum RootUseArg {
+    Direct,
+    Privileged,
+    Derived,
+    OnBehalf,
+    Possible,
+    No,
+}
+
+impl From<RootUseArg> for RootUse {
+    fn from(arg: RootUseArg) -> Self {
+        match arg {
+            RootUseArg::Direct => Self::Direct,
+            RootUseArg::Privileged => Self::Privileged,
+            RootUseArg::Derived => Self::Derived,
+            RootUseArg::OnBehalf => Self::OnBehalf,
+            RootUseArg::Possible => Self::Possible,
+            RootUseArg::No => Self::No,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// List the rules
+    #[command(after_help = "Example:\n  rootwatch rules list --format jsonl | jq -r .id")]
+    List {
+        /// Also list the rules in this folder
+        #[arg(long, value_name = "DIR")]
+        rules: Vec<PathBuf>,
+        /// How to print
+        #[arg(long, short, value_enum)]
+        format: Option<ListFormat>,
+    },
+    /// Show a rule: what it means, what to do, and its event pattern
+    #[command(after_help = "Example:\n  rootwatch rules show root-console-login-without-mfa")]
+    Show {
+        /// Id of the rule
+        id: String,
+        /// Also know the rules in this folder
+        #[arg(long, value_name = "DIR")]
+        rules: Vec<PathBuf>,
+        /// Print only the event pattern, ready for EventBridge
+        #[arg(long)]
+        pattern: bool,
+    },
+    /// Run the rules' own tests
+    #[command(
+        after_help = "Without a path the built-in rules are tested. A test's record is looked for \
+                      beside the rule's file, then from the working directory.\n\nExamples:\n  \
+                      rootwatch rules test\n  rootwatch rules test my-rules/ another.yaml"
+    )]
+    Test {
+        /// Rule files or folders of them
+        #[arg(value_name = "FILE|DIR")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// One line a rule
+    Table,
+    /// One rule a line, as JSON
+    Jsonl,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PatternCommand {
+    /// Match patterns against events: JSON lines in, an answer a line out
+    #[command(
+        after_help = "Each line of standard input is {\"pattern\": \"<json text>\", \"event\": \
+                      \"<json text>\"}; both may also be JSON itself. Each line of the answer is \
+                      `true`, `false` or `invalid: <reason>`.\n\nExample:\n  echo \
+                      '{\"pattern\":{\"source\":[\"aws.iam\"]},\"event\":{\"source\":\"aws.iam\"}}' \
+                      | rootwatch pattern match"
+    )]
+    Match,
+}

@@ -1,0 +1,67 @@
+//! Completions, man pages and the reference: all from the declaration in `args.rs`.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+
+use crate::args::Cli;
+
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "rootwatch", &mut script);
+    io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let command = Cli::command();
+    match dir {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+            clap_mangen::generate_to(command, dir).with_context(|| dir.display().to_string())?;
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            io::stdout().write_all(&page)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `docs/cli.md`: the long help of every command.
+pub(crate) fn markdown() -> anyhow::Result<ExitCode> {
+    let mut text = String::from(
+        "# The commands\n\nGenerated from the program (`cargo xtask docs`); do not edit.\n",
+    );
+    let mut root = Cli::command().term_width(96);
+    root.build();
+    section(&mut text, &mut root)?;
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn section(text: &mut String, command: &mut clap::Command) -> anyhow::Result<()> {
+    let name = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
+    let help = command.render_long_help().to_string();
+    write!(text, "\n## `{name}`\n\n```text\n")?;
+    for line in help.trim_end().lines() {
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    text.push_str("```\n");
+    let names: Vec<_> = command
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    for name in names {
+        if let Some(sub) = command.find_subcommand_mut(&name) {
+            section(text, sub)?;
+        }
+    }
+    Ok(())
+}
