@@ -256,6 +256,12 @@ fn decode_one(
         }
         Shape::List(list) if nesting == Nesting::Outer => {
             decode_nested(list.get().as_bytes(), limits, Nesting::Inner, &mut |_, item| {
+                let item = match item {
+                    Item::Skipped(Skipped { reason, .. }) => {
+                        Item::Skipped(Skipped { place, reason })
+                    }
+                    item => item,
+                };
                 sink(place, item);
             });
         }
@@ -326,6 +332,10 @@ fn checked_text<'a>(unit: &'a [u8], limits: &Limits) -> Result<&'a str, String> 
 
 /// True when brackets outside strings nest deeper than `max`.
 fn depth_exceeds(unit: &[u8], max: usize) -> bool {
+    // Hardly any record has so many brackets, and counting them is much faster.
+    if unit.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= max {
+        return false;
+    }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in unit {
         if in_string {

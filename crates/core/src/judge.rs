@@ -107,7 +107,7 @@ pub fn judge(record: &Record<'_>) -> Judgement {
 
 /// Without an identity type: is this something that usually only the root user can do?
 fn usually_root(record: &Record<'_>) -> Option<(&'static str, &'static str)> {
-    let name = record.event_name.as_deref()?;
+    let name = record.event_name.as_deref().unwrap_or_default();
     if record.is_from("signin") && ROOT_SIGN_IN_ACTIONS.contains(&name) {
         return Some((
             "root_only_sign_in_action",
@@ -264,6 +264,7 @@ mod tests {
         let untyped = r#"{"userIdentity":{"accountId":"1"},"eventSource":"taxconsole.amazonaws.com",
             "eventName":"CreateCustomerCase","eventType":"AwsConsoleAction"}"#;
         assert_eq!(judged(untyped), RootUse::Possible);
+        assert_eq!(judged(&untyped.replace("\"eventName\"", "\"unnamed\"")), RootUse::Possible);
         assert_eq!(judged(&untyped.replace("{\"accountId\"", "{\"type\":\"IAMUser\",\"accountId\"")), RootUse::No);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::SignedDuration;
-use rootwatch_core::decode::{Event, Item, Place};
+use rootwatch_core::decode::{Event, Item, Place, decode_unit};
 use rootwatch_core::detect::Detector;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::split::reason;
@@ -36,6 +36,9 @@ const NAMED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
 /// (CloudTrail's `addendum`).
 const DELIVERED_LATE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// What findings call a text that is no file.
+const IN_MEMORY: &str = "(memory)";
+
 /// Buffers of one thread, used for one file after the other.
 pub(crate) struct Buffers {
     inflater: Inflater,
@@ -53,9 +56,7 @@ enum Text<'b> {
 
 impl Buffers {
     pub(crate) fn new() -> Self {
-        // Pages of the output are only touched when a text reaches them.
-        let output = vec![0; WHOLE_TEXT_BYTES_MAX];
-        Self { inflater: Inflater::new(), input: Vec::new(), output }
+        Self { inflater: Inflater::new(), input: Vec::new(), output: Vec::new() }
     }
 
     /// Reads a file, or its beginning if it is large, and inflates it if that can be done whole.
@@ -74,13 +75,19 @@ impl Buffers {
             Format::Gzip if stated_size(&self.input) > WHOLE_TEXT_BYTES_MAX => {
                 Ok(Text::Stream { format, head: &self.input, more })
             }
-            Format::Gzip => match self.inflater.gzip(&self.input, &mut self.output) {
-                Ok(length) => Ok(Text::Whole(&self.output[..length])),
-                // What can be had before the damage is still worth having.
-                Err(WholeError::TooLarge | WholeError::Damaged) => {
-                    Ok(Text::Stream { format, head: &self.input, more })
+            Format::Gzip => {
+                if self.output.is_empty() {
+                    // Pages of it are only touched when a text reaches them.
+                    self.output = vec![0; WHOLE_TEXT_BYTES_MAX];
                 }
-            },
+                match self.inflater.gzip(&self.input, &mut self.output) {
+                    Ok(length) => Ok(Text::Whole(&self.output[..length])),
+                    // What can be had before the damage is still worth having.
+                    Err(WholeError::TooLarge | WholeError::Damaged) => {
+                        Ok(Text::Stream { format, head: &self.input, more })
+                    }
+                }
+            }
         }
     }
 
@@ -193,6 +200,33 @@ impl<'a> Worker<'a> {
         self.read(path, &mut file, log, samples);
     }
 
+    /// Takes in a text, plain or compressed, as if it were a file of which the name promises
+    /// nothing.
+    pub(crate) fn take_bytes(&mut self, mut bytes: &[u8]) {
+        self.read(Path::new(IN_MEMORY), &mut bytes, None, 1);
+    }
+
+    /// Takes in a plain text as if it were a delivered log file, `step_bytes` at a time.
+    pub(crate) fn take_in_steps(&mut self, text: &[u8], step_bytes: usize) {
+        let limits = self.state.options.limits;
+        let mut scanner = TextScanner::new(self.prefilter, self.kernel, limits, 0);
+        self.state.out.summary.files += 1;
+        if step_bytes >= text.len() {
+            return self.state.take_whole(Path::new(IN_MEMORY), text, &mut scanner);
+        }
+        let mut sink = FileSink::new(&mut self.state, Path::new(IN_MEMORY));
+        let (mut from, mut to) = (0_usize, 0_usize);
+        loop {
+            to = to.saturating_add(step_bytes.max(1)).min(text.len());
+            let last = to == text.len();
+            from += scanner.feed(&text[from..to], last, &mut sink);
+            if last {
+                break;
+            }
+        }
+        self.state.out.summary.bytes_scanned += text.len() as u64;
+    }
+
     fn read(&mut self, path: &Path, file: &mut impl Read, log: Option<&LogName<'_>>, samples: u32) {
         let limits = self.state.options.limits;
         let mut scanner = TextScanner::new(self.prefilter, self.kernel, limits, samples);
@@ -206,9 +240,7 @@ impl<'a> Worker<'a> {
         }
         let bytes = match text {
             Text::Whole(text) => {
-                let mut sink = FileSink::new(&mut self.state, path);
-                scanner.feed(text, true, &mut sink);
-                self.state.out.summary.bytes_scanned += text.len() as u64;
+                self.state.take_whole(path, text, &mut scanner);
                 self.buffers.input.len() as u64
             }
             Text::Stream { format, head, more } => {
@@ -275,6 +307,27 @@ impl State<'_> {
         if !summary.regions.contains(name.region) {
             summary.regions.insert(name.region.to_owned());
         }
+    }
+
+    /// Takes in a text that is whole in memory.
+    fn take_whole(&mut self, path: &Path, text: &[u8], scanner: &mut TextScanner<'_>) {
+        self.out.summary.bytes_scanned += text.len() as u64;
+        if !self.options.rule_only {
+            let (limits, detector) = (self.options.limits, &mut self.detector);
+            let records = scanner.skim(text, &mut |unit| {
+                let mut is_none = true;
+                decode_unit(unit, Place::default(), &limits, &mut |_, item| match item {
+                    Item::Event(event) => is_none &= detector.detect(&event).is_none(),
+                    Item::PassedOver(_) | Item::Skipped(_) => is_none = false,
+                });
+                !is_none
+            });
+            if let Some(records) = records {
+                self.out.summary.records += records;
+                return;
+            }
+        }
+        scanner.feed(text, true, &mut FileSink::new(self, path));
     }
 
     /// Takes a text in through a window. `size` is how many compressed bytes are known so far,

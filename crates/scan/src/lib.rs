@@ -149,6 +149,40 @@ pub fn scan(
     scanned
 }
 
+/// Scans a text in memory, plain or compressed, on the same path as a file of which the name
+/// promises nothing: for tests and fuzzing.
+#[doc(hidden)]
+#[must_use]
+pub fn scan_bytes(bytes: &[u8], rules: &Ruleset, options: &ScanOptions) -> Scanned {
+    scan_memory(rules, options, |worker| worker.take_bytes(bytes))
+}
+
+/// Scans a plain text in memory as a delivered log file is streamed, `step_bytes` more at a time:
+/// for tests and fuzzing.
+#[doc(hidden)]
+#[must_use]
+pub fn scan_in_steps(
+    text: &[u8],
+    step_bytes: usize,
+    rules: &Ruleset,
+    options: &ScanOptions,
+) -> Scanned {
+    scan_memory(rules, options, |worker| worker.take_in_steps(text, step_bytes))
+}
+
+fn scan_memory(
+    rules: &Ruleset,
+    options: &ScanOptions,
+    take: impl FnOnce(&mut Worker<'_>),
+) -> Scanned {
+    let progress = Progress::default();
+    let prefilter = Prefilter::new(rules, options.rule_only);
+    let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
+    let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), &progress);
+    take(&mut worker);
+    worker.finish()
+}
+
 /// Ids of the rules that make the prefilter useless, because nothing in a record's bytes tells
 /// whether they speak: with them, every record is decoded.
 #[must_use]

@@ -126,6 +126,10 @@ impl Prefilter {
             b't' if text.get(at + 1) == Some(&b'N') => self.look_name(text, start, at, seen),
             b's' => look_console_action(text, start, at, seen),
             b'\\' => look_escape(text, at, seen),
+            // The kernel marks `ot` at its first letter, or `oot` at its first.
+            _ if text.get(at + 1).is_some_and(|byte| byte.eq_ignore_ascii_case(&b'o')) => {
+                look_root(text, start, at + 1, seen);
+            }
             _ => look_root(text, start, at, seen),
         }
     }
@@ -202,9 +206,23 @@ fn look_root(text: &[u8], start: usize, at: usize, seen: &mut Seen) {
     }
     match text.get(at + 2) {
         Some(b'"') => seen.keep = true,
-        Some(b'\\') => seen.quoted = true,
+        Some(b'\\') if !is_policy_principal(&text[start..at - 2]) => seen.quoted = true,
         _ => {}
     }
+}
+
+/// True when `before` ends with `AWS\":\"arn:…:`, so that the root ARN which `root` ends is the
+/// principal of a policy quoted in a string, by far the commonest place of one. The member is named
+/// `AWS`, so it is no `type`, and no `arn` of an identity.
+fn is_policy_principal(before: &[u8]) -> bool {
+    const MEMBER: &[u8] = b"AWS\\\":\\\"";
+    // `arn:aws-iso-b:iam::111122223333:` and the like.
+    const ARN_BYTES_MAX: usize = 48;
+    let from = before.len().saturating_sub(ARN_BYTES_MAX + MEMBER.len());
+    let near = &before[from..];
+    memmem::rfind(near, b"\"").is_some_and(|quote| {
+        near[..=quote].ends_with(MEMBER) && near[quote + 1..].starts_with(b"arn:")
+    })
 }
 
 /// `sC`: is this `"AwsConsoleAction"`?

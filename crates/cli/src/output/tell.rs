@@ -32,7 +32,7 @@ pub(crate) struct Told {
     pub(crate) span: String,
     /// How long ago it ended, while that is what people ask first: `12 min ago`.
     pub(crate) ago: Option<String>,
-    /// `root user, console then access key`.
+    /// `root user: console → access key`.
     pub(crate) how: String,
     /// What was done, in order: one sentence.
     pub(crate) prose: String,
@@ -150,7 +150,7 @@ fn how(incident: &Incident) -> String {
         let tried = incident.findings.iter().any(|finding| finding.session.sign_in);
         return if tried { format!("{who}, sign-in only") } else { who.to_owned() };
     }
-    format!("{who}, {}", ways.join(", then "))
+    format!("{who}: {}", ways.join(" → "))
 }
 
 fn succeeded(finding: &Finding, name: &str) -> bool {

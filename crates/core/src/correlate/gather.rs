@@ -291,8 +291,9 @@ fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
             "a call was denied, and a long-term root key is in use",
         ));
     }
-    if signs.iter().filter(|sign| sign.severity >= Severity::High).count() > 1 {
-        let text = "several of these signs at once";
+    let grave = signs.iter().filter(|sign| sign.severity >= Severity::High).count();
+    if grave > 1 && signs.iter().all(|sign| sign.severity < Severity::Critical) {
+        let text = "several signs of a takeover at once";
         signs.push(Sign::new(Severity::Critical, "several_signs", text));
     }
     signs

@@ -393,7 +393,7 @@ fn an_incident_grows_rises_closes_and_reopens() {
     let worse = call(A, "14:05:00", "Y").since("14:03:00").severity(Severity::High);
     match &feed(&mut open, &worse)[..] {
         [Change::Grew(growth), Change::Rose { from, to, .. }] => {
-            assert_eq!(growth.added, [worse.0.clone()]);
+            assert!(growth.added.len() == 1 && growth.added[0] == worse.0);
             assert_eq!((*from, *to), (Severity::Low, Severity::High));
         }
         other => panic!("{other:?}"),
@@ -427,6 +427,21 @@ fn the_elder_keeps_its_name_and_an_acknowledgement_survives_growth_but_hides_not
     let only: Vec<&Incident> = open.incidents().collect();
     assert_eq!(only.len(), 1);
     assert_eq!((only[0].findings.len(), only[0].state), (4, IncidentState::Open));
+}
+
+#[test]
+fn a_call_like_the_ones_before_still_gathers_what_waited_for_it() {
+    for nth in 0..8 {
+        let story = ["10:00:00", "10:00:05", "11:31:00"].map(|time| {
+            call(A, time, "X").since("09:59:00").from(HOME).with_key(&format!("{nth}"))
+        });
+        let waiting = page(A, "11:30:00", "CloseAccount").from(HOME).keyed(&nth.to_string());
+        let mut open = OpenIncidents::new(CorrelatePolicy::default());
+        for sample in [&story[0], &story[1], &waiting, &story[2]] {
+            feed(&mut open, sample);
+        }
+        assert_eq!(open.incidents().count(), 1, "{nth}");
+    }
 }
 
 #[test]
