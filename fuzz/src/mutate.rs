@@ -30,20 +30,89 @@ pub(crate) const INPUT_BYTES_MAX: usize = 16 << 10;
 
 /// What JSON, records and patterns are made of.
 const TOKENS: &[&str] = &[
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "\\\"", "\\\\", "\n", " ", "\t", "\r\n", "\u{feff}", "\0",
-    "null", "true", "false", "0", "-1", "1e999", "300.0", "\"\"", "{}", "[]", "[{}]", "é", "\u{1f511}",
-    "\\u0052", "\\u0000", "\\ud83d", "\\udd11", "\\u003a", "{\"Records\":[", "]}", "}{", "},{",
-    "\"Root\"", "\"root\"", "\"ROOT\"", "\"\\u0052oot\"", "\"Ro\\u006ft\"", ":root\"", "\"type\":",
-    "\"type\":\"Root\",", "\"AssumeRoot\"", "\"assumedRoot\":\"true\"", "\"userIdentity\":",
-    "\"userIdentity\":{},", "\"eventName\":", "\"eventName\":\"ConsoleLogin\",", "\"eventVersion\":",
-    "\"eventType\":\"AwsConsoleAction\"", "\"eventType\":", "\"eventTime\":\"2026-03-01T10:00:00Z\",",
-    "\"eventTime\":\"9999-12-31T23:59:59Z\",", "\"eventTime\":\"-009999-01-01T00:00:00Z\",",
-    "\"sessionContext\":", "\"sessionIssuer\":", "\"errorCode\":\"AccessDenied\",", "\"detail\":{",
-    "\"detail-type\":", "\"source\":", "\"Message\":\"{", "\"CloudTrailEvent\":\"{", "\"Events\":[",
-    "\"insightDetails\":{}", "\"digestS3Bucket\":\"b\"", "\"addendum\":", "\"recipientAccountId\":",
-    "\"$or\":[", "{\"exists\":false}", "{\"exists\":true}", "{\"prefix\":\"a\"}", "{\"suffix\":\"a\"}",
-    "{\"anything-but\":[", "{\"wildcard\":\"*a*\"}", "{\"numeric\":[\">\",0,\"<=\",5]}", "{\"cidr\":\"10.0.0.0/8\"}",
-    "{\"cidr\":\"::/0\"}", "{\"equals-ignore-case\":\"root\"}", "{\"prefix\":{\"equals-ignore-case\":\"R\"}}",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\\"",
+    "\\\\",
+    "\n",
+    " ",
+    "\t",
+    "\r\n",
+    "\u{feff}",
+    "\0",
+    "null",
+    "true",
+    "false",
+    "0",
+    "-1",
+    "1e999",
+    "300.0",
+    "\"\"",
+    "{}",
+    "[]",
+    "[{}]",
+    "é",
+    "\u{1f511}",
+    "\\u0052",
+    "\\u0000",
+    "\\ud83d",
+    "\\udd11",
+    "\\u003a",
+    "{\"Records\":[",
+    "]}",
+    "}{",
+    "},{",
+    "\"Root\"",
+    "\"root\"",
+    "\"ROOT\"",
+    "\"\\u0052oot\"",
+    "\"Ro\\u006ft\"",
+    ":root\"",
+    "\"type\":",
+    "\"type\":\"Root\",",
+    "\"AssumeRoot\"",
+    "\"assumedRoot\":\"true\"",
+    "\"userIdentity\":",
+    "\"userIdentity\":{},",
+    "\"eventName\":",
+    "\"eventName\":\"ConsoleLogin\",",
+    "\"eventVersion\":",
+    "\"eventType\":\"AwsConsoleAction\"",
+    "\"eventType\":",
+    "\"eventTime\":\"2026-03-01T10:00:00Z\",",
+    "\"eventTime\":\"9999-12-31T23:59:59Z\",",
+    "\"eventTime\":\"-009999-01-01T00:00:00Z\",",
+    "\"sessionContext\":",
+    "\"sessionIssuer\":",
+    "\"errorCode\":\"AccessDenied\",",
+    "\"detail\":{",
+    "\"detail-type\":",
+    "\"source\":",
+    "\"Message\":\"{",
+    "\"CloudTrailEvent\":\"{",
+    "\"Events\":[",
+    "\"insightDetails\":{}",
+    "\"digestS3Bucket\":\"b\"",
+    "\"addendum\":",
+    "\"recipientAccountId\":",
+    "\"$or\":[",
+    "{\"exists\":false}",
+    "{\"exists\":true}",
+    "{\"prefix\":\"a\"}",
+    "{\"suffix\":\"a\"}",
+    "{\"anything-but\":[",
+    "{\"wildcard\":\"*a*\"}",
+    "{\"numeric\":[\">\",0,\"<=\",5]}",
+    "{\"cidr\":\"10.0.0.0/8\"}",
+    "{\"cidr\":\"::/0\"}",
+    "{\"equals-ignore-case\":\"root\"}",
+    "{\"prefix\":{\"equals-ignore-case\":\"R\"}}",
 ];
 
 /// The input changed in one to six places.
@@ -86,8 +155,12 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         10 | 11 => {
             // A piece of another input, from one quote, brace or bracket to a later one.
             let is_edge = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',');
-            let edges: Vec<usize> =
-                other.iter().enumerate().filter(|(_, byte)| is_edge(byte)).map(|(at, _)| at).collect();
+            let edges: Vec<usize> = other
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| is_edge(byte))
+                .map(|(at, _)| at)
+                .collect();
             let first = random.below(edges.len());
             let last = (first + 1 + random.below(12)).min(edges.len().saturating_sub(1));
             if let (Some(from), Some(to)) = (edges.get(first), edges.get(last)) {
@@ -122,7 +195,10 @@ fn wrap(bytes: &mut Vec<u8>, random: &mut Random) {
     let (before, after): (&str, &str) = match random.below(6) {
         0 => ("{\"Records\":[", "]}"),
         1 => ("[", "]"),
-        2 => ("{\"detail-type\":\"AWS API Call via CloudTrail\",\"source\":\"aws.iam\",\"detail\":", "}"),
+        2 => (
+            "{\"detail-type\":\"AWS API Call via CloudTrail\",\"source\":\"aws.iam\",\"detail\":",
+            "}",
+        ),
         3 => ("{\"detail\":", "}"),
         4 => ("{\"Events\":[", "]}"),
         _ => {

@@ -163,14 +163,18 @@ impl Watch {
                 let late: Option<Vec<u8>> = {
                     let now = now.lock().unwrap_or_else(PoisonError::into_inner);
                     now.as_ref()
-                        .filter(|(since, _): &&(Instant, _)| since.elapsed().as_secs() >= INPUT_SECS_MAX)
+                        .filter(|(since, _): &&(Instant, _)| {
+                            since.elapsed().as_secs() >= INPUT_SECS_MAX
+                        })
                         .map(|(_, input): &(_, Vec<u8>)| input.clone())
                 };
                 drop(now);
                 if let Some(input) = late {
                     let place = keep(&name, &input).map(|path| path.display().to_string());
                     let place = place.unwrap_or_else(|error| error.to_string());
-                    crate::runner::say(&format!("{name}: no end after {INPUT_SECS_MAX} s: {place}"));
+                    crate::runner::say(&format!(
+                        "{name}: no end after {INPUT_SECS_MAX} s: {place}"
+                    ));
                     std::process::exit(1);
                 }
                 thread::sleep(Duration::from_millis(200));
@@ -219,6 +223,9 @@ mod tests {
             0
         };
         let failure = run("decode", target, SHORT).expect("seeds").failure.expect("a failure");
-        assert_eq!((failure.message.as_str(), failure.input.as_slice()), ("found it", &b"1e99"[..]));
+        assert_eq!(
+            (failure.message.as_str(), failure.input.as_slice()),
+            ("found it", &b"1e99"[..])
+        );
     }
 }

@@ -101,7 +101,11 @@ fn spread(mut numbers: Vec<f64>) -> [f64; 3] {
     numbers.sort_by(f64::total_cmp);
     let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
     let half = numbers.len() / 2;
-    let median = if numbers.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.wrapping_sub(1)), at(half)) };
+    let median = if numbers.len() % 2 == 1 {
+        at(half)
+    } else {
+        f64::midpoint(at(half.wrapping_sub(1)), at(half))
+    };
     [at(0), median, at(numbers.len().wrapping_sub(1))]
 }
 
@@ -189,7 +193,9 @@ mod tests {
         let wanted =
             Asked { commits: ["main", "."], logs: "d", runs: 3, scan_args: vec!["-j", "1"] };
         assert_eq!(asked.expect("sound"), wanted);
-        for wrong in [&["a", "--logs", "d"][..], &["a", "b"], &["a", "b", "--logs", "d", "--runs", "0"]] {
+        for wrong in
+            [&["a", "--logs", "d"][..], &["a", "b"], &["a", "b", "--logs", "d", "--runs", "0"]]
+        {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -28,8 +28,17 @@ pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
 
 /// The runner on stable Rust.
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
-    let mut args =
-        vec!["run", "--quiet", "--profile", "fuzz", "--package", "rootwatch-fuzz", "--bin", "rootwatch-fuzz", "--"];
+    let mut args = vec![
+        "run",
+        "--quiet",
+        "--profile",
+        "fuzz",
+        "--package",
+        "rootwatch-fuzz",
+        "--bin",
+        "rootwatch-fuzz",
+        "--",
+    ];
     args.extend(words);
     must(cargo(&args))
 }

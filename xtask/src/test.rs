@@ -123,8 +123,7 @@ fn story() -> anyhow::Result<()> {
 }
 
 fn tests(tally: &mut Tally) -> anyhow::Result<()> {
-    let succeeded =
-        tee(cargo(&["test", "--workspace", "--no-fail-fast"]), |line| tally.add(line))?;
+    let succeeded = tee(cargo(&["test", "--workspace", "--no-fail-fast"]), |line| tally.add(line))?;
     let Tally { programs, passed, failed, ignored, filtered } = *tally;
     if !succeeded || failed > 0 {
         bail!("{passed} passed, {failed} failed");

@@ -33,7 +33,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Pattern(PatternCommand),
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  rootwatch completions bash > /etc/bash_completion.d/rootwatch")]
+    #[command(
+        after_help = "Example:\n  rootwatch completions bash > /etc/bash_completion.d/rootwatch"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -70,8 +70,8 @@ fn answer(line: &[u8]) -> Result<bool, String> {
         serde_json::from_str(line).map_err(|error| one_line(&format!("the line: {error}")))?;
     let pattern = text(question.pattern)?;
     let event = text(question.event)?;
-    let pattern = EventPattern::parse(&pattern)
-        .map_err(|error| one_line(&format!("pattern: {error}")))?;
+    let pattern =
+        EventPattern::parse(&pattern).map_err(|error| one_line(&format!("pattern: {error}")))?;
     serde_json::from_str::<IgnoredAny>(&event)
         .map_err(|error| one_line(&format!("event: {error}")))?;
     pattern.matches(&event).map_err(|error| one_line(&format!("event: {error}")))

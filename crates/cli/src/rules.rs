@@ -21,9 +21,7 @@ pub(crate) fn run(command: RulesCommand) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(io::stdout().lock());
     let code = match command {
         RulesCommand::List { rules, format } => list(&mut out, &load(&rules)?, format),
-        RulesCommand::Show { id, rules, pattern } => {
-            show(&mut out, &load(&rules)?, &id, pattern)
-        }
+        RulesCommand::Show { id, rules, pattern } => show(&mut out, &load(&rules)?, &id, pattern),
         RulesCommand::Test { paths } if paths.is_empty() => test_built_in(&mut out),
         RulesCommand::Test { paths } => test_files(&mut out, &paths),
     }?;
@@ -47,7 +45,7 @@ fn refused(errors: &[RuleError]) -> anyhow::Error {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Hint::error(
         format!("{} refused\n{}", words::count(errors.len() as u64, "rule"), lines.join("\n")),
-        "`rootwatch rules show root-console-login-without-mfa` shows a sound one",
+        "CONTRIBUTING.md shows a sound one",
     )
 }
 
@@ -98,8 +96,7 @@ fn list(
     rules: &Ruleset,
     format: Option<ListFormat>,
 ) -> anyhow::Result<ExitCode> {
-    let default =
-        if io::stdout().is_terminal() { ListFormat::Table } else { ListFormat::Jsonl };
+    let default = if io::stdout().is_terminal() { ListFormat::Table } else { ListFormat::Jsonl };
     match format.unwrap_or(default) {
         ListFormat::Jsonl => {
             for rule in rules.rules() {
@@ -168,7 +165,10 @@ fn show(
     ] {
         writeln!(out, "\n{title}")?;
         for line in lines {
-            writeln!(out, "{}", indent_after("  - ", line))?;
+            // An address must stay whole to be followed.
+            let is_address = line.starts_with("https://");
+            let text = if is_address { format!("  - {line}") } else { indent_after("  - ", line) };
+            writeln!(out, "{text}")?;
         }
     }
     writeln!(out, "\nEvent pattern\n{pattern}")?;
@@ -225,10 +225,8 @@ fn test_files(out: &mut dyn Write, paths: &[PathBuf]) -> anyhow::Result<ExitCode
     for path in paths {
         files.extend(read_rules(path)?);
     }
-    // A file of the built-in rules may be tested from a working copy; then it stands for itself.
-    let rules = Ruleset::built_in_and(&files)
-        .or_else(|_| Ruleset::only(&files))
-        .map_err(|errors| refused(&errors))?;
+    // A built-in rule tested from a working copy stands in for itself.
+    let rules = Ruleset::built_in_replaced_by(&files).map_err(|errors| refused(&errors))?;
     let mut cases = Vec::new();
     for file in &files {
         let rule = rootwatch_core::rules::parse_rule(file)?;
@@ -266,11 +264,7 @@ fn record_text(rule_file: &str, record: &TestRecord) -> anyhow::Result<String> {
     std::fs::read_to_string(found).with_context(|| found.display().to_string())
 }
 
-fn run_cases(
-    out: &mut dyn Write,
-    rules: &Ruleset,
-    cases: Vec<Case>,
-) -> anyhow::Result<ExitCode> {
+fn run_cases(out: &mut dyn Write, rules: &Ruleset, cases: Vec<Case>) -> anyhow::Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     for case in cases {
         let problem = match speaks(rules, &case) {

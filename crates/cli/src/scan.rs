@@ -65,6 +65,8 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let (settled, repeats) = settle(detected, &rules);
     summary.repeats = repeats;
     let incidents = correlate_all(settled, &CorrelatePolicy::default());
+    let settled_count =
+        incidents.iter().map(|incident| incident.findings.len() as u64).sum::<u64>();
 
     let wanted: BTreeSet<RootUse> = args.root_use.iter().map(|class| (*class).into()).collect();
     let least: Severity = args.min_severity.map_or_else(Severity::default, Into::into);
@@ -76,6 +78,8 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         })
         .collect();
     let findings = shown(&incidents, &files, &wanted, least);
+    summary.filters = filters(args);
+    summary.hidden = settled_count - findings.len() as u64;
     let worst = worst(&incidents, &findings);
     let report = Report {
         findings,
@@ -91,6 +95,29 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         let _ = output::skipped(&mut err, &summary, &style);
     }
     Ok(ExitCode::from(exit_code(args, &summary, worst)))
+}
+
+/// The filters that were set, as they were given.
+fn filters(args: &ScanArgs) -> Vec<String> {
+    let mut set = Vec::new();
+    let mut note = |name: &str, values: &[String]| {
+        if !values.is_empty() {
+            set.push(format!("--{name} {}", values.join(",")));
+        }
+    };
+    note("since", args.since.as_slice());
+    note("until", args.until.as_slice());
+    note("account", &args.account);
+    note("region", &args.region);
+    let least = args.min_severity.map(|least| Severity::from(least).name().to_owned());
+    note("min-severity", least.as_slice());
+    let classes: Vec<RootUse> = args.root_use.iter().map(|class| (*class).into()).collect();
+    let is_default =
+        RootUse::ALL.iter().all(|class| classes.contains(class) || *class == RootUse::OnBehalf);
+    if !is_default {
+        note("root-use", &classes.iter().map(|class| class.name().to_owned()).collect::<Vec<_>>());
+    }
+    set
 }
 
 fn exit_code(args: &ScanArgs, summary: &Summary, worst: Option<Severity>) -> u8 {
@@ -127,7 +154,12 @@ fn shown<'a>(
         .collect();
     shown.sort_by_key(|one| {
         let finding = one.finding;
-        (finding.event_time.is_none(), finding.event_time, finding.event_id.as_deref(), &finding.key)
+        (
+            finding.event_time.is_none(),
+            finding.event_time,
+            finding.event_id.as_deref(),
+            &finding.key,
+        )
     });
     shown
 }
@@ -269,13 +301,7 @@ fn style(args: &ScanArgs) -> anyhow::Result<Style> {
         }
     };
     let width = args.width.or_else(|| to_terminal.then(terminal_width).flatten());
-    Ok(Style {
-        width: width.unwrap_or(WIDTH_DEFAULT),
-        color,
-        zone,
-        zone_label,
-        ..Style::default()
-    })
+    Ok(Style { width: width.unwrap_or(WIDTH_DEFAULT), color, zone, zone_label, ..Style::default() })
 }
 
 /// Columns of the terminal that standard output is.
@@ -333,7 +359,12 @@ fn warn_of_slow_rules(rules: &Ruleset) {
 }
 
 /// Runs `work` with a progress bar on a terminal.
-fn with_bar<T>(args: &ScanArgs, inputs: &[Input], progress: &Progress, work: impl FnOnce() -> T) -> T {
+fn with_bar<T>(
+    args: &ScanArgs,
+    inputs: &[Input],
+    progress: &Progress,
+    work: impl FnOnce() -> T,
+) -> T {
     if args.quiet || !io::stderr().is_terminal() {
         return work();
     }

@@ -529,9 +529,18 @@ mod tests {
     fn what_holds_no_api_record_is_passed_over_and_is_not_damage() {
         for (text, kind) in [
             (r#"{"digestStartTime":"x","digestEndTime":"y","logFiles":[]}"#, "digest file"),
-            (r#"{"eventType":"AwsCloudTrailInsight","insightDetails":{"eventName":"X"}}"#, "Insights event"),
-            (r#"{"source":"aws.autoscaling","detail":{"EndTime":"x"}}"#, "object without an API record"),
-            (r#"{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put"}]}"#, "object without an API record"),
+            (
+                r#"{"eventType":"AwsCloudTrailInsight","insightDetails":{"eventName":"X"}}"#,
+                "Insights event",
+            ),
+            (
+                r#"{"source":"aws.autoscaling","detail":{"EndTime":"x"}}"#,
+                "object without an API record",
+            ),
+            (
+                r#"{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put"}]}"#,
+                "object without an API record",
+            ),
         ] {
             assert_eq!(items(text), [format!("passed over {kind}")], "{text}");
         }
@@ -544,7 +553,9 @@ mod tests {
             ["A", "skipped 2: not sound JSON: expected value", "C"]
         );
         assert_eq!(
-            items(r#"{"Records":[{"eventVersion":"1","x":{},{"eventVersion":"2","eventName":"B"}]}"#)[1],
+            items(
+                r#"{"Records":[{"eventVersion":"1","x":{},{"eventVersion":"2","eventName":"B"}]}"#
+            )[1],
             "B"
         );
     }

@@ -135,7 +135,8 @@ impl<'r> Detector<'r> {
         };
         self.weigh(&mut finding, &rules);
         // A rule that does not ask how the call ended says what was done; say that it was not.
-        if outcome == Outcome::Failure && !first.is_some_and(|rule| asks_for_outcome(&rule.pattern)) {
+        if outcome == Outcome::Failure && !first.is_some_and(|rule| asks_for_outcome(&rule.pattern))
+        {
             let word = match finding.error_code.as_deref() {
                 Some(code) if judge::is_denied(code) => "denied",
                 _ => "failed",
@@ -180,7 +181,7 @@ impl<'r> Detector<'r> {
                 let off_watch = rules.iter().any(|(index, rule)| {
                     rule.severity >= Severity::High
                         && rule.needs_root == NeedsRoot::No
-                        && !self.rules.is_about_root(*index)
+                        && !self.rules.asks_for_identity(*index)
                 });
                 if off_watch && called {
                     severity = Severity::Critical;
@@ -250,7 +251,13 @@ impl Severity {
 /// repeats. A pure function of the set: the order of the input does not matter.
 #[must_use]
 pub fn settle(mut detected: Vec<Detected>, rules: &Ruleset) -> (Vec<Finding>, u64) {
-    detected.sort_by(|a, b| order(&a.finding).cmp(&order(&b.finding)));
+    // Two records with one key are one record delivered twice, and equal. Were they not, which of
+    // them counts must still not depend on which came first.
+    detected.sort_by(|a, b| {
+        order(&a.finding)
+            .cmp(&order(&b.finding))
+            .then_with(|| format!("{:?}", a.finding).cmp(&format!("{:?}", b.finding)))
+    });
     let before = detected.len();
     detected.dedup_by(|a, b| a.finding.key == b.finding.key);
     let repeats = (before - detected.len()) as u64;
@@ -382,10 +389,7 @@ fn key(record: &Record<'_>) -> FindingKey {
         Some(id) => id.to_owned(),
         None => format!("fnv-{:016x}", fnv(record.json.as_bytes())),
     };
-    let account = record
-        .recipient_account_id
-        .as_deref()
-        .or(record.identity.account_id.as_deref());
+    let account = record.recipient_account_id.as_deref().or(record.identity.account_id.as_deref());
     FindingKey(format!(
         "{}/{}/{}/{}/{}",
         part(account),
@@ -425,10 +429,7 @@ fn session_facts(record: &Record<'_>) -> SessionFacts {
         created_at: session.created_at,
         principal_arn: owned(identity.arn.as_deref()),
         principal_type: owned(identity.kind.as_deref()),
-        long_term_key: identity
-            .access_key_id
-            .as_deref()
-            .is_some_and(|key| key.starts_with("AKIA")),
+        long_term_key: identity.access_key_id.as_deref().is_some_and(|key| key.starts_with("AKIA")),
         issued_key_id,
         target_account_id: ask(&["targetPrincipal"]).as_deref().and_then(account_in),
         task_policy: ask(&["taskPolicyArn", "arn"])
@@ -459,9 +460,9 @@ fn account_of(record: &Record<'_>, root_use: RootUse, session: &SessionFacts) ->
         RootUse::Privileged if session.target_account_id.is_some() => {
             session.target_account_id.clone()
         }
-        RootUse::Derived => owned(
-            identity.account_id.as_deref().or(identity.session.issuer_account_id.as_deref()),
-        ),
+        RootUse::Derived => {
+            owned(identity.account_id.as_deref().or(identity.session.issuer_account_id.as_deref()))
+        }
         _ => owned(identity.account_id.as_deref())
             .or_else(|| identity.arn.as_deref().and_then(account_in)),
     };

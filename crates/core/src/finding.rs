@@ -29,14 +29,8 @@ pub enum RootUse {
 
 impl RootUse {
     /// All values, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
-        Self::Direct,
-        Self::Privileged,
-        Self::Derived,
-        Self::OnBehalf,
-        Self::Possible,
-        Self::No,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Direct, Self::Privileged, Self::Derived, Self::OnBehalf, Self::Possible, Self::No];
 
     /// The name used in output, filters and rules: `direct`, `on_behalf` …
     #[must_use]

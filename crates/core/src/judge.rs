@@ -43,8 +43,10 @@ pub fn judge(record: &Record<'_>) -> Judgement {
     let kind = identity.kind.as_deref();
     let arn_says_root = kind.is_none() && identity.arn.as_deref().is_some_and(is_root_arn);
     let is_root = kind.is_some_and(|kind| kind.eq_ignore_ascii_case("Root")) || arn_says_root;
-    let is_service_event =
-        record.event_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("AwsServiceEvent"));
+    let is_service_event = record
+        .event_type
+        .as_deref()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("AwsServiceEvent"));
 
     if record.is_from("sts") && record.is_named("AssumeRoot") {
         return judgement(
@@ -265,7 +267,10 @@ mod tests {
             "eventName":"CreateCustomerCase","eventType":"AwsConsoleAction"}"#;
         assert_eq!(judged(untyped), RootUse::Possible);
         assert_eq!(judged(&untyped.replace("\"eventName\"", "\"unnamed\"")), RootUse::Possible);
-        assert_eq!(judged(&untyped.replace("{\"accountId\"", "{\"type\":\"IAMUser\",\"accountId\"")), RootUse::No);
+        assert_eq!(
+            judged(&untyped.replace("{\"accountId\"", "{\"type\":\"IAMUser\",\"accountId\"")),
+            RootUse::No
+        );
     }
 
     #[test]

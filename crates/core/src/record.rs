@@ -513,7 +513,6 @@ pub fn text_at(raw: Option<&RawValue>, path: &[&str]) -> Option<String> {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -217,13 +217,33 @@ impl Ruleset {
         }
     }
 
-    /// Only the user's rules, for testing them.
+    /// The given rules and no others.
     ///
     /// # Errors
     /// As [`Ruleset::built_in_and`].
     pub fn only(files: &[RuleFile]) -> Result<Self, Vec<RuleError>> {
         let (own, errors) = parse_all(files);
         if errors.is_empty() { Self::compile(own) } else { Err(errors) }
+    }
+
+    /// The built-in rules with the given ones in the place of those with the same id, for testing
+    /// a rule while it is written.
+    ///
+    /// # Errors
+    /// As [`Ruleset::built_in_and`].
+    pub fn built_in_replaced_by(files: &[RuleFile]) -> Result<Self, Vec<RuleError>> {
+        let (own, errors) = parse_all(files);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut named: Vec<(String, Rule)> = Self::built_in()
+            .rules
+            .into_iter()
+            .filter(|rule| own.iter().all(|(_, other)| other.id != rule.id))
+            .map(|rule| (rule.id.clone(), rule))
+            .collect();
+        named.extend(own);
+        Self::compile(named)
     }
 
     fn compile(named: Vec<(String, Rule)>) -> Result<Self, Vec<RuleError>> {
@@ -278,10 +298,10 @@ impl Ruleset {
         &self.parsed
     }
 
-    /// True when the rule can only speak about a record of the root user or of a session that
-    /// comes from it: its pattern says so in every alternative.
+    /// True when the rule's pattern asks for an identity in every alternative. Rules that watch
+    /// over the account whoever acts do not.
     #[must_use]
-    pub fn is_about_root(&self, index: usize) -> bool {
+    pub fn asks_for_identity(&self, index: usize) -> bool {
         let alternatives = self.parsed[index].alternatives();
         !alternatives.is_empty()
             && alternatives.iter().all(|fields| {
@@ -336,7 +356,9 @@ pub fn parse_rule(file: &RuleFile) -> Result<Rule, RuleError> {
         return Err(unsound("a test without a record".to_owned()));
     }
     if rule.triage.is_empty() || rule.false_positives.is_empty() || rule.blind_spots.is_empty() {
-        return Err(unsound("triage, false_positives and blind_spots need an entry each".to_owned()));
+        return Err(unsound(
+            "triage, false_positives and blind_spots need an entry each".to_owned(),
+        ));
     }
     Ok(rule)
 }

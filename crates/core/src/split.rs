@@ -170,7 +170,8 @@ impl Splitter {
             match text.get(at) {
                 None if last => {
                     self.mode = Mode::Top;
-                    let piece = Piece::Bad { start: at, end: text.len(), reason: reason::LIST_OPEN };
+                    let piece =
+                        Piece::Bad { start: at, end: text.len(), reason: reason::LIST_OPEN };
                     return Step::Piece(piece);
                 }
                 None => return Step::Piece(Piece::More { from: at }),
@@ -509,7 +510,10 @@ mod tests {
     fn every_shape_of_text_gives_its_objects() {
         let two = ok(&[r#"{"a":1}"#, r#"{"b":"}{"}"#]);
         assert_eq!(split(r#"{"Records":[{"a":1},{"b":"}{"}]}"#), two);
-        assert_eq!(split(r#"{ "Re\u0063ords" : [ {"a":1} , {"b":"}{"} ] , "x":[{}], "y":2 } "#), two);
+        assert_eq!(
+            split(r#"{ "Re\u0063ords" : [ {"a":1} , {"b":"}{"} ] , "x":[{}], "y":2 } "#),
+            two
+        );
         assert_eq!(split(r#"[{"a":1},{"b":"}{"}]"#), two);
         assert_eq!(split("{\"a\":1}\n{\"b\":\"}{\"}\n"), two);
         assert_eq!(split("\u{feff}{\"a\":1}{\"b\":\"}{\"}"), two);

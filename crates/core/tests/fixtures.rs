@@ -163,7 +163,10 @@ fn detected(
     let spoken = findings.iter().flat_map(|finding| &finding.rules).map(String::as_str).collect();
     compare("a rule speaks", &spoken, &row.rules, note);
     if findings.is_empty() == row.finding {
-        note(if row.finding { "no finding, expected one" } else { "a finding, expected none" }.into());
+        note(
+            if row.finding { "no finding, expected one" } else { "a finding, expected none" }
+                .into(),
+        );
     }
 }
 

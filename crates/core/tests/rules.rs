@@ -225,7 +225,7 @@ fn broken_yaml_is_refused_with_file_and_line() {
     let said = refused("my-rule.yaml", &text);
     assert!(said.starts_with("my-rule.yaml: "), "{said}");
     // The list is opened on line 8; readers notice there or on the next line.
-    assert!(said.contains("line 8") || said.contains("line 9") || said.contains(":8:") , "{said}");
+    assert!(said.contains("line 8") || said.contains("line 9") || said.contains(":8:"), "{said}");
 }
 
 #[test]

@@ -110,7 +110,10 @@ fn throughput(logs: &Path, raw: u64, rounds: usize) {
             }
         }
         println!("{threads} thread{}", if threads == 1 { "" } else { "s" });
-        println!("{:22} {:>8} {:>8} {:>12} {:>30} {:>9}", "", "cpu s", "wall s", "raw MB/cpu-s", "of decompression (min..max)", "findings");
+        println!(
+            "{:22} {:>8} {:>8} {:>12} {:>30} {:>9}",
+            "", "cpu s", "wall s", "raw MB/cpu-s", "of decompression (min..max)", "findings"
+        );
         for (index, (name, _)) in ways.iter().enumerate() {
             let seconds = median(&mut cpu[index]);
             let of = median(&mut ratio[index]);
@@ -126,8 +129,13 @@ fn throughput(logs: &Path, raw: u64, rounds: usize) {
         walls.push(wall.iter_mut().map(|values| median(values)).collect::<Vec<_>>());
         println!();
     }
-    for (index, name) in ["decompression alone", "scan, root use", "scan, all rules"].iter().enumerate() {
-        println!("{name:22} {:.2} times as fast with 2 threads (wall)", walls[0][index] / walls[1][index]);
+    for (index, name) in
+        ["decompression alone", "scan, root use", "scan, all rules"].iter().enumerate()
+    {
+        println!(
+            "{name:22} {:.2} times as fast with 2 threads (wall)",
+            walls[0][index] / walls[1][index]
+        );
     }
     println!();
 }
@@ -189,7 +197,11 @@ fn print_peak_memory(folder: &Path, threads: usize) {
 /// The same question put to other tools, on the compact log files: which records have the root user
 /// as their identity? CPU time is that of the whole process, ours too.
 fn peers(logs: &Path, raw: u64) {
-    let ours = format!("{} --peak-memory {} 1", std::env::current_exe().unwrap().display(), logs.display());
+    let ours = format!(
+        "{} --peak-memory {} 1",
+        std::env::current_exe().unwrap().display(),
+        logs.display()
+    );
     let jq = format!(
         "find {} -name '*.json.gz' -print0 | xargs -0 zcat | jq -c 'if type == \"object\" and has(\"Records\") then .Records[] else . end | select(.userIdentity.type == \"Root\") | .eventID'",
         logs.display()
@@ -200,7 +212,11 @@ fn peers(logs: &Path, raw: u64) {
     );
     println!("other tools, whole processes");
     let Some(base) = shell_cpu(&ours) else { return };
-    println!("{:22} {base:8.2} cpu s {:8.0} raw MB/cpu-s", "scan, all rules", raw as f64 / 1e6 / base);
+    println!(
+        "{:22} {base:8.2} cpu s {:8.0} raw MB/cpu-s",
+        "scan, all rules",
+        raw as f64 / 1e6 / base
+    );
     for (name, command, check, install) in [
         ("jq", &jq, "jq --version", "apt-get install jq"),
         ("DuckDB, 1 thread", &duckdb, "python3 -c 'import duckdb'", "pip install duckdb"),

@@ -1,5 +1,6 @@
 //! One thread's work: take a file, get at its text, judge what deserves it.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -188,7 +189,7 @@ impl<'a> Worker<'a> {
             let mut head = [0; 16];
             let read = read_some(&mut file, &mut head).unwrap_or_else(|(read, _)| read);
             if !looks_like_a_log(&head[..read]) {
-                self.state.out.summary.files_passed_over += 1;
+                self.state.out.summary.documents += 1;
                 return;
             }
             return self.read(path, &mut head[..read].chain(file), None, 1);
@@ -244,18 +245,17 @@ impl<'a> Worker<'a> {
                 self.buffers.input.len() as u64
             }
             Text::Stream { format, head, more } => {
-                let mut counted = Counted { inner: head.chain(file.take(u64::MAX)), bytes: 0 };
+                let count = Cell::new(0);
                 let rest: Box<dyn Read + '_> =
-                    if more { Box::new(&mut counted) } else { Box::new(head) };
-                let size = head.len() as u64;
-                match stream(format, rest) {
-                    Ok(text) => self.state.read_stream(path, format, text, size, more, &mut scanner),
+                    if more { Box::new(head.chain(file)) } else { Box::new(head) };
+                match stream(format, Counted { inner: rest, count: &count }) {
+                    Ok(text) => self.state.read_stream(path, format, text, &count, &mut scanner),
                     Err(error) => {
                         let reason = stream_error(format, &error);
                         self.state.out.summary.skip(path, None, reason);
                     }
                 }
-                counted.bytes.max(size)
+                count.get()
             }
         };
         self.state.out.summary.bytes_read += bytes;
@@ -264,15 +264,15 @@ impl<'a> Worker<'a> {
 }
 
 /// Counts what is read.
-struct Counted<R> {
+struct Counted<'c, R> {
     inner: R,
-    bytes: u64,
+    count: &'c Cell<u64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.bytes += read as u64;
+        self.count.set(self.count.get() + read as u64);
         Ok(read)
     }
 }
@@ -330,15 +330,14 @@ impl State<'_> {
         scanner.feed(text, true, &mut FileSink::new(self, path));
     }
 
-    /// Takes a text in through a window. `size` is how many compressed bytes are known so far,
-    /// `more` whether there may be more.
+    /// Takes a text in through a window. `compressed` is how many bytes of the file were read so
+    /// far.
     fn read_stream(
         &mut self,
         path: &Path,
         format: Format,
         mut text: Box<dyn Read + '_>,
-        size: u64,
-        more: bool,
+        compressed: &Cell<u64>,
         scanner: &mut TextScanner<'_>,
     ) {
         let mut window = std::mem::take(&mut self.window);
@@ -356,9 +355,8 @@ impl State<'_> {
                 format!("decompresses to more than {} bytes", self.options.file_bytes_max)
             });
             let bomb = (format != Format::Plain
-                && !more
                 && total > EXPANSION_FREE_BYTES
-                && total / size.max(1) > EXPANSION_MAX)
+                && total / compressed.get().max(1) > EXPANSION_MAX)
                 .then(|| format!("decompresses to more than {EXPANSION_MAX} times its size"));
             let trouble = error
                 .map(|error| stream_error(format, &error))

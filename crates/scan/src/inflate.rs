@@ -124,10 +124,7 @@ impl Drop for Inflater {
 }
 
 /// The decompressed bytes of a stream, as they come.
-pub(crate) fn stream<'r, R: Read + 'r>(
-    format: Format,
-    input: R,
-) -> io::Result<Box<dyn Read + 'r>> {
+pub(crate) fn stream<'r, R: Read + 'r>(format: Format, input: R) -> io::Result<Box<dyn Read + 'r>> {
     Ok(match format {
         Format::Plain => Box::new(input),
         Format::Gzip => {
@@ -215,7 +212,10 @@ mod tests {
         let at = wrong_sum.len() - 8;
         wrong_sum[at] ^= 1;
         assert_eq!(say(&wrong_sum), "gzip checksum does not match");
-        assert_eq!(say(&[&file[..], b"junk that is no gzip member"].concat()), "gzip is followed by something else");
+        assert_eq!(
+            say(&[&file[..], b"junk that is no gzip member"].concat()),
+            "gzip is followed by something else"
+        );
     }
 
     #[test]

@@ -303,8 +303,7 @@ unsafe fn note<L: Lanes>(
     debug_assert!(*count < noted.len());
     // SAFETY: the caller vouches for `count`, which grows by one a block at most.
     unsafe {
-        *noted.get_unchecked_mut(*count) =
-            Noted { at, depth: carry.depth, opens, closes, pairs };
+        *noted.get_unchecked_mut(*count) = Noted { at, depth: carry.depth, opens, closes, pairs };
     }
     let may_end = (carry.depth <= closed) & (closes != 0);
     *count += usize::from(may_end | (pairs != 0));
@@ -346,7 +345,8 @@ fn visit<V: Visitor>(noted: &[Noted], text: &[u8], ascii: bool, visitor: &mut V)
     let mut ended = false;
     for block in noted {
         let mut pairs = block.pairs;
-        let mut closes = if block.depth <= block.closes.count_ones() as i32 { block.closes } else { 0 };
+        let mut closes =
+            if block.depth <= block.closes.count_ones() as i32 { block.closes } else { 0 };
         let mut depth = block.depth;
         let mut opens = block.opens;
         while closes != 0 {
@@ -424,12 +424,8 @@ impl Lanes for Portable {
             *high |= this;
             let shift = index * 8;
             let is = |byte: u8| Self::zero_bytes(this ^ every(byte));
-            let pair = |a: u8, b: u8| {
-                Self::zero_bytes((this ^ every(a)) | (next ^ every(b)))
-            };
-            let ot = Self::zero_bytes(
-                ((this ^ every(b'O')) | (next ^ every(b'T'))) & every(0xdf),
-            );
+            let pair = |a: u8, b: u8| Self::zero_bytes((this ^ every(a)) | (next ^ every(b)));
+            let ot = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'T'))) & every(0xdf));
             masks.quotes |= Self::gather(is(b'"')) << shift;
             masks.backslashes |= Self::gather(is(b'\\')) << shift;
             masks.opens |= Self::gather(is(b'{')) << shift;
@@ -451,9 +447,7 @@ impl Lanes for Portable {
                 })
             };
             *high |= first;
-            let pair = |a: u8, b: u8| {
-                Self::zero_bytes((first ^ every(a)) | (second ^ every(b)))
-            };
+            let pair = |a: u8, b: u8| Self::zero_bytes((first ^ every(a)) | (second ^ every(b)));
             let oot = (first ^ every(b'O')) | (second ^ every(b'O')) | (third ^ every(b'T'));
             let oot = Self::zero_bytes(oot & every(0xdf));
             found |= Self::gather(oot | pair(b't', b'N') | pair(b's', b'C') | pair(b'\\', b'u'))
@@ -553,9 +547,7 @@ mod x86 {
                 // a | (b ^ c), in one instruction
                 let or_differs =
                     |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
-                let pair = |a: u8, b: u8| {
-                    or_differs(_mm512_xor_si512(this, set(a)), next, set(b))
-                };
+                let pair = |a: u8, b: u8| or_differs(_mm512_xor_si512(this, set(a)), next, set(b));
                 let smallest = _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C'));
                 Masks {
                     quotes: is(b'"'),
@@ -583,17 +575,15 @@ mod x86 {
                 // a | (b ^ c), in one instruction
                 let or_differs =
                     |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
-                let pair = |a: u8, b: u8| {
-                    or_differs(_mm512_xor_si512(first, set(a)), second, set(b))
-                };
+                let pair =
+                    |a: u8, b: u8| or_differs(_mm512_xor_si512(first, set(a)), second, set(b));
                 let oot = or_differs(pair(b'O', b'O'), third, set(b'T'));
                 let smallest = _mm512_min_epu8(
                     pair(b'\\', b'u'),
                     _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
                 );
                 // Of `oot` all bits but that of the letter's case.
-                _mm512_testn_epi8_mask(smallest, smallest)
-                    | _mm512_testn_epi8_mask(oot, set(0xdf))
+                _mm512_testn_epi8_mask(smallest, smallest) | _mm512_testn_epi8_mask(oot, set(0xdf))
             }
         }
 
@@ -627,7 +617,8 @@ mod x86 {
             // name any address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
+                let mut masks =
+                    Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
                 for half in 0..2 {
                     let this = _mm256_loadu_si256(at.add(half * 32).cast());
                     let next = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
@@ -664,8 +655,8 @@ mod x86 {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
                 let mut found = 0;
                 for half in 0..2 {
-                    let [first, second, third] = [0, 1, 2]
-                        .map(|ahead| _mm256_loadu_si256(at.add(half * 32 + ahead).cast()));
+                    let [first, second, third] =
+                        [0, 1, 2].map(|ahead| _mm256_loadu_si256(at.add(half * 32 + ahead).cast()));
                     *high = _mm256_or_si256(*high, first);
                     let set = |byte: u8| _mm256_set1_epi8(byte as i8);
                     let pair = |a: u8, b: u8| {
@@ -674,8 +665,7 @@ mod x86 {
                             _mm256_xor_si256(second, set(b)),
                         )
                     };
-                    let oot =
-                        _mm256_or_si256(pair(b'O', b'O'), _mm256_xor_si256(third, set(b'T')));
+                    let oot = _mm256_or_si256(pair(b'O', b'O'), _mm256_xor_si256(third, set(b'T')));
                     let smallest = _mm256_min_epu8(
                         _mm256_min_epu8(pair(b'\\', b'u'), _mm256_and_si256(oot, set(0xdf))),
                         _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
@@ -787,7 +777,10 @@ mod tests {
     fn every_kernel_finds_ends_and_pairs_across_block_borders() {
         for pad in 0..140 {
             let fill = "x".repeat(pad);
-            check(format!(r#"{{"{fill}":{{"a":"}}\"{{\\"}},"type":"Root"}}{{"tN":"sC\u0052"}}"#).as_bytes());
+            check(
+                format!(r#"{{"{fill}":{{"a":"}}\"{{\\"}},"type":"Root"}}{{"tN":"sC\u0052"}}"#)
+                    .as_bytes(),
+            );
             check(format!(r#"{{"{fill}\\\\\\":"\\\"{{"}}"#).as_bytes());
         }
     }

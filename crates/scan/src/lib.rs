@@ -132,6 +132,7 @@ pub fn scan(
     let begin = Instant::now();
     let prefilter = Prefilter::new(rules, options.rule_only);
     let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
+    let named = inputs.clone();
     let walk = Mutex::new(Walk::new(inputs));
     let work = || {
         let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress);
@@ -143,6 +144,15 @@ pub fn scan(
     let mut scanned = Scanned::default();
     on_threads(options.threads, work, |part| merge(&mut scanned, part));
     let summary = &mut scanned.summary;
+    let came_to = summary.files + summary.files_filtered + summary.files_passed_over;
+    if came_to == 0 && summary.skipped_total == 0 {
+        // To have looked at nothing is not to have found nothing.
+        for input in named {
+            if let Input::Path(path) = input {
+                summary.skip(&path, None, "no log file is there".to_owned());
+            }
+        }
+    }
     summary.skipped.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
     summary.skipped.truncate(Summary::SKIPPED_LISTED_MAX);
     summary.elapsed = begin.elapsed();
@@ -248,6 +258,7 @@ fn merge(into: &mut Scanned, part: Scanned) {
     into.files += part.files;
     into.files_filtered += part.files_filtered;
     into.files_passed_over += part.files_passed_over;
+    into.documents += part.documents;
     into.records += part.records;
     for (kind, count) in part.passed_over {
         *into.passed_over.entry(kind).or_default() += count;
@@ -269,7 +280,12 @@ impl Summary {
         self.span = Some(self.span.map_or((at, at), |(a, b)| (a.min(at), b.max(at))));
     }
 
-    pub(crate) fn skip(&mut self, path: &Path, place: Option<rootwatch_core::decode::Place>, reason: String) {
+    pub(crate) fn skip(
+        &mut self,
+        path: &Path,
+        place: Option<rootwatch_core::decode::Place>,
+        reason: String,
+    ) {
         self.skipped_total += 1;
         if self.skipped.len() < Self::SKIPPED_LISTED_MAX {
             self.skipped.push(SkippedAt { path: path.to_owned(), place, reason });

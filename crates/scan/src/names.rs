@@ -32,8 +32,8 @@ pub(crate) enum FileKind<'a> {
 /// Endings of files that stand beside log files and hold none. A file with such a name is still
 /// scanned when its first bytes look like a log.
 const DOCUMENTS: [&str; 24] = [
-    "asc", "bak", "cfg", "conf", "csv", "css", "html", "lock", "md", "md5", "pdf", "png", "py", "rs",
-    "sh", "sha256", "sig", "svg", "toml", "tsv", "txt", "xml", "yaml", "yml",
+    "asc", "bak", "cfg", "conf", "csv", "css", "html", "lock", "md", "md5", "pdf", "png", "py",
+    "rs", "sh", "sha256", "sig", "svg", "toml", "tsv", "txt", "xml", "yaml", "yml",
 ];
 
 impl<'a> FileKind<'a> {
@@ -87,8 +87,14 @@ mod tests {
     #[test]
     fn digests_and_insights_are_known_by_name_and_other_names_promise_nothing() {
         for (name, kind) in [
-            ("222233334444_CloudTrail-Digest_us-east-1_t_us-east-1_20260504T140000Z.json.gz", FileKind::NoRecords),
-            ("222233334444_CloudTrail-Insight_us-east-1_20260504T1405Z_Ab12.json.gz", FileKind::NoRecords),
+            (
+                "222233334444_CloudTrail-Digest_us-east-1_t_us-east-1_20260504T140000Z.json.gz",
+                FileKind::NoRecords,
+            ),
+            (
+                "222233334444_CloudTrail-Insight_us-east-1_20260504T1405Z_Ab12.json.gz",
+                FileKind::NoRecords,
+            ),
             ("222233334444_CloudTrail_us-east-1_yesterday_Ab12.json.gz", FileKind::Unknown),
             ("events.json", FileKind::Unknown),
             ("part-0000", FileKind::Unknown),

@@ -245,7 +245,8 @@ fn look_escape(text: &[u8], at: usize, seen: &mut Seen) {
         seen.keep = true;
         return;
     };
-    let value = std::str::from_utf8(digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
+    let value =
+        std::str::from_utf8(digits).ok().and_then(|text| u32::from_str_radix(text, 16).ok());
     match value {
         Some(code) => {
             let is_harmless = !(0x20..0x7f).contains(&code)

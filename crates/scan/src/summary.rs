@@ -21,18 +21,24 @@ pub struct SkippedAt {
 /// What a scan looked at.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// Log files that were read, standard input included.
+    /// Files that were read, standard input included.
     pub files: u64,
     /// Files that were not opened because their name rules them out by a filter.
     pub files_filtered: u64,
     /// Files that were not opened because their name says digest or Insights.
     pub files_passed_over: u64,
+    /// Files in folders that are no log files by their name nor by their first bytes: a README.
+    pub documents: u64,
     /// Records that were looked at.
     pub records: u64,
     /// Objects in log files that hold no API record, by kind.
     pub passed_over: BTreeMap<PassedOver, u64>,
     /// Findings that were delivered more than once; each was counted as one.
     pub repeats: u64,
+    /// Filters that were set, as they were given: `--min-severity high`.
+    pub filters: Vec<String>,
+    /// Findings that a filter on class or severity left out.
+    pub hidden: u64,
     /// Bytes read from disk or standard input, compressed.
     pub bytes_read: u64,
     /// Bytes after decompression.

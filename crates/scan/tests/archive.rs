@@ -21,7 +21,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
@@ -44,7 +45,12 @@ fn at(minute: usize) -> Timestamp {
 }
 
 /// Members of a record: how the root user was involved, and the record without braces.
-fn record(numbers: &mut Numbers, id: &str, minute: usize, place: (&str, &str)) -> (Option<&'static str>, Vec<String>) {
+fn record(
+    numbers: &mut Numbers,
+    id: &str,
+    minute: usize,
+    place: (&str, &str),
+) -> (Option<&'static str>, Vec<String>) {
     let (account, region) = place;
     let arn = format!("arn:aws:iam::{account}:root");
     let member = |name: &str, value: &str| format!("\"{name}\":{value}");
@@ -54,9 +60,19 @@ fn record(numbers: &mut Numbers, id: &str, minute: usize, place: (&str, &str)) -
     let (class, identity) = match numbers.below(150) {
         0 => (Some("direct"), format!(r#"{{"type":"Root","arn":"{arn}"}}"#)),
         1 => (Some("direct"), format!(r#"{{"accountId":"{account}","arn":"{arn}"}}"#)),
-        2 => (Some("derived"), r#"{"type":"FederatedUser","sessionContext":{"sessionIssuer":{"type":"Root"}}}"#.to_owned()),
-        3 => (Some("privileged"), r#"{"type":"AssumedRole","sessionContext":{"assumedRoot":"true"}}"#.to_owned()),
-        4 => (Some("on_behalf"), r#"{"type":"Root","invokedBy":"autoscaling.amazonaws.com"}"#.to_owned()),
+        2 => (
+            Some("derived"),
+            r#"{"type":"FederatedUser","sessionContext":{"sessionIssuer":{"type":"Root"}}}"#
+                .to_owned(),
+        ),
+        3 => (
+            Some("privileged"),
+            r#"{"type":"AssumedRole","sessionContext":{"assumedRoot":"true"}}"#.to_owned(),
+        ),
+        4 => (
+            Some("on_behalf"),
+            r#"{"type":"Root","invokedBy":"autoscaling.amazonaws.com"}"#.to_owned(),
+        ),
         5 => {
             kind = "AwsConsoleAction";
             (Some("possible"), format!(r#"{{"accountId":"{account}"}}"#))
@@ -223,7 +239,8 @@ fn what_is_found_is_the_truth_with_and_without_prefilter_on_one_thread_and_on_tw
         assert_eq!(summary.files_filtered, 0, "{way}");
         assert!(summary.accounts.iter().eq(ACCOUNTS), "{way}: {:?}", summary.accounts);
         assert_eq!(summary.regions.len(), 2, "{way}");
-        let packed: u64 = archive.files.iter().map(|file| fs::metadata(file).expect("it").len()).sum();
+        let packed: u64 =
+            archive.files.iter().map(|file| fs::metadata(file).expect("it").len()).sum();
         assert_eq!(summary.bytes_read, packed, "{way}");
         assert!(summary.bytes_scanned > packed, "{way}");
         for located in &scanned.findings {
@@ -244,7 +261,8 @@ fn filters_open_no_file_whose_name_rules_it_out_and_count_it() {
     assert_eq!(scanned.summary.files_filtered, FILES as u64 * 2 / 3);
     let of = |index: usize, id: &str| id.starts_with(&format!("{index}-"));
     let truth = |wanted: &dyn Fn(usize) -> bool| -> BTreeSet<_> {
-        let is_wanted = |(id, _): &&(String, _)| (0..FILES).any(|index| wanted(index) && of(index, id));
+        let is_wanted =
+            |(id, _): &&(String, _)| (0..FILES).any(|index| wanted(index) && of(index, id));
         archive.truth.iter().filter(is_wanted).cloned().collect()
     };
     assert_eq!(found(&scanned), truth(&|index| index % 3 == 1));

@@ -264,7 +264,9 @@ proptest! {
 
 /// A record around what is told of it.
 fn record(told: &str) -> String {
-    format!(r#"{{"eventVersion":"1","eventName":"GetUser","eventSource":"x.y","eventID":"1",{told}}}"#)
+    format!(
+        r#"{{"eventVersion":"1","eventName":"GetUser","eventSource":"x.y","eventID":"1",{told}}}"#
+    )
 }
 
 #[test]

@@ -83,6 +83,9 @@ pub(crate) fn left_aside(summary: &Summary) -> Option<String> {
             over.push(format!("{}{rest}", words::count(*number, noun)));
         }
     }
+    if summary.documents > 0 {
+        over.push(words::count(summary.documents, "document"));
+    }
     let mut parts = Vec::new();
     if !over.is_empty() {
         parts.push(format!("Passed over: {}.", over.join(", ")));
@@ -131,6 +134,14 @@ pub(crate) fn nothing_found(summary: &Summary, style: &Style) -> String {
     let records = words::count(summary.records, "record");
     if summary.records == 0 {
         format!("No records to look at ({about}).")
+    } else if !summary.filters.is_empty() {
+        let mut text =
+            format!("Nothing within {} in {records} ({about}).", summary.filters.join(" "));
+        if summary.hidden > 0 {
+            let hidden = words::count(summary.hidden, "finding");
+            text.push_str(&format!(" Left out by class or severity: {hidden}."));
+        }
+        text
     } else if summary.is_complete() {
         format!("No root use in {records} ({about}).")
     } else {

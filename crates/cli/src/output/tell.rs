@@ -6,6 +6,7 @@
 use rootwatch_core::finding::{Finding, Mfa, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentKind};
 
+use super::RuleText;
 use super::fold::{self, Lane, Row, distinct};
 use super::{Report, Style, words};
 
@@ -441,17 +442,25 @@ fn from(incident: &Incident) -> String {
     parts.join(" · ")
 }
 
-/// The first steps of the gravest finding whose first rule gives any.
+/// What to do first: the first step of each of the gravest findings' rules, then their second
+/// steps, each step once.
 fn next(report: &Report<'_>, incident: &Incident) -> Vec<String> {
     let mut findings: Vec<&Finding> = incident.findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    findings
+    let Some(worst) = findings.first().map(|finding| finding.severity) else { return Vec::new() };
+    let rules: Vec<&RuleText> = findings
         .iter()
+        .take_while(|finding| finding.severity == worst)
         .filter_map(|finding| report.rules.get(finding.rules.first()?))
-        .find(|rule| !rule.triage.is_empty())
-        .map(|rule| {
-            let steps = rule.triage.iter().take(STEPS_MAX);
-            steps.map(|step| words::cap(step.trim(), TEXT_COLUMNS_MAX)).collect()
-        })
-        .unwrap_or_default()
+        .collect();
+    let mut steps: Vec<String> = Vec::new();
+    for depth in 0..STEPS_MAX {
+        for step in rules.iter().filter_map(|rule| rule.triage.get(depth)) {
+            let step = words::cap(step.trim(), TEXT_COLUMNS_MAX);
+            if steps.len() < STEPS_MAX && !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
+    }
+    steps
 }

@@ -21,7 +21,11 @@ const FAILURES_BEFORE_SUCCESS: usize = 3;
 const CORRECTIONS_MAX: usize = 16;
 
 /// Codes that say what class a finding is, not why it is bad: the title says as much.
-const CLASS_REASONS: [&str; 12] = [
+const RULE_REASONS: [&str; 2] = ["rule", "follows"];
+
+/// Reasons that say what a finding is, or something beside the point of how bad it is.
+const CLASS_REASONS: [&str; 13] = [
+    "late",
     "root_identity",
     "root_arn",
     "root_by_console_proxy",
@@ -401,6 +405,10 @@ fn reasons(signs: Vec<Sign>, shown: &[Shown], views: &[View<'_>]) -> Vec<Reason>
         if severity > entry.0 {
             *entry = (severity, place, reason);
         }
+    }
+    // That a rule spoke says the least; anything else says why.
+    if best.keys().any(|code| !RULE_REASONS.contains(code)) {
+        best.retain(|code, _| !RULE_REASONS.contains(code));
     }
     let mut listed: Vec<_> = best.into_values().collect();
     listed.sort_unstable_by_key(|(severity, place, _)| (std::cmp::Reverse(*severity), *place));

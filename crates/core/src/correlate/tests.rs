@@ -430,6 +430,18 @@ fn the_elder_keeps_its_name_and_an_acknowledgement_survives_growth_but_hides_not
 }
 
 #[test]
+fn a_call_like_the_ones_before_but_graver_still_raises() {
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let like = |time: &str| call(A, time, "X").since("14:03:00").with_key("ASIA1");
+    feed(&mut open, &like("14:04:00"));
+    feed(&mut open, &like("14:05:00"));
+    let echo = feed(&mut open, &like("14:06:00"));
+    assert!(matches!(&echo[..], [Change::Grew(_)]), "{echo:?}");
+    let graver = feed(&mut open, &like("14:07:00").severity(Severity::High));
+    assert!(matches!(&graver[..], [Change::Grew(_), Change::Rose { .. }]), "{graver:?}");
+}
+
+#[test]
 fn a_call_like_the_ones_before_still_gathers_what_waited_for_it() {
     for nth in 0..8 {
         let story = ["10:00:00", "10:00:05", "11:31:00"].map(|time| {

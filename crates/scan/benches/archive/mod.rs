@@ -86,8 +86,11 @@ fn record(numbers: &mut Numbers, account: &str, region: &str, out: &mut String) 
         ),
         1..=40 => {
             call = "ListParents";
-            parameters = String::from(r#"{"type":"Root","parents":[{"id":"r-ab12","type":"Root"}]}"#);
-            format!(r#"{{"type":"IAMUser","arn":"arn:aws:iam::{account}:user/Root","accountId":"{account}","userName":"Root"}}"#)
+            parameters =
+                String::from(r#"{"type":"Root","parents":[{"id":"r-ab12","type":"Root"}]}"#);
+            format!(
+                r#"{{"type":"IAMUser","arn":"arn:aws:iam::{account}:user/Root","accountId":"{account}","userName":"Root"}}"#
+            )
         }
         n if n % 6 == 0 => {
             r#"{"type":"AWSService","invokedBy":"autoscaling.amazonaws.com"}"#.to_owned()
@@ -149,9 +152,8 @@ pub(crate) fn make(folder: &Path, raw_bytes: usize) {
         let records = numbers.records_in_file();
         log_file(&mut numbers, &account, region, records, &mut text);
         made += text.len();
-        let place = folder.join(format!(
-            "AWSLogs/o-exampleorgid/{account}/CloudTrail/{region}/2026/05/{day:02}"
-        ));
+        let place = folder
+            .join(format!("AWSLogs/o-exampleorgid/{account}/CloudTrail/{region}/2026/05/{day:02}"));
         fs::create_dir_all(&place).unwrap();
         let name = format!(
             "{account}_CloudTrail_{region}_202605{day:02}T{:02}{:02}Z_{}.json.gz",

@@ -115,7 +115,8 @@ const SOURCES: [&str; 9] = [
 
 /// One record; `id` becomes its `eventID`.
 pub(crate) fn record(tape: &mut Tape<'_>, id: usize) -> Json {
-    let mut members = vec![("eventVersion", text("1.11")), ("eventSource", text(tape.pick(&SOURCES)))];
+    let mut members =
+        vec![("eventVersion", text("1.11")), ("eventSource", text(tape.pick(&SOURCES)))];
     match tape.below(16) {
         0..12 => members.push(("eventName", text(tape.pick(&NAMES)))),
         12 => {}
@@ -132,8 +133,13 @@ pub(crate) fn record(tape: &mut Tape<'_>, id: usize) -> Json {
     if tape.one_in(16) {
         members.extend(identity(tape).map(|identity| ("userIdentity", identity)));
     }
-    const TYPES: [&str; 5] =
-        ["AwsApiCall", "AwsConsoleSignIn", "AwsConsoleAction", "AwsServiceEvent", "awsserviceevent"];
+    const TYPES: [&str; 5] = [
+        "AwsApiCall",
+        "AwsConsoleSignIn",
+        "AwsConsoleAction",
+        "AwsServiceEvent",
+        "awsserviceevent",
+    ];
     if !tape.one_in(4) {
         members.push(("eventType", text(tape.pick(&TYPES))));
     }
@@ -152,7 +158,8 @@ pub(crate) fn record(tape: &mut Tape<'_>, id: usize) -> Json {
         members.push((tape.pick(&["TopicArn", "Message", "detail", "source"]), decoy(tape)));
     }
     members.push(("awsRegion", text("us-east-1")));
-    members.push(("userAgent", text(tape.pick(&["aws-cli/2", "a & <b> 'c' = d", "é \u{1F600} 名"]))));
+    members
+        .push(("userAgent", text(tape.pick(&["aws-cli/2", "a & <b> 'c' = d", "é \u{1F600} 名"]))));
     members.push(("recipientAccountId", text(ACCOUNT)));
     tape.shuffle(&mut members);
     Object(members)
@@ -184,7 +191,10 @@ fn identity(tape: &mut Tape<'_>) -> Option<Json> {
     };
     let session = match tape.below(10) {
         0..4 => None,
-        4 => Some(("sessionIssuer", Object(vec![("type", text("Role")), ("userName", text("Root"))]))),
+        4 => Some((
+            "sessionIssuer",
+            Object(vec![("type", text("Role")), ("userName", text("Root"))]),
+        )),
         5 => Some(("sessionIssuer", Object(vec![("type", text(tape.pick(&ROOTS)))]))),
         6 => Some(("assumedRoot", Raw(tape.pick(&["\"true\"", "true", "\"True\"", "[true]"])))),
         7 => Some(("assumedRoot", Raw(tape.pick(&["\"false\"", "false", "null", "\"yes\""])))),
@@ -297,7 +307,8 @@ impl<'a, 't> Writer<'a, 't> {
         let with_escapes = self.escapes > 0 && self.tape.one_in(self.escapes.max(2));
         // All of them, every second one, quotes and backslashes only, or a single one.
         let manner = if with_escapes { 1 + self.tape.below(4) } else { 0 };
-        let single = if manner == 4 { self.tape.below(64) % text.chars().count().max(1) } else { 0 };
+        let single =
+            if manner == 4 { self.tape.below(64) % text.chars().count().max(1) } else { 0 };
         let upper = manner > 0 && self.tape.one_in(2);
         out.push('"');
         for (index, letter) in text.chars().enumerate() {
@@ -326,7 +337,8 @@ impl<'a, 't> Writer<'a, 't> {
 
 fn escape(out: &mut String, letter: char, upper: bool) {
     for unit in letter.encode_utf16(&mut [0; 2]) {
-        let written = if upper { write!(out, "\\u{unit:04X}") } else { write!(out, "\\u{unit:04x}") };
+        let written =
+            if upper { write!(out, "\\u{unit:04X}") } else { write!(out, "\\u{unit:04x}") };
         written.expect("memory");
     }
 }
@@ -353,10 +365,8 @@ pub(crate) fn sound(tape: &mut Tape<'_>) -> Made {
         writer.write(&mut out, record);
         written.push(out);
     }
-    let values = written
-        .iter()
-        .map(|text| serde_json::from_str(text).expect("a sound record"))
-        .collect();
+    let values =
+        written.iter().map(|text| serde_json::from_str(text).expect("a sound record")).collect();
     let mut out = String::new();
     if bom {
         out.push('\u{feff}');
@@ -426,9 +436,11 @@ fn wrap(writer: &mut Writer<'_, '_>, out: &mut String, shape: usize, written: &[
         }
         11 => {
             let (first, second) = written.split_at(written.len() / 2);
-            let (first, second) = (format!("[{}]", first.join(",")), format!("[{}]", second.join(",")));
+            let (first, second) =
+                (format!("[{}]", first.join(",")), format!("[{}]", second.join(",")));
             let first = member(writer, "Records", &first);
-            *out += &format!("{{{first},\"y\":{{\"z\":1}},{}}}\n", member(writer, "Records", &second));
+            *out +=
+                &format!("{{{first},\"y\":{{\"z\":1}},{}}}\n", member(writer, "Records", &second));
         }
         12 => {
             for one in written {
