@@ -4,8 +4,8 @@
 //! times: by libFuzzer (`fuzz_targets/`), by a runner on stable Rust ([`runner`]), and by a test
 //! that gives it every seed. A failing input that was found once becomes a seed.
 //!
-//! A target returns the *shape* of what happened, a number that differs when the program took
-//! another way. The runner keeps inputs with a new shape, which is a poor man's coverage.
+//! A target returns the [`Traits`] of what happened: which errors, which rules, how many incidents.
+//! The runner keeps inputs with a trait that no other had, which is a poor man's coverage.
 
 // An assertion that fails is what this crate is for.
 #![allow(clippy::expect_used)]
@@ -24,8 +24,21 @@ use rootwatch_core::pattern::{EventPattern, PatternSet};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_scan::{ScanOptions, Scanned, scan_bytes, scan_in_steps};
 
-/// A target: takes any bytes, panics when something does not hold, says what shape it saw.
-pub type Target = fn(&[u8]) -> u64;
+/// A target: takes any bytes, panics when something does not hold, says what it saw.
+pub type Target = fn(&[u8]) -> Traits;
+
+/// What happened to an input, each thing as a number.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Traits(BTreeSet<u64>);
+
+impl Traits {
+    /// Notes one thing that happened.
+    fn note(&mut self, seen: impl Hash) {
+        let mut hash = DefaultHasher::new();
+        seen.hash(&mut hash);
+        self.0.insert(hash.finish());
+    }
+}
 
 /// All targets by name.
 pub const TARGETS: [(&str, Target); 3] = [("decode", decode), ("pattern", pattern), ("scan", scan)];
@@ -37,67 +50,78 @@ const TIGHT: Limits = Limits { record_bytes_max: 700, depth_max: 4 };
 
 /// Decoding never panics, its places lie within the text, its records are sound JSON, and what
 /// comes out can be judged, settled and gathered.
-pub fn decode(bytes: &[u8]) -> u64 {
-    let mut shape = DefaultHasher::new();
-    decode_within(bytes, &TIGHT, &mut shape);
-    let events = decode_within(bytes, &Limits::default(), &mut shape);
-    let alone = decode_event(bytes, &Limits::default());
-    alone.is_ok().hash(&mut shape);
-    if let Ok(event) = alone {
-        assert_eq!(
-            events,
-            [event.record.json.trim()],
-            "one event, yet as a log file it is another"
-        );
+pub fn decode(bytes: &[u8]) -> Traits {
+    let mut traits = Traits::default();
+    decode_within(bytes, &TIGHT, &mut traits);
+    let events = decode_within(bytes, &Limits::default(), &mut traits);
+    match decode_event(bytes, &Limits::default()) {
+        Ok(event) => {
+            let json = event.record.json.trim();
+            assert_eq!(events, [json], "one event, yet as a log file it is another");
+        }
+        Err(skipped) => traits.note(("alone", words(&skipped.reason))),
     }
-    shape.finish()
+    traits
 }
 
 /// Decodes, judges and gathers; gives the JSON of the records.
-fn decode_within(bytes: &[u8], limits: &Limits, shape: &mut DefaultHasher) -> Vec<String> {
+fn decode_within(bytes: &[u8], limits: &Limits, traits: &mut Traits) -> Vec<String> {
     let mut detector = Detector::new(&RULES);
     let (mut records, mut detected) = (Vec::new(), Vec::new());
     let mut last = Place::default();
     decode_log(bytes, limits, &mut |place, item| {
         assert!(place.offset <= bytes.len() as u64, "{place:?} is outside {} bytes", bytes.len());
         assert!(place.record >= last.record, "{place:?} comes after {last:?}");
+        let is_first = place.record == 1;
         last = place;
         match item {
             Item::Event(event) => {
                 let json = event.record.json;
                 serde_json::from_str::<serde::de::IgnoredAny>(json).expect("a record is JSON");
                 records.push(json.to_owned());
-                let found = detector.detect(&event);
-                (place.record.min(3), found.as_ref().map(way_of)).hash(shape);
-                detected.extend(found);
+                traits.note(("event", is_first, event.envelope.stated));
+                if let Some(found) = detector.detect(&event) {
+                    note_finding(&found, traits);
+                    detected.push(found);
+                }
             }
-            Item::PassedOver(kind) => kind.hash(shape),
+            Item::PassedOver(kind) => traits.note(("passed over", is_first, kind)),
             Item::Skipped(skipped) => {
                 assert_eq!(skipped.place, place);
                 assert!(!skipped.reason.is_empty());
-                words(&skipped.reason).for_each(|word| word.hash(shape));
+                traits.note(("skipped", is_first, words(&skipped.reason)));
             }
         }
     });
     let (findings, repeats) = settle(detected, &RULES);
-    repeats.min(2).hash(shape);
+    traits.note(("repeats", repeats.min(2)));
     let count = findings.len();
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
     assert!(incidents.len() <= count, "more incidents than findings");
-    (incidents.len().min(4)).hash(shape);
+    traits.note(("incidents", incidents.len().min(4), count.min(8)));
+    for incident in &incidents {
+        traits.note((std::mem::discriminant(&incident.kind), incident.severity));
+    }
     records
 }
 
-/// A finding as far as the way through the program goes.
-fn way_of(detected: &Detected) -> (u8, u8, Vec<String>, Vec<String>) {
+fn note_finding(detected: &Detected, traits: &mut Traits) {
     let finding = &detected.finding;
-    let reasons = finding.reasons.iter().map(|reason| reason.code.to_string()).collect();
-    (finding.root_use as u8, finding.severity as u8, finding.rules.clone(), reasons)
+    traits.note((finding.root_use, finding.severity, finding.outcome, finding.mfa));
+    for reason in &finding.reasons {
+        traits.note(("reason", &reason.code));
+    }
+    for rule in &finding.rules {
+        traits.note(("rule", rule));
+    }
+    for rule in &detected.waiting {
+        traits.note(("waiting", rule));
+    }
 }
 
 /// A reason's words without its numbers.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty())
+fn words(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).collect()
 }
 
 /// Any pattern is refused with a place in its text or matches any event without a panic; a set
@@ -105,16 +129,16 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// envelope is the same as one whole.
 ///
 /// The first line is the pattern, the rest is the event.
-pub fn pattern(bytes: &[u8]) -> u64 {
-    let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
+pub fn pattern(bytes: &[u8]) -> Traits {
+    let mut traits = Traits::default();
+    let Ok(text) = std::str::from_utf8(bytes) else { return traits };
     let (pattern, event) = text.split_once('\n').unwrap_or((text, "{}"));
-    let mut shape = DefaultHasher::new();
     let parsed = match EventPattern::parse(pattern) {
         Ok(parsed) => parsed,
         Err(error) => {
             assert!(error.offset <= pattern.len(), "{error} is outside the pattern");
-            words(&error.to_string()).for_each(|word| word.hash(&mut shape));
-            return shape.finish();
+            traits.note(words(&error.to_string()));
+            return traits;
         }
     };
     let alone = parsed.matches(event);
@@ -138,16 +162,35 @@ pub fn pattern(bytes: &[u8]) -> u64 {
     }
 
     let ways = parsed.alternatives();
-    (alone.map_err(|error| std::mem::discriminant(&error.kind)), ways.len().min(4))
-        .hash(&mut shape);
-    ways.iter().map(Vec::len).max().hash(&mut shape);
-    shape.finish()
+    let outcome = alone.map_err(|error| error.to_string());
+    let outcome = outcome.as_ref().map_err(|error| words(error));
+    traits.note((&outcome, ways.len().min(8), ways.iter().map(Vec::len).max()));
+    for operator in OPERATORS {
+        if pattern.contains(operator) {
+            traits.note((operator, &outcome));
+        }
+    }
+    traits
 }
+
+/// Words of the language, to tell patterns apart by.
+const OPERATORS: [&str; 10] = [
+    "anything-but",
+    "cidr",
+    "equals-ignore-case",
+    "exists",
+    "numeric",
+    "prefix",
+    "suffix",
+    "wildcard",
+    "$or",
+    "null",
+];
 
 /// The scan with its prefilter finds what the full decode finds, never calls damaged what the full
 /// decode calls sound, and finds the same in a sound text whatever the windows in which it comes.
-pub fn scan(bytes: &[u8]) -> u64 {
-    let mut shape = DefaultHasher::new();
+pub fn scan(bytes: &[u8]) -> Traits {
+    let mut traits = Traits::default();
     for limits in [Limits::default(), TIGHT] {
         let options = ScanOptions { threads: 1, limits, ..ScanOptions::default() };
         let full = ScanOptions { prefilter: false, ..options.clone() };
@@ -172,8 +215,8 @@ pub fn scan(bytes: &[u8]) -> u64 {
             let step =
                 (bytes.len() / 3).max(1) + usize::from(bytes[bytes.len() / 2..].len() as u8 % 7);
             let steps = scan_in_steps(bytes, step, &RULES, &full);
-            let quick = scan_in_steps(bytes, step, &RULES, &options);
-            assert_eq!(findings(&quick), findings(&steps), "in steps, with the prefilter or not");
+            let hasty = scan_in_steps(bytes, step, &RULES, &options);
+            assert_eq!(findings(&hasty), findings(&steps), "in steps, with the prefilter or not");
             // After damage the next record is looked for, and a window may end where it begins.
             if slow.summary.skipped_total == 0 {
                 assert_eq!(findings(&steps), found, "in steps of {step} and whole");
@@ -182,16 +225,22 @@ pub fn scan(bytes: &[u8]) -> u64 {
                 assert!(steps.summary.skipped_total > 0, "damage is passed over in silence");
             }
         }
-        let passed_over: BTreeSet<_> = slow.summary.passed_over.keys().collect();
-        (found.len().min(4), passed_over, slow.summary.records.min(4)).hash(&mut shape);
-        for skipped in &slow.summary.skipped {
-            words(&skipped.reason).for_each(|word| word.hash(&mut shape));
+        traits.note((
+            slow.summary.records.min(8),
+            quick.summary.records.min(8),
+            found.len().min(8),
+        ));
+        for kind in slow.summary.passed_over.keys() {
+            traits.note(kind);
         }
-        for located in slow.findings.iter().take(4) {
-            way_of(&located.detected).hash(&mut shape);
+        for skipped in &slow.summary.skipped {
+            traits.note(words(&skipped.reason));
+        }
+        for located in slow.findings.iter().take(8) {
+            note_finding(&located.detected, &mut traits);
         }
     }
-    shape.finish()
+    traits
 }
 
 fn findings(scanned: &Scanned) -> Vec<String> {
@@ -224,8 +273,8 @@ mod tests {
     fn seeds_take_different_ways() {
         for (name, target) in TARGETS {
             let seeds = runner::seeds(name).expect("the folder of seeds");
-            let shapes: BTreeSet<_> = seeds.iter().map(|(_, bytes)| target(bytes)).collect();
-            assert!(shapes.len() * 2 > seeds.len(), "{name}: {} shapes", shapes.len());
+            let ways: BTreeSet<_> = seeds.iter().map(|(_, bytes)| target(bytes).0).collect();
+            assert!(ways.len() * 2 > seeds.len(), "{name}: {} ways", ways.len());
         }
     }
 }

@@ -50,8 +50,8 @@ fn fuzz(targets: &[(&'static str, Target)], budget: Budget) -> Result<(), String
         drop(std::panic::take_hook());
         let seconds = ran.elapsed.as_secs_f64();
         println!(
-            "{name}: {} executions ({} seeds, {} shapes) in {seconds:.1} s",
-            ran.inputs, ran.seeds, ran.shapes
+            "{name}: {} executions ({} seeds, {} traits) in {seconds:.1} s",
+            ran.inputs, ran.seeds, ran.traits
         );
         if let Some(failure) = ran.failure {
             let path = keep(name, &failure.input).map_err(|error| error.to_string())?;

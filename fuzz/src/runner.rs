@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::Target;
 use crate::mutate::{INPUT_BYTES_MAX, Random, mutate};
+use crate::{Target, Traits};
 
 /// One input may take so long before the run is given up: ordinary ones take a millisecond.
 const INPUT_SECS_MAX: u64 = 10;
-/// Inputs that are kept because their shape was new.
+/// Inputs that are kept because a trait of theirs was new.
 const POOL_MAX: usize = 2000;
 /// How long a failing input is made smaller.
 const SHRINK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -38,8 +38,8 @@ pub struct Ran {
     pub inputs: u64,
     /// Seeds.
     pub seeds: usize,
-    /// Different shapes.
-    pub shapes: usize,
+    /// Different traits that inputs had.
+    pub traits: usize,
     /// Wall time.
     pub elapsed: Duration,
     /// An input on which the target panicked, and what it said.
@@ -93,13 +93,13 @@ pub fn run(name: &str, target: Target, budget: Budget) -> io::Result<Ran> {
         return Err(io::Error::other(format!("no seeds for `{name}`")));
     }
     let seeds = pool.len();
-    let mut ran = Ran { inputs: 0, seeds, shapes: 0, elapsed: Duration::ZERO, failure: None };
-    let mut shapes = HashSet::new();
+    let mut ran = Ran { inputs: 0, seeds, traits: 0, elapsed: Duration::ZERO, failure: None };
+    let mut known = HashSet::new();
     let watch = Watch::start(name);
     for seed in &pool {
         ran.inputs += 1;
         match watch.attempt(target, seed) {
-            Ok(shape) => drop(shapes.insert(shape)),
+            Ok(traits) => known.extend(traits.0),
             Err(message) => ran.failure = Some(shrink(&watch, target, seed, message)),
         }
     }
@@ -111,15 +111,17 @@ pub fn run(name: &str, target: Target, budget: Budget) -> io::Result<Ran> {
         let input = mutate(&pool[input], &pool[other], &mut random);
         ran.inputs += 1;
         match watch.attempt(target, &input) {
-            Ok(shape) => {
-                if shapes.insert(shape) && pool.len() < POOL_MAX && input.len() < INPUT_BYTES_MAX {
+            Ok(traits) => {
+                let before = known.len();
+                known.extend(traits.0);
+                if known.len() > before && pool.len() < POOL_MAX && input.len() < INPUT_BYTES_MAX {
                     pool.push(input);
                 }
             }
             Err(message) => ran.failure = Some(shrink(&watch, target, &input, message)),
         }
     }
-    ran.shapes = shapes.len();
+    ran.traits = known.len();
     ran.elapsed = begin.elapsed();
     Ok(ran)
 }
@@ -172,9 +174,7 @@ impl Watch {
                 if let Some(input) = late {
                     let place = keep(&name, &input).map(|path| path.display().to_string());
                     let place = place.unwrap_or_else(|error| error.to_string());
-                    crate::runner::say(&format!(
-                        "{name}: no end after {INPUT_SECS_MAX} s: {place}"
-                    ));
+                    say(&format!("{name}: no end after {INPUT_SECS_MAX} s: {place}"));
                     std::process::exit(1);
                 }
                 thread::sleep(Duration::from_millis(200));
@@ -184,7 +184,7 @@ impl Watch {
     }
 
     /// Runs the target once; a panic is an error with what it said.
-    fn attempt(&self, target: Target, input: &[u8]) -> Result<u64, String> {
+    fn attempt(&self, target: Target, input: &[u8]) -> Result<Traits, String> {
         let set = |now| *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
         set(Some((Instant::now(), input.to_vec())));
         let result = catch_unwind(AssertUnwindSafe(|| target(input)));
@@ -210,17 +210,17 @@ mod tests {
 
     #[test]
     fn a_target_that_holds_runs_to_the_end_of_its_budget() {
-        let ran = run("decode", |bytes| bytes.len() as u64, SHORT).expect("seeds");
+        let ran = run("decode", |bytes| Traits([bytes.len() as u64].into()), SHORT).expect("seeds");
         assert!(ran.failure.is_none());
         assert_eq!(ran.inputs, 3000 + ran.seeds as u64);
-        assert!(ran.shapes > ran.seeds);
+        assert!(ran.traits > ran.seeds);
     }
 
     #[test]
     fn a_target_that_fails_gives_a_small_input() {
         let target = |bytes: &[u8]| {
             assert!(!bytes.windows(4).any(|four| four == b"1e99"), "found it");
-            0
+            Traits::default()
         };
         let failure = run("decode", target, SHORT).expect("seeds").failure.expect("a failure");
         assert_eq!(

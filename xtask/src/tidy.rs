@@ -134,9 +134,15 @@ fn impure(code: &str) -> Option<String> {
             let end = part.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(part.len());
             let module = &part[..end];
             // Addresses are only numbers; everything else in `net` talks to somebody.
-            let is_address = ["IpAddr", "Ipv4Addr", "Ipv6Addr"]
-                .iter()
-                .any(|name| part[end..].trim_start_matches("::").starts_with(name));
+            let after = part[end..].trim_start_matches("::");
+            let names = match after.strip_prefix('{') {
+                Some(inner) => inner.split('}').next().unwrap_or(inner).split(',').collect(),
+                None => vec![after],
+            };
+            let is_address = names.iter().all(|name| {
+                let addresses = ["IpAddr", "Ipv4Addr", "Ipv6Addr"];
+                addresses.iter().any(|address| name.trim().starts_with(address))
+            });
             let is_out = matches!(module, "fs" | "env" | "process" | "os")
                 || (module == "net" && !is_address);
             if is_out {
@@ -274,11 +280,17 @@ mod tests {
             "use std::time::{Duration, Instant};",
             "let stream = std::net::TcpStream::connect(at);",
             "use std::net;",
+            "use std::net::{IpAddr, TcpStream};",
             "std::process::exit(1)",
         ] {
             assert_eq!(failing("crates/core/src/x.rs", line), ["pure core"], "{line}");
         }
-        for line in ["use std::fmt;", "let is = std::net::IpAddr::V4(x);", "struct Instantly;"] {
+        for line in [
+            "use std::fmt;",
+            "let is = std::net::IpAddr::V4(x);",
+            "use std::net::{IpAddr, Ipv4Addr};",
+            "struct Instantly;",
+        ] {
             assert!(failing("crates/core/src/x.rs", line).is_empty(), "{line}");
         }
     }

@@ -120,31 +120,19 @@ pub(super) fn accounts(tree: &Tree) -> Vec<String> {
 
 /// Runs of twelve digits, with or without dashes, that stand alone.
 fn account_ids(line: &str) -> Vec<String> {
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let mut ids = Vec::new();
-    let bytes = line.as_bytes();
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-    let mut at = 0;
-    while at < bytes.len() {
-        let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
-        let word = &line[at..at + length];
-        let digits: String = word.chars().filter(|c| *c != '-').collect();
-        let is_dashed = word.len() == 14 && bytes[at + 4] == b'-' && bytes[at + 9] == b'-';
-        if digits.len() == 12
-            && digits.bytes().all(|byte| byte.is_ascii_digit())
-            && (is_dashed || word.len() == 12)
-        {
-            ids.push(digits);
-        } else {
-            // `key-123456789012`, but not the end of a UUID.
-            let parts: Vec<&str> = word.split('-').collect();
-            let is_id = |part: &&&str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_digit());
-            let is_uuid =
-                parts.len() >= 5 && parts.iter().rev().skip(1).take(3).all(|part| part.len() == 4);
-            if !is_uuid {
-                ids.extend(parts.iter().filter(is_id).map(|part| (*part).to_owned()));
-            }
+    for word in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+        let parts: Vec<&str> = word.split('-').collect();
+        let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+        // The end of a UUID may be all digits.
+        let is_uuid = lengths.ends_with(&[4, 4, 4, 12]);
+        if lengths == [4, 4, 4] && parts.iter().all(|part| is_digits(part)) {
+            ids.push(parts.concat());
+        } else if !is_uuid {
+            let is_id = |part: &&&str| part.len() == 12 && is_digits(part);
+            ids.extend(parts.iter().filter(is_id).map(|part| (*part).to_owned()));
         }
-        at += length.max(1);
     }
     ids
 }

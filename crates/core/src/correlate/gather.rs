@@ -20,10 +20,11 @@ const FAILURES_BEFORE_SUCCESS: usize = 3;
 /// Corrections of corrections that are followed before all of them are shown.
 const CORRECTIONS_MAX: usize = 16;
 
-/// Codes that say what class a finding is, not why it is bad: the title says as much.
+/// Reasons that only say that a rule spoke.
 const RULE_REASONS: [&str; 2] = ["rule", "follows"];
 
-/// Reasons that say what a finding is, or something beside the point of how bad it is.
+/// Codes that say what class a finding is, not why it is bad: the title says as much.
+/// `late` stands with them: it is true, but makes nothing worse.
 const CLASS_REASONS: [&str; 13] = [
     "late",
     "root_identity",
@@ -57,7 +58,7 @@ pub(super) struct Draft {
     pub(super) members: Vec<usize>,
     /// The findings that the timeline shows, ascending.
     pub(super) shown: Vec<Shown>,
-    /// Findings that were revised or corrected, ascending.
+    /// Findings that were revised or corrected, by key.
     pub(super) superseded: Vec<usize>,
 }
 
