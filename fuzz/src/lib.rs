@@ -119,9 +119,11 @@ fn note_finding(detected: &Detected, traits: &mut Traits) {
     }
 }
 
-/// A reason's words without its numbers.
+/// A reason's first words, without numbers and what it quotes.
 fn words(text: &str) -> Vec<&str> {
-    text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).collect()
+    let own = text.split(['`', '"', '\'']).next().unwrap_or(text);
+    let words = own.split(|c: char| !c.is_ascii_alphabetic());
+    words.filter(|word| !word.is_empty()).take(8).collect()
 }
 
 /// Any pattern is refused with a place in its text or matches any event without a panic; a set
@@ -137,7 +139,7 @@ pub fn pattern(bytes: &[u8]) -> Traits {
         Ok(parsed) => parsed,
         Err(error) => {
             assert!(error.offset <= pattern.len(), "{error} is outside the pattern");
-            traits.note(words(&error.to_string()));
+            traits.note(words(&error.kind.to_string()));
             return traits;
         }
     };

@@ -5,8 +5,7 @@
 //! strings are counted. Beside that the pass marks three pairs of letters and one escape that
 //! stand in every text that the prefilter has to look at (see [`crate::prefilter`]):
 //!
-//! * `ot` in any case before a quote or a backslash, the end of `Root`, `:root`, `AssumeRoot` and
-//!   `assumedRoot`,
+//! * `oo` in any case, in `Root`, `:root`, `AssumeRoot` and `assumedRoot`,
 //! * `tN`, in `eventName`,
 //! * `sC`, in `AwsConsoleAction`,
 //! * `\u`, because an escape may hide any of them.
@@ -69,10 +68,8 @@ struct Masks {
     backslashes: u64,
     opens: u64,
     closes: u64,
-    /// `tN` and `sC`.
+    /// First bytes of `oo` in any case, `tN` and `sC`.
     pairs: u64,
-    /// `ot` in any case.
-    ot: u64,
 }
 
 /// How to get at the masks of a block.
@@ -87,11 +84,11 @@ trait Lanes {
     /// That many bytes must be readable there, and the processor must have what the
     /// implementation uses.
     unsafe fn masks(at: *const u8, high: &mut Self::High) -> Masks;
-    /// The first bytes of `oot` in any case, `tN`, `sC` and `\u` among the `BLOCK` bytes at `at`,
-    /// of which two more are read.
+    /// The first bytes of `oo` in any case, `tN`, `sC` and `\u` among the `BLOCK` bytes at `at`,
+    /// of which one more is read.
     ///
     /// # Safety
-    /// `BLOCK + 2` bytes must be readable there, and the processor must have what the
+    /// `BLOCK + 1` bytes must be readable there, and the processor must have what the
     /// implementation uses.
     unsafe fn pairs(at: *const u8, high: &mut Self::High) -> u64;
     /// Bit n of the result is the parity of the bits 0 to n.
@@ -153,8 +150,7 @@ impl Kernel {
         }
     }
 
-    /// Hands every pair of `text` to `pair`, in order: `tN`, `sC`, `\u`, and `ot` in any case
-    /// after another `o`. Returns whether the text is ASCII.
+    /// Hands every pair of `text` to `pair`, in order: `tN`, `sC`, `\u`, and `oo` in any case. Returns whether the text is ASCII.
     pub(crate) fn skim(self, text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
         match self {
             // SAFETY: `available` saw these features on this processor.
@@ -170,7 +166,7 @@ impl Kernel {
 
 #[inline(always)]
 fn skim<L: Lanes>(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
-    const AHEAD: usize = 2;
+    const AHEAD: usize = 1;
     let mut noted = [(0_usize, 0_u64); STRIPE_BLOCKS];
     let mut high = L::none_high();
     let whole_end = text.len().saturating_sub(BLOCK + AHEAD - 1);
@@ -179,7 +175,7 @@ fn skim<L: Lanes>(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
         let stripe_end = (at + STRIPE_BLOCKS * BLOCK).min(whole_end);
         let mut count = 0;
         while at < stripe_end {
-            // SAFETY: `at < whole_end` leaves BLOCK + 2 bytes; the caller vouches for the lanes.
+            // SAFETY: `at < whole_end` leaves BLOCK + 1 bytes; the caller vouches for the lanes.
             let pairs = unsafe { L::pairs(text.as_ptr().add(at), &mut high) };
             // SAFETY: one entry a block at most, and a stripe has STRIPE_BLOCKS of them.
             unsafe { *noted.get_unchecked_mut(count) = (at, pairs) };
@@ -194,7 +190,7 @@ fn skim<L: Lanes>(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
         let mut padded = [b' '; BLOCK + AHEAD];
         let rest = &text[at..text.len().min(at + BLOCK + AHEAD)];
         padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: `padded` has BLOCK + 2 bytes; the caller vouches for the lanes.
+        // SAFETY: `padded` has BLOCK + 1 bytes; the caller vouches for the lanes.
         let pairs = unsafe { L::pairs(padded.as_ptr(), &mut high) };
         hand_marks(pairs, at, pair);
         at += BLOCK;
@@ -202,7 +198,7 @@ fn skim<L: Lanes>(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
     !L::any_high(high)
 }
 
-/// Hands on where the pairs begin: of `oot`, that is its second letter.
+/// Hands on where the pairs begin.
 #[inline(always)]
 fn hand_marks(mut pairs: u64, at: usize, pair: &mut impl FnMut(usize)) {
     while pairs != 0 {
@@ -287,9 +283,7 @@ unsafe fn note<L: Lanes>(
     count: &mut usize,
 ) {
     let mut quotes = masks.quotes;
-    // What stands after the last two bytes is not seen here; the visitor looks for itself.
-    let before_end = ((masks.quotes | masks.backslashes) >> 2) | (0b11 << (BLOCK - 2));
-    let mut pairs = masks.pairs | (masks.ot & before_end);
+    let mut pairs = masks.pairs;
     if (masks.backslashes | carry.escape) != 0 {
         quotes &= !escaped(masks.backslashes, &mut carry.escape);
         pairs |= unicode_escapes(text, at, masks.backslashes);
@@ -413,7 +407,7 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn masks(at: *const u8, high: &mut u64) -> Masks {
-        let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
+        let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
         for index in 0..BLOCK / 8 {
             // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
             let (this, next) = unsafe {
@@ -425,13 +419,12 @@ impl Lanes for Portable {
             let shift = index * 8;
             let is = |byte: u8| Self::zero_bytes(this ^ every(byte));
             let pair = |a: u8, b: u8| Self::zero_bytes((this ^ every(a)) | (next ^ every(b)));
-            let ot = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'T'))) & every(0xdf));
+            let oo = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'O'))) & every(0xdf));
             masks.quotes |= Self::gather(is(b'"')) << shift;
             masks.backslashes |= Self::gather(is(b'\\')) << shift;
             masks.opens |= Self::gather(is(b'{')) << shift;
             masks.closes |= Self::gather(is(b'}')) << shift;
-            masks.pairs |= Self::gather(pair(b't', b'N') | pair(b's', b'C')) << shift;
-            masks.ot |= Self::gather(ot) << shift;
+            masks.pairs |= Self::gather(oo | pair(b't', b'N') | pair(b's', b'C')) << shift;
         }
         masks
     }
@@ -440,17 +433,17 @@ impl Lanes for Portable {
     unsafe fn pairs(at: *const u8, high: &mut u64) -> u64 {
         let mut found = 0;
         for index in 0..BLOCK / 8 {
-            // SAFETY: the caller vouches for BLOCK + 2 bytes; these are within them.
-            let [first, second, third] = unsafe {
-                [0, 1, 2].map(|ahead| {
+            // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
+            let [first, second] = unsafe {
+                [0, 1].map(|ahead| {
                     u64::from_le(at.add(index * 8 + ahead).cast::<u64>().read_unaligned())
                 })
             };
             *high |= first;
             let pair = |a: u8, b: u8| Self::zero_bytes((first ^ every(a)) | (second ^ every(b)));
-            let oot = (first ^ every(b'O')) | (second ^ every(b'O')) | (third ^ every(b'T'));
-            let oot = Self::zero_bytes(oot & every(0xdf));
-            found |= Self::gather(oot | pair(b't', b'N') | pair(b's', b'C') | pair(b'\\', b'u'))
+            let oo = ((first ^ every(b'O')) | (second ^ every(b'O'))) & every(0xdf);
+            let oo = Self::zero_bytes(oo);
+            found |= Self::gather(oo | pair(b't', b'N') | pair(b's', b'C') | pair(b'\\', b'u'))
                 << (index * 8);
         }
         found
@@ -548,28 +541,28 @@ mod x86 {
                 let or_differs =
                     |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
                 let pair = |a: u8, b: u8| or_differs(_mm512_xor_si512(this, set(a)), next, set(b));
-                let smallest = _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C'));
+                // Of `oo` all bits but that of the letter's case.
+                let oo = _mm512_and_si512(pair(b'O', b'O'), set(0xdf));
+                let smallest =
+                    _mm512_min_epu8(oo, _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
                 Masks {
                     quotes: is(b'"'),
                     backslashes: is(b'\\'),
                     opens: is(b'{'),
                     closes: is(b'}'),
                     pairs: _mm512_testn_epi8_mask(smallest, smallest),
-                    // All bits but that of the letter's case.
-                    ot: _mm512_testn_epi8_mask(pair(b'O', b'T'), set(0xdf)),
                 }
             }
         }
 
         #[inline(always)]
         unsafe fn pairs(at: *const u8, high: &mut __m512i) -> u64 {
-            // SAFETY: the caller vouches for BLOCK + 2 bytes and for the features; a prefetch may
+            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
             // name any address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
                 let first = _mm512_loadu_si512(at.cast());
                 let second = _mm512_loadu_si512(at.add(1).cast());
-                let third = _mm512_loadu_si512(at.add(2).cast());
                 *high = _mm512_or_si512(*high, first);
                 let set = |byte: u8| _mm512_set1_epi8(byte as i8);
                 // a | (b ^ c), in one instruction
@@ -577,13 +570,13 @@ mod x86 {
                     |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
                 let pair =
                     |a: u8, b: u8| or_differs(_mm512_xor_si512(first, set(a)), second, set(b));
-                let oot = or_differs(pair(b'O', b'O'), third, set(b'T'));
+                // Of `oo` all bits but that of the letter's case.
+                let oo = _mm512_and_si512(pair(b'O', b'O'), set(0xdf));
                 let smallest = _mm512_min_epu8(
-                    pair(b'\\', b'u'),
+                    _mm512_min_epu8(pair(b'\\', b'u'), oo),
                     _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
                 );
-                // Of `oot` all bits but that of the letter's case.
-                _mm512_testn_epi8_mask(smallest, smallest) | _mm512_testn_epi8_mask(oot, set(0xdf))
+                _mm512_testn_epi8_mask(smallest, smallest)
             }
         }
 
@@ -617,8 +610,7 @@ mod x86 {
             // name any address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let mut masks =
-                    Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0, ot: 0 };
+                let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
                 for half in 0..2 {
                     let this = _mm256_loadu_si256(at.add(half * 32).cast());
                     let next = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
@@ -634,14 +626,14 @@ mod x86 {
                             _mm256_xor_si256(next, set(b)),
                         )
                     };
-                    let ot = _mm256_and_si256(pair(b'O', b'T'), set(0xdf));
-                    let smallest = _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C'));
+                    let oo = _mm256_and_si256(pair(b'O', b'O'), set(0xdf));
+                    let smallest =
+                        _mm256_min_epu8(oo, _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
                     masks.quotes |= is(b'"');
                     masks.backslashes |= is(b'\\');
                     masks.opens |= is(b'{');
                     masks.closes |= is(b'}');
                     masks.pairs |= bits(_mm256_cmpeq_epi8(smallest, _mm256_setzero_si256()));
-                    masks.ot |= bits(_mm256_cmpeq_epi8(ot, _mm256_setzero_si256()));
                 }
                 masks
             }
@@ -649,14 +641,14 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn pairs(at: *const u8, high: &mut __m256i) -> u64 {
-            // SAFETY: the caller vouches for BLOCK + 2 bytes and for the features; a prefetch may
+            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
             // name any address.
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
                 let mut found = 0;
                 for half in 0..2 {
-                    let [first, second, third] =
-                        [0, 1, 2].map(|ahead| _mm256_loadu_si256(at.add(half * 32 + ahead).cast()));
+                    let first = _mm256_loadu_si256(at.add(half * 32).cast());
+                    let second = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
                     *high = _mm256_or_si256(*high, first);
                     let set = |byte: u8| _mm256_set1_epi8(byte as i8);
                     let pair = |a: u8, b: u8| {
@@ -665,9 +657,9 @@ mod x86 {
                             _mm256_xor_si256(second, set(b)),
                         )
                     };
-                    let oot = _mm256_or_si256(pair(b'O', b'O'), _mm256_xor_si256(third, set(b'T')));
+                    let oo = _mm256_and_si256(pair(b'O', b'O'), set(0xdf));
                     let smallest = _mm256_min_epu8(
-                        _mm256_min_epu8(pair(b'\\', b'u'), _mm256_and_si256(oot, set(0xdf))),
+                        _mm256_min_epu8(pair(b'\\', b'u'), oo),
                         _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
                     );
                     let equal = _mm256_cmpeq_epi8(smallest, _mm256_setzero_si256());
@@ -700,12 +692,8 @@ mod tests {
     }
 
     impl Visitor for Log {
-        fn pair(&mut self, text: &[u8], at: usize) {
-            // At the end of a block `ot` is marked whatever follows.
-            let ends = text.get(at + 2).is_some_and(|byte| matches!(byte, b'"' | b'\\'));
-            if !text[at].eq_ignore_ascii_case(&b'o') || ends {
-                self.pairs.push(at);
-            }
+        fn pair(&mut self, _: &[u8], at: usize) {
+            self.pairs.push(at);
         }
         fn unit_end(&mut self, text: &[u8], end: usize, _: bool) -> Then {
             self.ends.push(end);
@@ -738,8 +726,7 @@ mod tests {
         log.pairs = (0..stop)
             .filter(|at| {
                 let (a, b) = (text[*at], text.get(at + 1).copied().unwrap_or(b' '));
-                let ends = text.get(at + 2).is_some_and(|byte| matches!(byte, b'"' | b'\\'));
-                (a.eq_ignore_ascii_case(&b'o') && b.eq_ignore_ascii_case(&b't') && ends)
+                (a.eq_ignore_ascii_case(&b'o') && b.eq_ignore_ascii_case(&b'o'))
                     || (a, b) == (b't', b'N')
                     || (a, b) == (b's', b'C')
                     || (a, b) == (b'\\', b'u')
@@ -760,9 +747,9 @@ mod tests {
         let byte = |at: usize| text.get(at).copied().unwrap_or(b' ');
         let plain: Vec<usize> = (0..text.len())
             .filter(|at| {
-                let (a, b, c) = (byte(*at), byte(at + 1), byte(at + 2));
-                let upper = [a, b, c].map(|byte| byte.to_ascii_uppercase());
-                upper == *b"OOT" || matches!((a, b), (b't', b'N') | (b's', b'C') | (b'\\', b'u'))
+                let (a, b) = (byte(*at), byte(at + 1));
+                let upper = [a, b].map(|byte| byte.to_ascii_uppercase());
+                upper == *b"OO" || matches!((a, b), (b't', b'N') | (b's', b'C') | (b'\\', b'u'))
             })
             .collect();
         for kernel in Kernel::available() {

@@ -126,10 +126,6 @@ impl Prefilter {
             b't' if text.get(at + 1) == Some(&b'N') => self.look_name(text, start, at, seen),
             b's' => look_console_action(text, start, at, seen),
             b'\\' => look_escape(text, at, seen),
-            // The kernel marks `ot` at its first letter, or `oot` at its first.
-            _ if text.get(at + 1).is_some_and(|byte| byte.eq_ignore_ascii_case(&b'o')) => {
-                look_root(text, start, at + 1, seen);
-            }
             _ => look_root(text, start, at, seen),
         }
     }
@@ -196,17 +192,17 @@ impl Prefilter {
     }
 }
 
-/// `ot`: is this `"Root"`, `:root"`, `"AssumeRoot"` or `"assumedRoot"`, or the same in a quoted
+/// `oo`: is this `"Root"`, `:root"`, `"AssumeRoot"` or `"assumedRoot"`, or the same in a quoted
 /// record? What stands before is not looked at closely: the decoder does.
 #[inline]
 fn look_root(text: &[u8], start: usize, at: usize, seen: &mut Seen) {
-    let is_root = at >= start + 2 && text[at - 2..at].eq_ignore_ascii_case(b"ro");
-    if !is_root {
+    let Some(begin) = at.checked_sub(1).filter(|begin| *begin >= start) else { return };
+    if !text[begin..].get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"root")) {
         return;
     }
-    match text.get(at + 2) {
+    match text.get(begin + 4) {
         Some(b'"') => seen.keep = true,
-        Some(b'\\') if !is_policy_principal(&text[start..at - 2]) => seen.quoted = true,
+        Some(b'\\') if !is_policy_principal(&text[start..begin]) => seen.quoted = true,
         _ => {}
     }
 }

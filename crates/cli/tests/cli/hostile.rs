@@ -95,11 +95,16 @@ fn damaged_packing_keeps_what_comes_before_the_damage() {
         ),
         case("torn.json.gz", torn, "gzip", &[]),
         case("only-head.json.gz", &packed[..12], "gzip ends early", &[]),
-        case("two-members-cut.gz", {
-            let one = gzip(format!("{{\"Records\":[{},", record("member-1")).as_bytes());
-            let two = gzip(format!("{}]}}", record("member-2")).as_bytes());
-            [&one[..], &two[..20]].concat()
-        }, "gzip ends early", &["member-1"]),
+        case(
+            "two-members-cut.gz",
+            {
+                let one = gzip(format!("{{\"Records\":[{},", record("member-1")).as_bytes());
+                let two = gzip(format!("{}]}}", record("member-2")).as_bytes());
+                [&one[..], &two[..20]].concat()
+            },
+            "gzip ends early",
+            &["member-1"],
+        ),
     ]);
 }
 
@@ -127,7 +132,10 @@ fn the_bound_of_a_file_is_the_users_to_set() {
     let told = run(&["scan", path(&file), "--file-bytes-max", "1048576"]);
     assert_eq!((told.code, told.ids()), (3, vec!["first".to_owned()]));
     let reasons = said_of(&told.err, &file);
-    assert!(reasons.contains("decompresses to more than 1048576 bytes after 1 records"), "{reasons}");
+    assert!(
+        reasons.contains("decompresses to more than 1048576 bytes after 1 records"),
+        "{reasons}"
+    );
     let told = run(&["scan", path(&file)]);
     assert_eq!((told.code, told.err.as_str()), (0, ""));
 }
@@ -165,7 +173,11 @@ fn what_is_no_log_file_is_named_and_the_records_in_it_are_still_found() {
         case("brackets.json", deep(100_000), "", &[]),
         case(
             "deep.json",
-            format!("{{\"Records\":[{{\"eventName\":\"X\",\"a\":{}}},{}]}}", deep(100_000), record("after-deep")),
+            format!(
+                "{{\"Records\":[{{\"eventName\":\"X\",\"a\":{}}},{}]}}",
+                deep(100_000),
+                record("after-deep")
+            ),
             "nested deeper than 128 levels",
             &["after-deep"],
         ),
@@ -200,7 +212,10 @@ fn what_is_no_log_file_is_named_and_the_records_in_it_are_still_found() {
         ),
         case(
             "unclosed.json",
-            format!("{{\"Records\":[{{\"eventVersion\":\"1\",\"x\":{{,{}]}}", record("after-unclosed")),
+            format!(
+                "{{\"Records\":[{{\"eventVersion\":\"1\",\"x\":{{,{}]}}",
+                record("after-unclosed")
+            ),
             "not closed before the next one begins",
             &["after-unclosed"],
         ),
@@ -231,7 +246,7 @@ fn links_pipes_sockets_and_folders_with_odd_names_do_not_stop_or_hold_the_scan()
     )
     .expect("a pipe");
     fs::write(at("closed.json"), log(&["closed"])).expect("a file");
-    fs::set_permissions(at("closed.json"), fs::Permissions::from_mode(0)).expect("permissions");
+    fs::set_permissions(at("closed.json"), fs::Permissions::from_mode(0o0)).expect("permissions");
 
     let told = run(&["scan", path(folder.path())]);
     assert_eq!(told.code, 3, "{}", told.err);

@@ -53,7 +53,11 @@ fn what_cannot_be_meant_is_refused_with_advice() {
     for (args, error, hint) in [
         (&["x", "--since", "yesterday"][..], "`yesterday` is not a time", "hint: write 2026-"),
         (&["x", "--until", "2026-13-01"], "`2026-13-01` is not a time", "hint: "),
-        (&["x", "--since", "2026-05-05", "--until", "2026-05-04"], "is not before --until", "hint: "),
+        (
+            &["x", "--since", "2026-05-05", "--until", "2026-05-04"],
+            "is not before --until",
+            "hint: ",
+        ),
         (&["s3://bucket/prefix"], "s3://bucket/prefix", "hint: aws s3 sync s3://bucket/prefix"),
         (&["x", "--time-zone", "Europe/Nowhere"], "Europe/Nowhere", "hint: use `utc`"),
         (&["x", "--account", "1234"], "an account id has twelve digits", "--help"),

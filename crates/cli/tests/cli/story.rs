@@ -210,7 +210,11 @@ fn a_page_may_go_to_a_file_and_accounts_may_have_names() {
 #[test]
 fn filters_leave_what_was_asked_for() {
     let only = |args: &[&str], field: &str| -> BTreeSet<String> {
-        clean(args).lines().iter().map(|line| line[field].as_str().expect("it").to_owned()).collect()
+        clean(args)
+            .lines()
+            .iter()
+            .map(|line| line[field].as_str().expect("it").to_owned())
+            .collect()
     };
     let set = |of: &[&str]| of.iter().map(|one| (*one).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(only(&["--root-use", "derived"], "event_name"), set(&["RunInstances"]));
