@@ -153,23 +153,23 @@ fn shrink(watch: &Watch, target: Target, input: &[u8], message: String) -> Failu
 
 /// Sees to it that an input which never ends is kept and reported.
 struct Watch {
-    now: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    now: Arc<Mutex<Now>>,
 }
+
+/// The input that runs, and since when.
+type Now = Option<(Instant, Vec<u8>)>;
 
 impl Watch {
     fn start(name: &str) -> Self {
-        let now = Arc::new(Mutex::new(None));
+        let now = Arc::new(Mutex::new(None::<(Instant, Vec<u8>)>));
         let (seen, name) = (Arc::downgrade(&now), name.to_owned());
         thread::spawn(move || {
             while let Some(now) = seen.upgrade() {
-                let late: Option<Vec<u8>> = {
-                    let now = now.lock().unwrap_or_else(PoisonError::into_inner);
-                    now.as_ref()
-                        .filter(|(since, _): &&(Instant, _)| {
-                            since.elapsed().as_secs() >= INPUT_SECS_MAX
-                        })
-                        .map(|(_, input): &(_, Vec<u8>)| input.clone())
-                };
+                let late = now.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(
+                    |(since, input)| {
+                        (since.elapsed().as_secs() >= INPUT_SECS_MAX).then(|| input.clone())
+                    },
+                );
                 drop(now);
                 if let Some(input) = late {
                     let place = keep(&name, &input).map(|path| path.display().to_string());

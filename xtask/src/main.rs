@@ -22,6 +22,9 @@ cargo xtask COMMAND
 
 cargo xtask COMMAND --help says more.";
 
+/// A command: takes the words after its name.
+type Command = fn(&[&str]) -> anyhow::Result<()>;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let wants_help = rest.iter().take_while(|word| **word != "--").any(|word| is_help(word));
-    let (help, run): (&str, fn(&[&str]) -> anyhow::Result<()>) = match *command {
+    let (help, run): (&str, Command) = match *command {
         "test" => (test::HELP, test::command),
         "tidy" => (tidy::HELP, tidy::command),
         "docs" => (docs::HELP, docs::command),

@@ -65,7 +65,7 @@ pub(crate) struct ScanArgs {
     /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
     #[arg(long, short, value_enum, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) format: Option<Format>,
-    /// Write to a file instead of standard output
+    /// Write to a file instead of standard output; its ending (.html, .csv, .jsonl, .txt) says how
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
     /// Zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
@@ -140,7 +140,7 @@ Examples:
   rootwatch scan 'logs/2026/05/**/*.json.gz'      a glob (quoted)
   rootwatch scan --since 90d --min-severity high ./AWSLogs
   zcat old.json.gz | rootwatch scan -             standard input
-  rootwatch scan --format html ./AWSLogs > report.html
+  rootwatch scan ./AWSLogs --output report.html    a page to hand to a colleague
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 
 Exit codes:

@@ -166,7 +166,10 @@ fn shown<'a>(
 
 fn write(args: &ScanArgs, report: &Report<'_>, style: &Style) -> anyhow::Result<()> {
     let to_terminal = args.output.is_none() && io::stdout().is_terminal();
-    let format = args.format.unwrap_or(if to_terminal { Format::Table } else { Format::Jsonl });
+    let format = args
+        .format
+        .or_else(|| args.output.as_deref().and_then(format_of))
+        .unwrap_or(if to_terminal { Format::Table } else { Format::Jsonl });
     match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
@@ -180,6 +183,17 @@ fn write(args: &ScanArgs, report: &Report<'_>, style: &Style) -> anyhow::Result<
             print(&mut out, format, report, style)?;
             Ok(out.flush()?)
         }
+    }
+}
+
+/// The format that a file's ending asks for.
+fn format_of(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()? {
+        "html" | "htm" => Some(Format::Html),
+        "csv" => Some(Format::Csv),
+        "jsonl" => Some(Format::Jsonl),
+        "txt" => Some(Format::Table),
+        _ => None,
     }
 }
 

@@ -248,7 +248,7 @@ fn links_pipes_sockets_and_folders_with_odd_names_do_not_stop_or_hold_the_scan()
     fs::write(at("closed.json"), log(&["closed"])).expect("a file");
     fs::set_permissions(at("closed.json"), fs::Permissions::from_mode(0o0)).expect("permissions");
 
-    let told = run(&["scan", path(folder.path())]);
+    let told = run_past_a_pipe(&["scan", path(folder.path())], &at("pipe.json"));
     assert_eq!(told.code, 3, "{}", told.err);
     let mut expected = vec!["by-a-link", "in-an-odd-folder"];
     for (name, said) in [
@@ -267,6 +267,21 @@ fn links_pipes_sockets_and_folders_with_odd_names_do_not_stop_or_hold_the_scan()
         assert_eq!(said_of(&told.err, &at("closed.json")), "permission denied");
     }
     assert_eq!(told.ids(), expected);
+}
+
+/// Runs the program; if it waits for the pipe, it is let go and the test fails.
+#[cfg(unix)]
+fn run_past_a_pipe(args: &[&str], pipe: &Path) -> crate::Ran {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        scope.spawn(move || drop(sender.send(run(args))));
+        receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            // Whoever opens the other end and leaves gives the reader an end of file.
+            drop(fs::OpenOptions::new().write(true).open(pipe));
+            panic!("the scan waits for a pipe");
+        })
+    })
 }
 
 #[test]
