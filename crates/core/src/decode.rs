@@ -254,18 +254,21 @@ fn decode_one(
         Shape::Text(inner) if nesting == Nesting::Outer => {
             decode_text(inner, place, limits, sink);
         }
-        Shape::List(list) if nesting == Nesting::Outer => {
-            decode_nested(list.get().as_bytes(), limits, Nesting::Inner, &mut |_, item| {
-                let item = match item {
-                    Item::Skipped(Skipped { reason, .. }) => {
-                        Item::Skipped(Skipped { place, reason })
-                    }
-                    item => item,
-                };
-                sink(place, item);
-            });
+        Shape::Lists(lists) if nesting == Nesting::Outer => {
+            for list in lists {
+                let bytes = list.get().as_bytes();
+                decode_nested(bytes, limits, Nesting::Inner, &mut |_, item| {
+                    let item = match item {
+                        Item::Skipped(Skipped { reason, .. }) => {
+                            Item::Skipped(Skipped { place, reason })
+                        }
+                        item => item,
+                    };
+                    sink(place, item);
+                });
+            }
         }
-        Shape::Text(_) | Shape::List(_) => {
+        Shape::Text(_) | Shape::Lists(_) => {
             sink(place, Item::PassedOver(PassedOver::NotCloudTrail));
         }
     }
@@ -385,7 +388,8 @@ struct Object<'a> {
     message: Option<&'a RawValue>,
     topic_arn: bool,
     cloud_trail_event: Option<&'a RawValue>,
-    records: Option<&'a RawValue>,
+    /// Of a repeated member every list counts: what is delivered twice is not lost once.
+    records: Vec<&'a RawValue>,
     digest_fields: u8,
 }
 
@@ -395,7 +399,7 @@ enum Shape<'a> {
     Digest,
     Event(&'a RawValue),
     Text(&'a RawValue),
-    List(&'a RawValue),
+    Lists(Vec<&'a RawValue>),
     NotCloudTrail,
 }
 
@@ -429,8 +433,9 @@ impl<'a> Object<'a> {
         if let Some(text) = self.message.filter(|raw| self.topic_arn && starts(raw, '"')) {
             return Shape::Text(text);
         }
-        if let Some(list) = self.records.filter(|raw| starts(raw, '[')) {
-            return Shape::List(list);
+        let lists: Vec<_> = self.records.iter().copied().filter(|raw| starts(raw, '[')).collect();
+        if !lists.is_empty() {
+            return Shape::Lists(lists);
         }
         if self.digest_fields >= 2 { Shape::Digest } else { Shape::NotCloudTrail }
     }
@@ -477,7 +482,7 @@ impl<'de> Members<'de> for Object<'de> {
             "Message" => self.message = record::raw(map)?,
             "TopicArn" => self.topic_arn = record::raw(map)?.is_some(),
             "CloudTrailEvent" => self.cloud_trail_event = record::raw(map)?,
-            "Records" | "Events" => self.records = record::raw(map)?,
+            "Records" | "Events" => self.records.extend(record::raw(map)?),
             "digestStartTime" | "digestEndTime" | "digestS3Object" | "logFiles" => {
                 let stated = record::raw(map)?.is_some();
                 self.digest_fields = self.digest_fields.saturating_add(u8::from(stated));
@@ -514,6 +519,8 @@ mod tests {
         assert_eq!(items(record), ["A"]);
         assert_eq!(items(&format!(r#"{{"Records":[{record},{record}]}}"#)), ["A", "A"]);
         assert_eq!(items(&format!(r#"{{"x":1,"Records":[{record},{record}]}}"#)), ["A", "A"]);
+        let twice = format!(r#"{{"x":1,"Records":[{record}],"Records":[{record}]}}"#);
+        assert_eq!(items(&twice), ["A", "A"]);
         assert_eq!(items(&format!("[{record}]")), ["A"]);
         assert_eq!(items(&format!("{record}\n{record}\n")), ["A", "A"]);
         let event = format!(r#"{{"source":"aws.iam","detail-type":"x","detail":{record}}}"#);

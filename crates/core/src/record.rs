@@ -173,6 +173,8 @@ impl Identity<'_> {
             && self.access_key_id.is_none()
             && self.principal_id.is_none()
             && self.invoked_by.is_none()
+            && self.session.assumed_root.is_none()
+            && self.session.issuer_type.is_none()
     }
 }
 

@@ -159,7 +159,7 @@ impl Splitter {
                 Prefix::Undecided if !last => Step::Piece(Piece::More { from: at }),
                 Prefix::Undecided | Prefix::Other => self.unit(text, at, last, Back::Top),
             },
-            Some(_) => bad_until_next(text, at, reason::NOT_JSON, true),
+            Some(_) => bad_until_next(text, at, last, reason::NOT_JSON, true),
         }
     }
 
@@ -181,7 +181,7 @@ impl Splitter {
                     return Step::Go(at + 1);
                 }
                 Some(b'{') => return self.unit(text, at, last, Back::List { wrapped }),
-                Some(_) => return not_an_object(text, at),
+                Some(_) => return not_an_object(text, at, last),
             }
         }
     }
@@ -277,12 +277,12 @@ impl Splitter {
                 }
                 Member::Undecided | Member::Broken => {
                     self.mode = Mode::Top;
-                    bad_until_next(text, at, reason::NOT_JSON, true)
+                    bad_until_next(text, at, last, reason::NOT_JSON, true)
                 }
             },
             Some(_) => {
                 self.mode = Mode::Top;
-                bad_until_next(text, at, reason::NOT_JSON, true)
+                bad_until_next(text, at, last, reason::NOT_JSON, true)
             }
         }
     }
@@ -446,18 +446,28 @@ pub(crate) fn next_record(text: &[u8], from: usize, to: usize, lines: bool) -> O
 
 /// An element of a list that is no object: passed over as damage, up to the comma or bracket after
 /// it.
-fn not_an_object(text: &[u8], at: usize) -> Step {
+fn not_an_object(text: &[u8], at: usize, last: bool) -> Step {
     let reason = reason::NOT_AN_OBJECT;
     match value_end(text, at) {
         Some(end) if end > at => Step::Piece(Piece::Bad { start: at, end, reason }),
-        _ => bad_until_next(text, at, reason::NOT_JSON, false),
+        _ => bad_until_next(text, at, last, reason::NOT_JSON, false),
     }
 }
 
-/// Damage up to the next place where a record visibly begins, or to the end of what there is.
-fn bad_until_next(text: &[u8], at: usize, reason: &'static str, lines: bool) -> Step {
-    let end = next_record(text, at, text.len(), lines).filter(|end| *end > at);
-    Step::Piece(Piece::Bad { start: at, end: end.unwrap_or(text.len()), reason })
+/// Damage up to the next place where a record visibly begins, or to the end of what there is. What
+/// may be the beginning of a record cut in two waits for the rest of it.
+fn bad_until_next(text: &[u8], at: usize, last: bool, reason: &'static str, lines: bool) -> Step {
+    const HEAD_BYTES: usize = 64;
+    if let Some(end) = next_record(text, at, text.len(), lines).filter(|end| *end > at) {
+        return Step::Piece(Piece::Bad { start: at, end, reason });
+    }
+    if last {
+        return Step::Piece(Piece::Bad { start: at, end: text.len(), reason });
+    }
+    match text.len().saturating_sub(HEAD_BYTES) {
+        end if end > at => Step::Piece(Piece::Bad { start: at, end, reason }),
+        _ => Step::Piece(Piece::More { from: at }),
+    }
 }
 
 #[cfg(test)]

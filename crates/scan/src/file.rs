@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::SignedDuration;
-use rootwatch_core::decode::{Event, Item, Place, decode_unit};
+use rootwatch_core::decode::{Event, Item, Place};
 use rootwatch_core::detect::Detector;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::split::reason;
@@ -312,21 +312,6 @@ impl State<'_> {
     /// Takes in a text that is whole in memory.
     fn take_whole(&mut self, path: &Path, text: &[u8], scanner: &mut TextScanner<'_>) {
         self.out.summary.bytes_scanned += text.len() as u64;
-        if !self.options.rule_only {
-            let (limits, detector) = (self.options.limits, &mut self.detector);
-            let records = scanner.skim(text, &mut |unit| {
-                let mut is_none = true;
-                decode_unit(unit, Place::default(), &limits, &mut |_, item| match item {
-                    Item::Event(event) => is_none &= detector.detect(&event).is_none(),
-                    Item::PassedOver(_) | Item::Skipped(_) => is_none = false,
-                });
-                !is_none
-            });
-            if let Some(records) = records {
-                self.out.summary.records += records;
-                return;
-            }
-        }
         scanner.feed(text, true, &mut FileSink::new(self, path));
     }
 
@@ -368,7 +353,8 @@ impl State<'_> {
             let used = scanner.feed(&window[..filled], last, &mut sink);
             if let Some(trouble) = trouble {
                 let records = scanner.units();
-                let reason = format!("{trouble} after {records} records");
+                let noun = if records == 1 { "record" } else { "records" };
+                let reason = format!("{trouble} after {records} {noun}");
                 self.out.summary.skip(path, None, reason);
                 break;
             }

@@ -14,8 +14,6 @@
 //! only writes down the blocks worth a look. Branching at once on what a block holds cost a third
 //! more, and so did starting anew at each record.
 //!
-//! [`Kernel::skim`] does less: it finds the pairs alone, without knowing where units are.
-//!
 //! There are three implementations of the masks, chosen once by what the processor has: AVX-512,
 //! AVX2 and portable code. They agree bit for bit (a test holds them to it).
 
@@ -84,13 +82,6 @@ trait Lanes {
     /// That many bytes must be readable there, and the processor must have what the
     /// implementation uses.
     unsafe fn masks(at: *const u8, high: &mut Self::High) -> Masks;
-    /// The first bytes of `oo` in any case, `tN`, `sC` and `\u` among the `BLOCK` bytes at `at`,
-    /// of which one more is read.
-    ///
-    /// # Safety
-    /// `BLOCK + 1` bytes must be readable there, and the processor must have what the
-    /// implementation uses.
-    unsafe fn pairs(at: *const u8, high: &mut Self::High) -> u64;
     /// Bit n of the result is the parity of the bits 0 to n.
     ///
     /// # Safety
@@ -148,62 +139,6 @@ impl Kernel {
             Self::Avx2 => unsafe { x86::run_avx2(text, visitor) },
             Self::Portable => run::<Portable, _>(text, visitor),
         }
-    }
-
-    /// Hands every pair of `text` to `pair`, in order: `tN`, `sC`, `\u`, and `oo` in any case. Returns whether the text is ASCII.
-    pub(crate) fn skim(self, text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
-        match self {
-            // SAFETY: `available` saw these features on this processor.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::skim_avx512(text, pair) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::skim_avx2(text, pair) },
-            Self::Portable => skim::<Portable>(text, pair),
-        }
-    }
-}
-
-#[inline(always)]
-fn skim<L: Lanes>(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
-    const AHEAD: usize = 1;
-    let mut noted = [(0_usize, 0_u64); STRIPE_BLOCKS];
-    let mut high = L::none_high();
-    let whole_end = text.len().saturating_sub(BLOCK + AHEAD - 1);
-    let mut at = 0;
-    while at < whole_end {
-        let stripe_end = (at + STRIPE_BLOCKS * BLOCK).min(whole_end);
-        let mut count = 0;
-        while at < stripe_end {
-            // SAFETY: `at < whole_end` leaves BLOCK + 1 bytes; the caller vouches for the lanes.
-            let pairs = unsafe { L::pairs(text.as_ptr().add(at), &mut high) };
-            // SAFETY: one entry a block at most, and a stripe has STRIPE_BLOCKS of them.
-            unsafe { *noted.get_unchecked_mut(count) = (at, pairs) };
-            count += usize::from(pairs != 0);
-            at += BLOCK;
-        }
-        for (at, pairs) in &noted[..count] {
-            hand_marks(*pairs, *at, pair);
-        }
-    }
-    while at < text.len() {
-        let mut padded = [b' '; BLOCK + AHEAD];
-        let rest = &text[at..text.len().min(at + BLOCK + AHEAD)];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: `padded` has BLOCK + 1 bytes; the caller vouches for the lanes.
-        let pairs = unsafe { L::pairs(padded.as_ptr(), &mut high) };
-        hand_marks(pairs, at, pair);
-        at += BLOCK;
-    }
-    !L::any_high(high)
-}
-
-/// Hands on where the pairs begin.
-#[inline(always)]
-fn hand_marks(mut pairs: u64, at: usize, pair: &mut impl FnMut(usize)) {
-    while pairs != 0 {
-        pair(at + pairs.trailing_zeros() as usize);
-        pairs &= pairs - 1;
     }
 }
 
@@ -430,26 +365,6 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn pairs(at: *const u8, high: &mut u64) -> u64 {
-        let mut found = 0;
-        for index in 0..BLOCK / 8 {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
-            let [first, second] = unsafe {
-                [0, 1].map(|ahead| {
-                    u64::from_le(at.add(index * 8 + ahead).cast::<u64>().read_unaligned())
-                })
-            };
-            *high |= first;
-            let pair = |a: u8, b: u8| Self::zero_bytes((first ^ every(a)) | (second ^ every(b)));
-            let oo = ((first ^ every(b'O')) | (second ^ every(b'O'))) & every(0xdf);
-            let oo = Self::zero_bytes(oo);
-            found |= Self::gather(oo | pair(b't', b'N') | pair(b's', b'C') | pair(b'\\', b'u'))
-                << (index * 8);
-        }
-        found
-    }
-
-    #[inline(always)]
     unsafe fn prefix_xor(bits: u64) -> u64 {
         let mut bits = bits;
         for shift in [1, 2, 4, 8, 16, 32] {
@@ -463,7 +378,7 @@ impl Lanes for Portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Lanes, Masks, Visitor, run, skim};
+    use super::{Lanes, Masks, Visitor, run};
 
     /// How far ahead of the loads the text is fetched: it comes from the cache that the
     /// decompressor left it in, and the processor's own prefetcher stops at page ends.
@@ -481,20 +396,6 @@ mod x86 {
     #[target_feature(enable = "avx2,pclmulqdq,popcnt,bmi1")]
     pub(super) unsafe fn run_avx2<V: Visitor>(text: &[u8], visitor: &mut V) {
         run::<Avx2, V>(text, visitor);
-    }
-
-    /// # Safety
-    /// The processor must have these features.
-    #[target_feature(enable = "avx512f,avx512bw,avx2,popcnt,bmi1")]
-    pub(super) unsafe fn skim_avx512(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
-        skim::<Avx512>(text, pair)
-    }
-
-    /// # Safety
-    /// The processor must have these features.
-    #[target_feature(enable = "avx2,popcnt,bmi1")]
-    pub(super) unsafe fn skim_avx2(text: &[u8], pair: &mut impl FnMut(usize)) -> bool {
-        skim::<Avx2>(text, pair)
     }
 
     /// # Safety
@@ -556,31 +457,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn pairs(at: *const u8, high: &mut __m512i) -> u64 {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
-            // name any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let first = _mm512_loadu_si512(at.cast());
-                let second = _mm512_loadu_si512(at.add(1).cast());
-                *high = _mm512_or_si512(*high, first);
-                let set = |byte: u8| _mm512_set1_epi8(byte as i8);
-                // a | (b ^ c), in one instruction
-                let or_differs =
-                    |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
-                let pair =
-                    |a: u8, b: u8| or_differs(_mm512_xor_si512(first, set(a)), second, set(b));
-                // Of `oo` all bits but that of the letter's case.
-                let oo = _mm512_and_si512(pair(b'O', b'O'), set(0xdf));
-                let smallest = _mm512_min_epu8(
-                    _mm512_min_epu8(pair(b'\\', b'u'), oo),
-                    _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
-                );
-                _mm512_testn_epi8_mask(smallest, smallest)
-            }
-        }
-
-        #[inline(always)]
         unsafe fn prefix_xor(bits: u64) -> u64 {
             // SAFETY: the caller vouches for the feature.
             unsafe { prefix_xor(bits) }
@@ -636,36 +512,6 @@ mod x86 {
                     masks.pairs |= bits(_mm256_cmpeq_epi8(smallest, _mm256_setzero_si256()));
                 }
                 masks
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn pairs(at: *const u8, high: &mut __m256i) -> u64 {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
-            // name any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let mut found = 0;
-                for half in 0..2 {
-                    let first = _mm256_loadu_si256(at.add(half * 32).cast());
-                    let second = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
-                    *high = _mm256_or_si256(*high, first);
-                    let set = |byte: u8| _mm256_set1_epi8(byte as i8);
-                    let pair = |a: u8, b: u8| {
-                        _mm256_or_si256(
-                            _mm256_xor_si256(first, set(a)),
-                            _mm256_xor_si256(second, set(b)),
-                        )
-                    };
-                    let oo = _mm256_and_si256(pair(b'O', b'O'), set(0xdf));
-                    let smallest = _mm256_min_epu8(
-                        _mm256_min_epu8(pair(b'\\', b'u'), oo),
-                        _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')),
-                    );
-                    let equal = _mm256_cmpeq_epi8(smallest, _mm256_setzero_si256());
-                    found |= u64::from(_mm256_movemask_epi8(equal) as u32) << (half * 32);
-                }
-                found
             }
         }
 
@@ -736,27 +582,9 @@ mod tests {
     }
 
     fn check(text: &[u8]) {
-        check_skim(text);
         let plain = plain(text);
         for kernel in Kernel::available() {
             assert_eq!(log(kernel, text), plain, "{kernel:?} on {}", String::from_utf8_lossy(text));
-        }
-    }
-
-    fn check_skim(text: &[u8]) {
-        let byte = |at: usize| text.get(at).copied().unwrap_or(b' ');
-        let plain: Vec<usize> = (0..text.len())
-            .filter(|at| {
-                let (a, b) = (byte(*at), byte(at + 1));
-                let upper = [a, b].map(|byte| byte.to_ascii_uppercase());
-                upper == *b"OO" || matches!((a, b), (b't', b'N') | (b's', b'C') | (b'\\', b'u'))
-            })
-            .collect();
-        for kernel in Kernel::available() {
-            let mut found = Vec::new();
-            let ascii = kernel.skim(text, &mut |at| found.push(at));
-            assert_eq!(found, plain, "{kernel:?} on {}", String::from_utf8_lossy(text));
-            assert_eq!(ascii, text.is_ascii());
         }
     }
 

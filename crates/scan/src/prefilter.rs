@@ -7,8 +7,8 @@
 //!
 //! | Condition | What stands in the bytes |
 //! |---|---|
-//! | `type` is `Root` in any case, of the identity or the session's issuer | `"Root"` in any case |
-//! | no `type`, and a root ARN | `:root"` |
+//! | `type` is `Root` in any case, of the identity or the session's issuer | `"Root"` in any case, not plainly the value of a member with another name |
+//! | no `type`, and a root ARN | `:root"`, not plainly in the value of a member other than `arn` |
 //! | the call is `AssumeRoot` | `"AssumeRoot"` |
 //! | `sessionContext.assumedRoot` is stated | `"assumedRoot"` |
 //! | a console action without identity type | `"AwsConsoleAction"` |
@@ -37,6 +37,9 @@ const NAME_SLOTS: usize = 4096;
 const HEAD_BYTES: usize = 8;
 /// Longest name that a pattern may ask for and still be guarded.
 const NAME_BYTES_MAX: usize = 90;
+
+/// Bytes of a root ARN before `root`: `arn:aws-iso-b:iam::111122223333:` and the like.
+const ARN_BYTES_MAX: usize = 48;
 
 /// What the prefilter looks for.
 #[derive(Debug, Clone)]
@@ -138,6 +141,12 @@ impl Prefilter {
         if !text[key..].starts_with(KEY) {
             return;
         }
+        // As AWS writes it; what follows is for everything else.
+        if text[key + KEY.len()..].starts_with(b"\":\"") {
+            seen.named = true;
+            seen.keep |= self.may_be_name(&text[key + KEY.len() + 3..]);
+            return;
+        }
         let mut at = key + KEY.len();
         match text.get(at) {
             Some(b'"') => at += 1,
@@ -193,18 +202,45 @@ impl Prefilter {
 }
 
 /// `oo`: is this `"Root"`, `:root"`, `"AssumeRoot"` or `"assumedRoot"`, or the same in a quoted
-/// record? What stands before is not looked at closely: the decoder does.
+/// record?
 #[inline]
 fn look_root(text: &[u8], start: usize, at: usize, seen: &mut Seen) {
-    let Some(begin) = at.checked_sub(1).filter(|begin| *begin >= start) else { return };
+    let Some(begin) = at.checked_sub(1).filter(|begin| *begin > start) else { return };
     if !text[begin..].get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"root")) {
         return;
     }
     match text.get(begin + 4) {
-        Some(b'"') => seen.keep = true,
-        Some(b'\\') if !is_policy_principal(&text[start..begin]) => seen.quoted = true,
-        _ => {}
+        Some(b'"') => {}
+        Some(b'\\') => {
+            seen.quoted |= !is_policy_principal(&text[start..begin]);
+            return;
+        }
+        _ => return,
     }
+    let before = &text[start..begin];
+    seen.keep |= match text[begin - 1] {
+        b'"' => member_of(before).is_none_or(|name| name == b"type"),
+        b':' => {
+            let near = &before[before.len().saturating_sub(ARN_BYTES_MAX)..];
+            let quote = memchr::memrchr(b'"', near).map(|at| before.len() - near.len() + at);
+            quote.and_then(|quote| member_of(&before[..=quote])).is_none_or(|name| name == b"arn")
+        }
+        // `AssumeRoot` and `assumedRoot`, in any case as all of this.
+        b'e' | b'E' | b'd' | b'D' => true,
+        _ => false,
+    };
+}
+
+/// The name of the member whose string value's opening quote ends `before`, when both are written
+/// plainly: `"name":"`. `None` says nothing.
+fn member_of(before: &[u8]) -> Option<&[u8]> {
+    const NAME_MAX: usize = 64;
+    let name = before.strip_suffix(b"\":\"")?;
+    let near = &name[name.len().saturating_sub(NAME_MAX)..];
+    let open = near.iter().rposition(|byte| matches!(byte, b'"' | b'\\'))?;
+    // A backslash, in the name or before its quote, may make it another name, or no name at all.
+    let is_plain = near[open] == b'"' && near[..open].last() != Some(&b'\\');
+    (is_plain && open > 0).then(|| &near[open + 1..])
 }
 
 /// True when `before` ends with `AWS\":\"arn:…:`, so that the root ARN which `root` ends is the
@@ -212,8 +248,6 @@ fn look_root(text: &[u8], start: usize, at: usize, seen: &mut Seen) {
 /// `AWS`, so it is no `type`, and no `arn` of an identity.
 fn is_policy_principal(before: &[u8]) -> bool {
     const MEMBER: &[u8] = b"AWS\\\":\\\"";
-    // `arn:aws-iso-b:iam::111122223333:` and the like.
-    const ARN_BYTES_MAX: usize = 48;
     let from = before.len().saturating_sub(ARN_BYTES_MAX + MEMBER.len());
     let near = &before[from..];
     memmem::rfind(near, b"\"").is_some_and(|quote| {

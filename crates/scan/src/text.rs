@@ -1,10 +1,7 @@
 //! A text, whole or in windows, becomes items: records to judge, things passed over, damage.
 
-use std::ops::Range;
-
-use memchr::memmem;
 use rootwatch_core::decode::{Item, Limits, Place, Skipped, decode_unit};
-use rootwatch_core::split::{Piece, Splitter, close_of};
+use rootwatch_core::split::{Piece, Splitter};
 
 use crate::kernel::{Kernel, Then, Visitor};
 use crate::prefilter::{Prefilter, Seen, may_quote_records};
@@ -84,41 +81,6 @@ impl<'p> TextScanner<'p> {
         self.units
     }
 
-    /// Looks through a whole text for root use alone, without finding where records are, and says
-    /// how many there are, counted by their `eventName`. `None` when that will not do, because
-    /// something in the text may be root use, or because the text is not a log file as CloudTrail
-    /// writes it; then [`TextScanner::feed`] must take it in.
-    ///
-    /// `is_finding` judges a record. It decides only that a record which looks like root use is
-    /// none: whatever it says yes to, and whatever cannot be cut out with certainty, is left to
-    /// `feed`. A record that is root use has the marks of it in its own bytes, so cutting out the
-    /// object around each mark cannot overlook one.
-    pub(crate) fn skim(
-        &self,
-        text: &[u8],
-        is_finding: &mut impl FnMut(&[u8]) -> bool,
-    ) -> Option<u64> {
-        let prefilter = self.prefilter.filter(|_| self.samples == 0)?;
-        if !text.starts_with(LOG_FILE_HEAD) || !text.ends_with(LOG_FILE_TAIL) {
-            return None;
-        }
-        let mut records = 0;
-        let mut cleared = 0;
-        let mut is_clear = true;
-        let ascii = self.kernel.skim(text, &mut |at| {
-            let mut seen = Seen::default();
-            prefilter.look(text, 0, at, &mut seen);
-            records += u64::from(seen.named);
-            if is_clear && at >= cleared && (seen.keep || seen.quoted) {
-                match cut_out(text, at, self.limits.record_bytes_max) {
-                    Some(unit) if !is_finding(&text[unit.clone()]) => cleared = unit.end,
-                    _ => is_clear = false,
-                }
-            }
-        });
-        (is_clear && (ascii || simdutf8::basic::from_utf8(text).is_ok())).then_some(records)
-    }
-
     fn place(&self, at: usize) -> Place {
         Place { record: self.units, offset: self.base + at as u64 }
     }
@@ -159,24 +121,6 @@ impl<'p> TextScanner<'p> {
         kernel.run(&window[start..], &mut units);
         units.consumed.map_or(0, |consumed| start + consumed)
     }
-}
-
-/// How a log file begins as CloudTrail writes it.
-const LOG_FILE_HEAD: &[u8] = b"{\"Records\":[{\"eventVersion\":";
-/// How it ends.
-const LOG_FILE_TAIL: &[u8] = b"}]}";
-
-/// The object around `at` that begins as records do.
-fn cut_out(text: &[u8], at: usize, bytes_max: usize) -> Option<Range<usize>> {
-    const RECORD_HEAD: &[u8] = b"{\"eventVersion\":";
-    let from = at.saturating_sub(bytes_max);
-    let start = from + memmem::rfind(&text[from..at], RECORD_HEAD)?;
-    if !matches!(text.get(start.checked_sub(1)?), Some(b',' | b'[')) {
-        return None;
-    }
-    let to = text.len().min(start + bytes_max);
-    let end = start + close_of(&text[start..to])?;
-    (at < end && matches!(text.get(end), Some(b',' | b']'))).then_some(start..end)
 }
 
 /// Where the next unit plainly begins: after white space and, in a list, commas. At the top of a

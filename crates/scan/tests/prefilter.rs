@@ -221,7 +221,7 @@ fn tape(length: std::ops::Range<usize>) -> impl Strategy<Value = Bytes> {
 const STEPS: [usize; 6] = [usize::MAX, 4096, 700, 129, 64, 37];
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(1200))]
 
     #[test]
     fn sound_texts_give_the_same_in_every_way_and_what_the_oracle_reads(
@@ -233,7 +233,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(2500))]
+    #![proptest_config(config(1800))]
 
     #[test]
     fn hostile_texts_give_the_same_in_every_way(

@@ -13,7 +13,7 @@ use super::{Report, Style, words};
 /// Lines of a timeline; the least telling of the rest are left out.
 const TIMELINE_LINES_MAX: usize = 40;
 /// Files and places that [`skipped`] names.
-const SKIPPED_FILES_MAX: usize = 20;
+const SKIPPED_FILES_MAX: usize = 200;
 const SKIPPED_PLACES_MAX: usize = 3;
 /// Where the texts of a block begin: after the severity, or after time and mark.
 const INDENT: usize = 10;
