@@ -28,16 +28,16 @@ const STRIPE_BLOCKS: usize = 256;
 /// A block in which a unit may end or a pair stands.
 #[derive(Clone, Copy, Default)]
 struct Noted {
-    /// Offset of the block in the text.
-    at: usize,
-    /// Open braces before the block.
-    depth: i32,
     /// `{` outside strings.
     opens: u64,
     /// `}` outside strings.
     closes: u64,
     /// First bytes of the pairs.
     pairs: u64,
+    /// Offset of the block from where its stripe begins.
+    at: u32,
+    /// Open braces before the block.
+    depth: i32,
 }
 
 /// What a visitor wants after the end of a unit.
@@ -161,6 +161,7 @@ fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
     // The loads of a block read one byte more than it has.
     let whole_end = text.len().saturating_sub(BLOCK);
     while at < whole_end {
+        let stripe = at;
         let stripe_end = (at + STRIPE_BLOCKS * BLOCK).min(whole_end);
         let mut count = 0;
         let mut high = L::none_high();
@@ -168,11 +169,12 @@ fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
             // SAFETY: `at < whole_end` leaves BLOCK + 1 bytes; the caller vouches for the lanes.
             let masks = unsafe { L::masks(text.as_ptr().add(at), &mut high) };
             // SAFETY: as above.
-            unsafe { note::<L>(masks, text, at, &mut carry, &mut noted, &mut count) };
+            unsafe { note::<L>(masks, text, stripe, at, &mut carry, &mut noted, &mut count) };
             at += BLOCK;
         }
         let high = L::any_high(high);
-        let (then, ended) = visit(&noted[..count], text, !(high | open_is_high), visitor);
+        let ascii = !(high | open_is_high);
+        let (then, ended) = visit(&noted[..count], stripe, text, ascii, visitor);
         if then == Then::Stop || !visitor.may_reach(at) {
             return;
         }
@@ -191,10 +193,11 @@ fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
         // SAFETY: `padded` has BLOCK + 1 bytes; the caller vouches for the lanes.
         unsafe {
             let masks = L::masks(padded.as_ptr(), &mut high);
-            note::<L>(masks, text, at, &mut carry, &mut noted, &mut count);
+            note::<L>(masks, text, at, at, &mut carry, &mut noted, &mut count);
         }
         let high = L::any_high(high);
-        let (then, ended) = visit(&noted[..count], text, !(high | open_is_high), visitor);
+        let ascii = !(high | open_is_high);
+        let (then, ended) = visit(&noted[..count], at, text, ascii, visitor);
         if then == Then::Stop {
             return;
         }
@@ -212,6 +215,7 @@ fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
 unsafe fn note<L: Lanes>(
     masks: Masks,
     text: &[u8],
+    stripe: usize,
     at: usize,
     carry: &mut Carry,
     noted: &mut [Noted; STRIPE_BLOCKS + 1],
@@ -232,10 +236,10 @@ unsafe fn note<L: Lanes>(
     debug_assert!(*count < noted.len());
     // SAFETY: the caller vouches for `count`, which grows by one a block at most.
     unsafe {
-        *noted.get_unchecked_mut(*count) = Noted { at, depth: carry.depth, opens, closes, pairs };
+        *noted.get_unchecked_mut(*count) =
+            Noted { opens, closes, pairs, at: (at - stripe) as u32, depth: carry.depth };
     }
-    let may_end = (carry.depth <= closed) & (closes != 0);
-    *count += usize::from(may_end | (pairs != 0));
+    *count += usize::from((carry.depth <= closed) | (pairs != 0));
     carry.depth += opens.count_ones() as i32 - closed;
 }
 
@@ -270,9 +274,16 @@ fn unicode_escapes(text: &[u8], at: usize, backslashes: u64) -> u64 {
 
 /// Hands what was written down to the visitor, in the order of the text, and says whether a unit
 /// ended.
-fn visit<V: Visitor>(noted: &[Noted], text: &[u8], ascii: bool, visitor: &mut V) -> (Then, bool) {
+fn visit<V: Visitor>(
+    noted: &[Noted],
+    stripe: usize,
+    text: &[u8],
+    ascii: bool,
+    visitor: &mut V,
+) -> (Then, bool) {
     let mut ended = false;
     for block in noted {
+        let at = stripe + block.at as usize;
         let mut pairs = block.pairs;
         let mut closes =
             if block.depth <= block.closes.count_ones() as i32 { block.closes } else { 0 };
@@ -284,20 +295,21 @@ fn visit<V: Visitor>(noted: &[Noted], text: &[u8], ascii: bool, visitor: &mut V)
             depth += (opens & below).count_ones() as i32 - 1;
             opens &= !below;
             if depth == 0 {
-                hand_pairs(pairs & below, block.at, text, visitor);
+                hand_pairs(pairs & below, at, text, visitor);
                 pairs &= !below;
                 ended = true;
-                if visitor.unit_end(text, block.at + bit as usize + 1, ascii) == Then::Stop {
+                if visitor.unit_end(text, at + bit as usize + 1, ascii) == Then::Stop {
                     return (Then::Stop, ended);
                 }
             }
             closes &= closes - 1;
         }
-        hand_pairs(pairs, block.at, text, visitor);
+        hand_pairs(pairs, at, text, visitor);
     }
     (Then::GoOn, ended)
 }
 
+#[inline(always)]
 fn hand_pairs<V: Visitor>(mut pairs: u64, at: usize, text: &[u8], visitor: &mut V) {
     while pairs != 0 {
         visitor.pair(text, at + pairs.trailing_zeros() as usize);

@@ -133,7 +133,7 @@ fn the_bound_of_a_file_is_the_users_to_set() {
     assert_eq!((told.code, told.ids()), (3, vec!["first".to_owned()]));
     let reasons = said_of(&told.err, &file);
     assert!(
-        reasons.contains("decompresses to more than 1048576 bytes after 1 records"),
+        reasons.contains("decompresses to more than 1048576 bytes after 1 record"),
         "{reasons}"
     );
     let told = run(&["scan", path(&file)]);
@@ -287,12 +287,12 @@ fn run_past_a_pipe(args: &[&str], pipe: &Path) -> crate::Ran {
 #[test]
 fn more_files_than_are_listed_are_still_counted() {
     let folder = tempfile::tempdir().expect("a folder");
-    for number in 0..30 {
-        fs::write(folder.path().join(format!("{number:02}.json")), "{").expect("a file");
+    for number in 0..230 {
+        fs::write(folder.path().join(format!("{number:03}.json")), "{").expect("a file");
     }
     let told = run(&["scan", path(folder.path())]);
     assert_eq!((told.code, told.out.as_str()), (3, ""));
-    assert!(told.err.contains("30 files could not be read whole"), "{}", told.err);
+    assert!(told.err.contains("230 files could not be read whole"), "{}", told.err);
     assert!(told.err.contains("more file"), "{}", told.err);
     let quiet = run(&["scan", "--quiet", path(folder.path())]);
     assert_eq!((quiet.code, quiet.err.as_str()), (3, ""));
