@@ -12,23 +12,30 @@
 //! arrives. Most correlators decide at arrival and never look back, which makes the incidents
 //! depend on the luck of delivery; CloudTrail delivers minutes late and in no order.
 
+mod echo;
 mod gather;
 mod links;
 mod open;
+mod regroup;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::finding::{Finding, FindingKey, Outcome, Reason, RootUse, Severity};
-use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState, by_time};
-use gather::{Draft, drafts};
+use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
+use crate::incident::{Echoes, Incident, IncidentId, IncidentKind, IncidentState, by_time};
+pub use echo::INCIDENT_FINDINGS_KEPT_MAX;
+use gather::drafts;
 use links::View;
 pub use open::OpenIncidents;
+use regroup::{names, regroup, related};
+
+/// How near in time a finding must be to one that it echoes, for memory to do without it.
+pub const ECHO_SECS: i64 = 60;
 
 /// How near findings must be to belong together. Gaps are inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,10 @@ pub struct CorrelatePolicy {
     pub audit_gap_secs: i64,
     /// An incident is quiet when its last finding is this many seconds old. Default 3,600.
     pub quiet_after_secs: i64,
+    /// A finding that says again what one nearer than this many seconds says is counted and not
+    /// remembered: gaps are measured with this precision then. 0 remembers all. Default
+    /// [`ECHO_SECS`].
+    pub echo_secs: i64,
 }
 
 impl Default for CorrelatePolicy {
@@ -64,6 +75,7 @@ impl Default for CorrelatePolicy {
             sign_in_lead_secs: 300,
             audit_gap_secs: 900,
             quiet_after_secs: 3_600,
+            echo_secs: ECHO_SECS,
         }
     }
 }
@@ -148,6 +160,16 @@ pub struct Growth {
     pub changed: Vec<Finding>,
     /// Findings that leave the timeline: corrected by a later record, or part of another incident.
     pub removed: Vec<FindingKey>,
+    /// Set when the single finding of `added` says again what this one says, near it in time. Then
+    /// it changes nothing but counts and the last moment, and memory does without it.
+    ///
+    /// A store keeps it, with this key beside it. An echo is in the incident of the finding that it
+    /// echoes for good: whenever that one is in `added` or `superseded` (or in the incident of a
+    /// [`Change::Opened`]), its echoes come with it. An echo stays judged as it was when it came,
+    /// even when the finding that it echoes is judged otherwise later.
+    pub echo_of: Option<FindingKey>,
+    /// What echoes the findings that the incident gains: see [`Incident::echoes`].
+    pub echoes: BTreeMap<FindingKey, Echoes>,
 }
 
 impl Growth {
@@ -166,19 +188,35 @@ impl Growth {
             || self.superseded != before.superseded
     }
 
-    /// Makes the incident what it is from now on.
+    /// Counts an echo in the incident; false when this is the growth of another kind.
+    fn counts_echo_in(&self, incident: &mut Incident) -> bool {
+        let (Some(echoed), [echo]) = (&self.echo_of, &self.added[..]) else { return false };
+        incident.echoes.entry(echoed.clone()).or_default().add(echo.event_time);
+        incident.last_at = self.last_at;
+        incident.state = self.state;
+        true
+    }
+
+    /// Makes the incident what it is from now on. An echo is counted, not listed.
     pub fn apply_to(self, incident: &mut Incident) {
+        if self.counts_echo_in(incident) {
+            return;
+        }
         let Self { kind, state, severity, title, accounts, root_use, reasons, .. } = self;
         if !self.removed.is_empty() {
             let gone: HashSet<&FindingKey> = self.removed.iter().collect();
             incident.findings.retain(|finding| !gone.contains(&finding.key));
         }
-        for finding in self.changed.into_iter().chain(self.added) {
-            match incident.findings.binary_search_by(|other| by_time(other, &finding)) {
+        for finding in self.changed {
+            match incident.findings.binary_search_by(|one| by_time(one, &finding)) {
                 Ok(place) => incident.findings[place] = finding,
                 Err(place) => incident.findings.insert(place, finding),
             }
         }
+        // Many at once are not inserted one by one: findings are large.
+        incident.findings.extend(self.added);
+        incident.findings.sort_by(by_time);
+        incident.findings.dedup_by(|later, one| later.key == one.key);
         incident.kind = kind;
         incident.state = state;
         incident.severity = severity;
@@ -191,129 +229,107 @@ impl Growth {
         incident.addresses = self.addresses;
         incident.related = self.related;
         incident.superseded = self.superseded;
+        incident.echoes.extend(self.echoes);
+        let gone = self.removed.iter().filter(|key| incident.original(key).is_none());
+        let gone: Vec<&FindingKey> = gone.collect();
+        for key in gone {
+            incident.echoes.remove(key);
+        }
     }
 }
 
 /// What a new finding changes.
 ///
 /// Costs time in proportion to the findings of the incidents that any link could reach from it;
-/// almost none where the finding only says again what the incident's last ones said.
+/// almost none where the finding only says again what an earlier one said. A finding that merely
+/// echoed another is not remembered ([`Growth::echo_of`]): whether it came already is for the
+/// caller to know.
 #[must_use]
 pub fn correlate(open: &OpenIncidents, finding: &Finding) -> Vec<Change> {
     if let Some(id) = open.holder(&finding.key) {
         return vec![Change::Repeated { id: id.clone(), key: finding.key.clone() }];
     }
+    if let Some((incident, growth)) = echo::near(open, finding) {
+        if !counts(finding) {
+            return vec![Change::Grew(Box::new(growth))];
+        }
+        // The number of failed sign-ins is part of what the incident says.
+        let mut more = incident.clone();
+        growth.counts_echo_in(&mut more);
+        let mut before = open.neighbours_of(&incident.id);
+        before.iter_mut().filter(|one| one.id == more.id).for_each(|one| *one = &more);
+        let further = regroup(open, &before, &[]);
+        return std::iter::once(Change::Grew(Box::new(growth))).chain(further).collect();
+    }
     let before = open.reach(finding);
     if let [incident] = before[..]
-        && let Some(growth) = echo(open, incident, finding)
+        && let Some(growth) = echo::far(open, incident, finding)
     {
         return vec![Change::Grew(Box::new(growth))];
     }
-    let mut owned: Vec<(&Finding, Option<usize>)> = vec![(finding, None)];
-    for (place, incident) in before.iter().enumerate() {
-        owned.extend(incident.originals().map(|original| (original, Some(place))));
-    }
-    owned.sort_unstable_by(|(one, _), (other, _)| by_time(one, other));
-    let views: Vec<View<'_>> = owned.iter().map(|(finding, _)| View::new(finding)).collect();
-    let owners: Vec<Option<usize>> = owned.into_iter().map(|(_, owner)| owner).collect();
-    let drafts = drafts(&views, open.policy());
-    let heirs = heirs(&drafts, &owners, &before);
-    let ids = names(&drafts, &heirs, &before, &views, |id| open.get(id).is_some());
-
-    let mut changes = Vec::new();
-    for (place, draft) in drafts.iter().enumerate() {
-        let related = related(draft, &ids);
-        let Some(&heir) = heirs[place].first() else {
-            let shown = draft.shown.iter().map(|one| one.finding(&views).clone()).collect();
-            let incident = whole(draft, ids[place].clone(), related, shown, &views);
-            changes.push(Change::Opened(Box::new(incident)));
-            continue;
-        };
-        let parents: Vec<&Incident> = heirs[place].iter().map(|&old| before[old]).collect();
-        let Some(growth) = growth(draft, heir, &parents, related, &owners, &views) else {
-            continue;
-        };
-        let from = parents.iter().map(|parent| parent.severity).max().unwrap_or_default();
-        let (id, to) = (growth.id.clone(), growth.severity);
-        changes.push(Change::Grew(Box::new(growth)));
-        if to > from {
-            changes.push(Change::Rose { id: id.clone(), from, to });
-        }
-        for parent in &parents[1..] {
-            changes.push(Change::Joined { into: id.clone(), from: parent.id.clone() });
-        }
-    }
-    changes
+    regroup(open, &before, &[finding])
 }
 
-/// How many of an incident's last findings are looked at for one that a new finding echoes. One
-/// console session uses a dozen keys in turn.
-const ECHO_FINDINGS_MAX: usize = 64;
-
-/// The growth of an incident without neighbours by a finding that adds nothing but itself: it
-/// follows all the others, and an earlier finding has the same part in every link, is no milder
-/// and gives the same reasons. Then the partition and all attributes but the last moment are what
-/// they were. Without this a root key in daily use, or a busy auto scaling group, would cost the
-/// square of its calls.
-fn echo(open: &OpenIncidents, incident: &Incident, finding: &Finding) -> Option<Growth> {
-    let view = View::new(finding);
-    let at = view.at?;
-    let plain = |one: &Finding| {
-        one.outcome == Outcome::Success
-            && one.error_code.is_none()
-            && one.shared_event_id.is_none()
-            && one.addendum.is_none()
-            && one.session.issued_key_id.is_none()
-            && !one.session.sign_in
-            && !matches!(one.root_use, RootUse::Possible | RootUse::No)
-    };
-    let follows = incident.last_at.is_some_and(|last| finding.event_time > Some(last));
-    let corrected = finding.event_id.as_deref().is_some_and(|event| open.knows_event(event));
-    if !follows || corrected || view.assume_root() || !plain(finding) || incident.findings.len() < 2
-    {
-        return None;
-    }
-    let last = incident.findings.iter().rev().take(ECHO_FINDINGS_MAX);
-    let echoes = last.filter(|one| plain(one)).any(|one| {
-        let other = View::new(one);
-        let key = view.access_key();
-        let near = other.at.is_some_and(|then| at - then <= open.policy().key_gap_secs);
-        let tied = view.created().is_some()
-            || view.sign_in_arn().is_some()
-            || key.is_some_and(|_| !finding.session.long_term_key || near)
-            || (incident.root_use == RootUse::OnBehalf && view.on_behalf() == other.on_behalf());
-        (tied && other.at.is_some())
-            && one.session == finding.session
-            && one.root_use == finding.root_use
-            && one.access_key_id == finding.access_key_id
-            && one.source_ip == finding.source_ip
-            && one.actor == finding.actor
-            && one.account_id == finding.account_id
-            && one.recipient_account_id == finding.recipient_account_id
-            && finding.severity <= one.severity
-            && finding.reasons.iter().all(|reason| one.reasons.contains(reason))
-            && incident.original(&one.key).is_none()
+/// What a batch of new findings changes, done and reported.
+///
+/// Comes to the same incidents as one finding after the other, at the cost of two regroupings at
+/// most for each neighbourhood that the batch touches. Save all of the changes or none.
+pub fn correlate_batch(open: &mut OpenIncidents, mut findings: Vec<Finding>) -> Vec<Change> {
+    findings.sort_by(by_time);
+    let mut all = Vec::new();
+    let mut seen: HashSet<FindingKey> = HashSet::with_capacity(findings.len());
+    let mut repeated: Vec<FindingKey> = Vec::new();
+    findings.retain(|finding| {
+        let fresh = open.holder(&finding.key).is_none() && seen.insert(finding.key.clone());
+        if !fresh {
+            repeated.push(finding.key.clone());
+        }
+        fresh
     });
-    let (state, reopened) = state(&[incident], true);
-    echoes.then(|| Growth {
-        id: incident.id.clone(),
-        kind: incident.kind,
-        state,
-        reopened,
-        severity: incident.severity,
-        title: incident.title.clone(),
-        accounts: incident.accounts.clone(),
-        root_use: incident.root_use,
-        reasons: incident.reasons.clone(),
-        first_at: incident.first_at,
-        last_at: finding.event_time,
-        addresses: incident.addresses.clone(),
-        related: incident.related.clone(),
-        superseded: incident.superseded.clone(),
-        added: vec![finding.clone()],
-        changed: Vec::new(),
-        removed: Vec::new(),
-    })
+    let mut echoed: HashMap<FindingKey, IncidentId> = HashMap::new();
+    // What may echo another finding of this batch waits until that one has an incident.
+    let mut waiting: Option<Vec<Finding>> = None;
+    loop {
+        let is_last = waiting.is_some();
+        let mut fresh: Vec<Finding> = Vec::new();
+        let mut later: Vec<Finding> = Vec::new();
+        let mut recount: Vec<FindingKey> = Vec::new();
+        let mut pending = echo::Pending::default();
+        for finding in waiting.take().unwrap_or_else(|| std::mem::take(&mut findings)) {
+            if let Some((incident, growth)) = echo::near(open, &finding) {
+                echoed.insert(finding.key.clone(), incident.id.clone());
+                recount.extend(growth.echo_of.clone().filter(|_| counts(&finding)));
+                let change = [Change::Grew(Box::new(growth))];
+                open.apply(&change);
+                all.extend(change);
+            } else if !is_last && pending.may_be_said_again(&finding, open.policy()) {
+                later.push(finding);
+            } else {
+                pending.add(&finding);
+                fresh.push(finding);
+            }
+        }
+        for (area, fresh) in open.expect(&fresh, &recount) {
+            let changes = regroup(open, &open.residents([area]), &fresh);
+            open.apply(&changes);
+            all.extend(changes);
+        }
+        if later.is_empty() {
+            break;
+        }
+        waiting = Some(later);
+    }
+    for key in repeated {
+        if let Some(id) = open.holder(&key).or_else(|| echoed.get(&key)) {
+            all.push(Change::Repeated { id: id.clone(), key });
+        }
+    }
+    all
+}
+
+/// True for what is counted in words, one by one.
+fn counts(finding: &Finding) -> bool {
+    View::new(finding).failed_sign_in()
 }
 
 /// Everything at once: the worst first, then the earliest. The first of equal keys is kept.
@@ -356,6 +372,7 @@ pub fn correlate_all(findings: Vec<Finding>, policy: &CorrelatePolicy) -> Vec<In
             related,
             findings,
             superseded: draft.superseded.into_iter().filter_map(&mut take).collect(),
+            echoes: BTreeMap::new(),
         });
     }
     incidents.sort_by(|one, other| {
@@ -370,188 +387,17 @@ pub fn correlate_all(findings: Vec<Finding>, policy: &CorrelatePolicy) -> Vec<In
 /// Closes the open incidents of which nothing was heard for [`CorrelatePolicy::quiet_after_secs`].
 ///
 /// Acknowledged incidents stay so: a person took them over. An incident of which no finding states
-/// a time is closed at once, since nothing says that it goes on.
+/// a time is closed at once, since nothing says that it goes on. That alerts cannot be delivered does
+/// not end by silence.
 #[must_use]
 pub fn close_quiet(open: &OpenIncidents, now: Timestamp) -> Vec<Change> {
     let quiet_secs = open.policy().quiet_after_secs;
     let over = |incident: &&Incident| {
         let last = incident.last_at;
         incident.state == IncidentState::Open
+            && incident.kind != IncidentKind::Telling
             && last.is_none_or(|last| now.as_second() - last.as_second() >= quiet_secs)
     };
     let closed = open.incidents().filter(over);
     closed.map(|incident| Change::Closed { id: incident.id.clone(), at: now }).collect()
-}
-
-/// For each draft the incidents that live on in it, the eldest first: it keeps its name.
-///
-/// An incident lives on where most of its findings are, among equals where the earliest is.
-fn heirs(drafts: &[Draft], owners: &[Option<usize>], before: &[&Incident]) -> Vec<Vec<usize>> {
-    // For each incident of before: how many findings the best draft holds, and which it is.
-    let mut best: Vec<Option<(usize, usize)>> = vec![None; before.len()];
-    for (place, draft) in drafts.iter().enumerate() {
-        let mut shares: HashMap<usize, usize> = HashMap::new();
-        for owner in draft.members.iter().filter_map(|&index| owners[index]) {
-            *shares.entry(owner).or_default() += 1;
-        }
-        for (owner, share) in shares {
-            if best[owner].is_none_or(|(most, _)| share > most) {
-                best[owner] = Some((share, place));
-            }
-        }
-    }
-    let mut heirs = vec![Vec::new(); drafts.len()];
-    for (owner, heir) in best.into_iter().enumerate() {
-        if let Some((_, place)) = heir {
-            heirs[place].push(owner);
-        }
-    }
-    for owners in &mut heirs {
-        owners.sort_by_key(|&owner: &usize| {
-            let incident = before[owner];
-            (incident.first_at.is_none(), incident.first_at, &incident.id)
-        });
-    }
-    heirs
-}
-
-/// The name of each draft: the one that it inherits, or a new one from its opening finding.
-fn names(
-    drafts: &[Draft],
-    heirs: &[Vec<usize>],
-    before: &[&Incident],
-    views: &[View<'_>],
-    taken: impl Fn(&IncidentId) -> bool,
-) -> Vec<IncidentId> {
-    let mut used: HashSet<IncidentId> = HashSet::new();
-    let mut ids = Vec::with_capacity(drafts.len());
-    for (draft, heirs) in drafts.iter().zip(heirs) {
-        let id = match heirs.first() {
-            Some(&heir) => before[heir].id.clone(),
-            None => {
-                let opening = draft.members.first().map(|&index| &views[index].finding.key.0);
-                let opening = opening.map_or("", String::as_str);
-                (0..)
-                    .map(|attempt| IncidentId::derived(opening, attempt))
-                    .find(|id| !used.contains(id) && !taken(id))
-                    .unwrap_or_else(|| IncidentId::derived(opening, 0))
-            }
-        };
-        used.insert(id.clone());
-        ids.push(id);
-    }
-    ids
-}
-
-fn related(draft: &Draft, ids: &[IncidentId]) -> Vec<IncidentId> {
-    let mut related: Vec<IncidentId> =
-        draft.related.iter().map(|&other| ids[other].clone()).collect();
-    related.sort();
-    related
-}
-
-fn whole(
-    draft: &Draft,
-    id: IncidentId,
-    related: Vec<IncidentId>,
-    findings: Vec<Finding>,
-    views: &[View<'_>],
-) -> Incident {
-    Incident {
-        id,
-        kind: draft.kind,
-        state: IncidentState::Open,
-        severity: draft.severity,
-        title: draft.title.clone(),
-        accounts: draft.accounts.clone(),
-        root_use: draft.root_use,
-        reasons: draft.reasons.clone(),
-        first_at: draft.first_at,
-        last_at: draft.last_at,
-        addresses: draft.addresses.clone(),
-        related,
-        findings,
-        superseded: originals(draft, views),
-    }
-}
-
-fn originals(draft: &Draft, views: &[View<'_>]) -> Vec<Finding> {
-    draft.superseded.iter().map(|&index| views[index].finding.clone()).collect()
-}
-
-/// What became of the eldest of `parents`; `None` when it is what it was.
-fn growth(
-    draft: &Draft,
-    heir: usize,
-    parents: &[&Incident],
-    related: Vec<IncidentId>,
-    owners: &[Option<usize>],
-    views: &[View<'_>],
-) -> Option<Growth> {
-    let eldest = *parents.first()?;
-    let gained = draft.members.iter().any(|&index| owners[index] != Some(heir));
-    let (mut added, mut changed) = (Vec::new(), Vec::new());
-    for one in &draft.shown {
-        let original = views[one.index].finding;
-        let was_revised = eldest.original(&original.key).is_some();
-        if owners[one.index] != Some(heir) {
-            added.push(one.finding(views).clone());
-        } else if was_revised || one.revised.is_some() {
-            match eldest.shown(original) {
-                None => added.push(one.finding(views).clone()),
-                Some(shown) if shown != one.finding(views) => {
-                    changed.push(one.finding(views).clone());
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    let stay = draft.shown.len() - added.len();
-    let mut removed = Vec::new();
-    if stay != eldest.findings.len() {
-        let shown: HashSet<&FindingKey> =
-            draft.shown.iter().map(|one| &views[one.index].finding.key).collect();
-        let gone = eldest.findings.iter().filter(|finding| !shown.contains(&finding.key));
-        removed.extend(gone.map(|finding| finding.key.clone()));
-    }
-    let (state, reopened) = state(parents, gained);
-    let growth = Growth {
-        id: eldest.id.clone(),
-        kind: draft.kind,
-        state,
-        reopened,
-        severity: draft.severity,
-        title: draft.title.clone(),
-        accounts: draft.accounts.clone(),
-        root_use: draft.root_use,
-        reasons: draft.reasons.clone(),
-        first_at: draft.first_at,
-        last_at: draft.last_at,
-        addresses: draft.addresses.clone(),
-        related,
-        superseded: originals(draft, views),
-        added,
-        changed,
-        removed,
-    };
-    (gained || growth.differs_from(eldest)).then_some(growth)
-}
-
-/// The state of an incident made of `parents`, the eldest first.
-///
-/// The worst of them decides, so that nobody's acknowledgement of something small silences a
-/// break-in that it turns out to belong to; among equals an acknowledgement counts.
-fn state(parents: &[&Incident], gained: bool) -> (IncidentState, bool) {
-    let worst = parents.iter().map(|parent| parent.severity).max();
-    let mut states = parents.iter().filter(|one| Some(one.severity) == worst).map(|one| one.state);
-    let first = states.clone().next().unwrap_or_default();
-    let state = if states.any(|state| state == IncidentState::Acknowledged) {
-        IncidentState::Acknowledged
-    } else {
-        first
-    };
-    match state {
-        IncidentState::Quiet | IncidentState::Resolved if gained => (IncidentState::Open, true),
-        _ => (state, false),
-    }
 }

@@ -4,7 +4,7 @@
 //! when no rule knows the API. Rules name what was done, raise the severity and bring the triage;
 //! they remove nothing.
 
-use std::collections::{HashMap, HashSet};
+mod history;
 
 use jiff::Timestamp;
 
@@ -15,7 +15,8 @@ use crate::finding::{
 use crate::judge::{self, Judgement, judge};
 use crate::pattern::Matcher;
 use crate::record::{Record, text_at};
-use crate::rules::{First, Rule, Ruleset};
+use crate::rules::{Rule, Ruleset};
+pub use history::{HISTORY_ADDRESSES_MAX, HISTORY_KEYS_MAX, HISTORY_SPOKEN_MAX, History};
 
 /// Longest free text that a finding keeps, in bytes. Whoever used the credentials chose it.
 pub const TEXT_BYTES_MAX: usize = 1024;
@@ -262,109 +263,14 @@ pub fn settle(mut detected: Vec<Detected>, rules: &Ruleset) -> (Vec<Finding>, u6
     detected.dedup_by(|a, b| a.finding.key == b.finding.key);
     let repeats = (before - detected.len()) as u64;
 
-    let mut history = History::default();
-    let mut findings = Vec::with_capacity(detected.len());
-    for Detected { mut finding, waiting } in detected {
-        for index in waiting {
-            let rule = &rules.rules()[index];
-            if let Some(reason) = history.allows(rule, &finding) {
-                speak(&mut finding, rule, reason);
-            }
-        }
-        if finding.root_use == RootUse::No && finding.rules.is_empty() {
-            continue;
-        }
-        history.note_address(&mut finding);
-        history.remember(&finding);
-        findings.push(finding);
-    }
-    (findings, repeats)
+    let mut history = History::of_input();
+    let settled = detected.into_iter().filter_map(|one| history.settle(one, rules));
+    (settled.collect(), repeats)
 }
 
 /// The order of findings: by time, then key; those without a time last.
 fn order(finding: &Finding) -> (bool, Option<Timestamp>, &FindingKey) {
     (finding.event_time.is_none(), finding.event_time, &finding.key)
-}
-
-/// A rule that looked back speaks after all.
-fn speak(finding: &mut Finding, rule: &Rule, reason: Reason) {
-    if rule.severity >= finding.severity {
-        finding.rules.insert(0, rule.id.clone());
-        finding.title.clone_from(&rule.title);
-    } else {
-        finding.rules.push(rule.id.clone());
-    }
-    finding.severity = finding.severity.max(rule.severity);
-    finding.reasons.push(reason);
-}
-
-/// What came before, as far as rules look back.
-#[derive(Default)]
-struct History {
-    /// (account, rule) to the times of its findings.
-    spoken: HashMap<(String, String), Vec<Timestamp>>,
-    keys: HashSet<(String, String)>,
-    addresses: HashMap<String, HashSet<String>>,
-}
-
-impl History {
-    fn allows(&self, rule: &Rule, finding: &Finding) -> Option<Reason> {
-        let account = finding.account_id.clone().unwrap_or_default();
-        if let Some(follows) = &rule.follows {
-            let at = finding.event_time?;
-            let since = at - jiff::SignedDuration::from_mins(follows.within_minutes);
-            let count = self
-                .spoken
-                .get(&(account.clone(), follows.rule.clone()))
-                .map_or(0, |times| times.iter().filter(|time| **time >= since).count());
-            if count < follows.at_least {
-                return None;
-            }
-        }
-        if rule.first == Some(First::AccessKeyId) {
-            let key = finding.access_key_id.clone()?;
-            if self.keys.contains(&(account, key)) {
-                return None;
-            }
-            return Some(Reason::new("first_use", "first call with this key in this input"));
-        }
-        Some(Reason { code: "follows".into(), text: lower_first(&rule.title).into() })
-    }
-
-    /// An address that this account's root user has not called from before, when it has called
-    /// from others, raises the severity by one step, up to high.
-    fn note_address(&mut self, finding: &mut Finding) {
-        if finding.root_use != RootUse::Direct || finding.outcome == Outcome::Failure {
-            return;
-        }
-        let Some(address) = finding.source_ip.clone().filter(|ip| is_client_address(ip)) else {
-            return;
-        };
-        let known =
-            self.addresses.entry(finding.account_id.clone().unwrap_or_default()).or_default();
-        let had_others = !known.is_empty();
-        if known.insert(address) && had_others {
-            if finding.severity < Severity::High {
-                finding.severity = finding.severity.raised();
-            }
-            finding.reasons.push(Reason::new(
-                "new_address",
-                "first seen address for this account in this input",
-            ));
-        }
-    }
-
-    fn remember(&mut self, finding: &Finding) {
-        let account = finding.account_id.clone().unwrap_or_default();
-        if let Some(key) = &finding.access_key_id {
-            self.keys.insert((account.clone(), key.clone()));
-        }
-        if let Some(at) = finding.event_time {
-            for rule in &finding.rules {
-                self.spoken.entry((account.clone(), rule.clone())).or_default().push(at);
-            }
-        }
-    }
 }
 
 /// True for an IP address; false for a service's name and `AWS Internal`.

@@ -187,7 +187,7 @@ impl fmt::Display for FindingKey {
 
 /// What ties a finding to the others of its session. Every field is as the record states it;
 /// [`crate::correlate`] decides what they mean together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// `sessionContext.signInSessionArn`.
     pub sign_in_session_arn: Option<String>,

@@ -1,6 +1,7 @@
 //! Incidents: the findings of one root session, with a life.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -74,6 +75,26 @@ pub enum IncidentKind {
     Spray,
     /// A rule spoke on a record that is not root use.
     Watch,
+    /// Alerts cannot be delivered. Holds no findings and never joins another incident.
+    Telling,
+}
+
+/// Findings that say again what one that is kept says: a store has them all, correlation does
+/// without them. See [`crate::correlate::Growth::echo_of`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echoes {
+    /// How many there are.
+    pub count: u64,
+    /// The last moment of which one speaks; `None` when none states a time.
+    pub last_at: Option<Timestamp>,
+}
+
+impl Echoes {
+    /// One more.
+    pub fn add(&mut self, at: Option<Timestamp>) {
+        self.count += 1;
+        self.last_at = self.last_at.max(at);
+    }
 }
 
 /// Findings that belong together. All but the id and the state follow from the findings, in
@@ -113,9 +134,48 @@ pub struct Incident {
     /// set that came in, so that a late record can always be weighed against the originals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<Finding>,
+    /// What was left out of `findings`, by the key of the finding that it echoes: a store counts
+    /// its rows by [`crate::correlate::Growth::echo_of`], with the latest time of each count. Empty
+    /// where every finding is listed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub echoes: BTreeMap<FindingKey, Echoes>,
 }
 
 impl Incident {
+    /// An incident of our own: alerts to a destination cannot be delivered, since `at`.
+    ///
+    /// Its id follows from the destination and the moment, so that one outage is one incident. It
+    /// opens with [`crate::correlate::Change::Opened`] and ends with
+    /// [`crate::correlate::Change::Closed`]; silence does not close it. `why` is in words without
+    /// secrets.
+    #[must_use]
+    pub fn telling(destination: &str, at: Timestamp, why: &str) -> Self {
+        Self {
+            id: IncidentId::derived(&format!("telling {destination} {at}"), 0),
+            kind: IncidentKind::Telling,
+            state: IncidentState::Open,
+            severity: Severity::High,
+            title: format!("Alerts to {destination} cannot be delivered"),
+            accounts: Vec::new(),
+            root_use: RootUse::No,
+            reasons: vec![Reason::new("telling_broken", why.to_owned())],
+            first_at: Some(at),
+            last_at: Some(at),
+            addresses: Vec::new(),
+            related: Vec::new(),
+            findings: Vec::new(),
+            superseded: Vec::new(),
+            echoes: BTreeMap::new(),
+        }
+    }
+
+    /// How many findings there are, echoes included.
+    #[must_use]
+    pub fn findings_total(&self) -> u64 {
+        let echoes: u64 = self.echoes.values().map(|echoes| echoes.count).sum();
+        self.findings.len() as u64 + echoes
+    }
+
     /// True when the finding is already in the incident, corrected records included.
     #[must_use]
     pub fn holds(&self, key: &FindingKey) -> bool {
@@ -136,10 +196,18 @@ impl Incident {
         kept.chain(&self.superseded)
     }
 
+    /// The finding of this time and key as the incident judges it.
+    pub(crate) fn at_place(&self, at: Option<Timestamp>, key: &FindingKey) -> Option<&Finding> {
+        let wanted = (at.is_none(), at, key);
+        let place = self.findings.binary_search_by(|one| {
+            (one.event_time.is_none(), one.event_time, &one.key).cmp(&wanted)
+        });
+        self.findings.get(place.ok()?)
+    }
+
     /// The finding with this key as the incident judges it, found by its place in time.
     pub(crate) fn shown(&self, like: &Finding) -> Option<&Finding> {
-        let place = self.findings.binary_search_by(|finding| by_time(finding, like)).ok()?;
-        self.findings.get(place)
+        self.at_place(like.event_time, &like.key)
     }
 }
 

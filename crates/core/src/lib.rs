@@ -7,6 +7,7 @@
 //! Nothing here does I/O, reads a clock or the environment, is async or knows AWS's SDK: time is
 //! an argument, and everything can be tested as a function.
 
+pub mod alert;
 pub mod correlate;
 pub mod decode;
 pub mod detect;
@@ -16,4 +17,6 @@ pub mod judge;
 pub mod pattern;
 pub mod record;
 pub mod rules;
+pub mod secret;
 pub mod split;
+pub mod words;

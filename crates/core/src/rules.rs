@@ -298,6 +298,21 @@ impl Ruleset {
         &self.parsed
     }
 
+    /// How far back the rules look at most: the longest `within_minutes`.
+    #[must_use]
+    pub fn looks_back(&self) -> jiff::SignedDuration {
+        let spans = self.rules.iter().filter_map(|rule| rule.follows.as_ref());
+        let minutes = spans.map(|follows| follows.within_minutes).max().unwrap_or_default();
+        jiff::SignedDuration::from_mins(minutes)
+    }
+
+    /// True when some rule speaks only after findings of the rule with this id.
+    #[must_use]
+    pub fn is_followed(&self, id: &str) -> bool {
+        let mut spans = self.rules.iter().filter_map(|rule| rule.follows.as_ref());
+        spans.any(|follows| follows.rule == id)
+    }
+
     /// True when the rule's pattern asks for an identity in every alternative. Rules that watch
     /// over the account whoever acts do not.
     #[must_use]

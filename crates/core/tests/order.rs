@@ -5,9 +5,14 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng};
-use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate, correlate_all};
-use rootwatch_core::finding::{Finding, Mfa, RootUse, Severity};
+use rootwatch_core::correlate::{
+    Change, CorrelatePolicy, OpenIncidents, correlate, correlate_all, correlate_batch,
+};
+use rootwatch_core::decode::{Item, Limits, decode_log};
+use rootwatch_core::detect::{Detector, History};
+use rootwatch_core::finding::{Finding, FindingKey, Mfa, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentKind};
+use rootwatch_core::rules::Ruleset;
 // The samples below say `crate::finding`, as they are also the unit tests'.
 use rootwatch_core::finding;
 
@@ -66,8 +71,20 @@ fn canonical<'a>(incidents: impl Iterator<Item = &'a Incident>) -> BTreeSet<Cano
     all
 }
 
+/// Remembers every finding.
+fn exact() -> CorrelatePolicy {
+    remembering(0)
+}
+
+/// Counts what says again what one nearer than this says.
+fn remembering(echo_secs: i64) -> CorrelatePolicy {
+    let mut policy = CorrelatePolicy::default();
+    policy.echo_secs = echo_secs;
+    policy
+}
+
 fn one_by_one<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> OpenIncidents {
-    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let mut open = OpenIncidents::new(exact());
     for finding in findings {
         let known = open.holder(&finding.key).is_some();
         let changes = correlate(&open, finding);
@@ -75,6 +92,57 @@ fn one_by_one<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> OpenIncide
         open.apply(&changes);
     }
     open
+}
+
+/// In batches of one size, with the findings that were counted and not remembered.
+fn in_batches(
+    policy: CorrelatePolicy,
+    findings: &[Finding],
+    size: usize,
+) -> (OpenIncidents, Vec<(Finding, FindingKey)>) {
+    let mut open = OpenIncidents::new(policy);
+    let mut followed = open.clone();
+    let mut echoes = Vec::new();
+    for batch in findings.chunks(size) {
+        let changes = correlate_batch(&mut open, batch.to_vec());
+        if findings.len() < 1_000 {
+            followed.apply(&changes);
+            let held = |open: &OpenIncidents| open.incidents().cloned().collect::<Vec<_>>();
+            assert_eq!(held(&followed), held(&open), "the changes are not what was done");
+        }
+        echoes.extend(echoes_in(changes));
+    }
+    (open, echoes)
+}
+
+fn echoes_in(changes: Vec<Change>) -> impl Iterator<Item = (Finding, FindingKey)> {
+    changes.into_iter().filter_map(|change| match change {
+        Change::Grew(mut growth) => Some((growth.added.pop()?, growth.echo_of?)),
+        _ => None,
+    })
+}
+
+/// The incidents with what was counted put back, as a store has them; nothing of what is shown,
+/// since an echo stays as it came.
+fn with_echoes(open: &OpenIncidents, echoes: &[(Finding, FindingKey)]) -> BTreeSet<Canonical> {
+    let mut incidents: Vec<Incident> = open.incidents().cloned().collect();
+    for (echo, of) in echoes {
+        let id = open.holder(of).expect("what is echoed is held");
+        let incident = incidents.iter_mut().find(|one| &one.id == id).expect("its incident");
+        let counted = incident.echoes.get_mut(of).expect("it is counted");
+        counted.count -= 1;
+        assert!(counted.last_at >= echo.event_time);
+        incident.findings.push(echo.clone());
+    }
+    for incident in &incidents {
+        assert!(incident.echoes.values().all(|echoes| echoes.count == 0), "{:?}", incident.echoes);
+    }
+    unshown(canonical(incidents.iter()))
+}
+
+fn unshown(incidents: BTreeSet<Canonical>) -> BTreeSet<Canonical> {
+    let hide = |one| Canonical { shown: Vec::new(), ..one };
+    incidents.into_iter().map(hide).collect()
 }
 
 fn all_at_once(findings: &[Finding]) -> BTreeSet<Canonical> {
@@ -391,6 +459,64 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(Config { cases: 400, ..Config::default() })]
+
+    #[test]
+    fn small_sets_at_random_in_batches_come_to_the_same((given, shuffled) in any_findings()) {
+        let wanted = all_at_once(&given);
+        for size in [1, 2, 5, 16, usize::MAX] {
+            let size = size.min(shuffled.len());
+            let (open, echoes) = in_batches(exact(), &shuffled, size);
+            prop_assert!(echoes.is_empty());
+            prop_assert_eq!(&canonical(open.incidents()), &wanted);
+            let each_twice = [&shuffled[..], &given[..]].concat();
+            prop_assert_eq!(&canonical(in_batches(exact(), &each_twice, size).0.incidents()), &wanted);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_and_not_remembered_changes_nothing((given, shuffled) in any_crowd()) {
+        let wanted = unshown(all_at_once(&given));
+        for size in [1, 3, 16, usize::MAX] {
+            let size = size.min(shuffled.len());
+            let (open, echoes) = in_batches(remembering(1), &shuffled, size);
+            prop_assert_eq!(&with_echoes(&open, &echoes), &wanted);
+        }
+        let mut open = OpenIncidents::new(remembering(1));
+        let mut echoes = Vec::new();
+        for finding in &shuffled {
+            let changes = correlate(&open, finding);
+            open.apply(&changes);
+            echoes.extend(echoes_in(changes));
+        }
+        prop_assert_eq!(&with_echoes(&open, &echoes), &wanted);
+    }
+}
+
+/// Findings of which many say the same at the same second. Nothing is corrected: see
+/// [`rootwatch_core::correlate::Growth::echo_of`].
+fn any_crowd() -> impl Strategy<Value = (Vec<Finding>, Vec<Finding>)> {
+    let some = proptest::collection::vec((any_finding(), 0..40_usize), 1..8).prop_map(|samples| {
+        let crowd = samples.into_iter().flat_map(|(sample, echoes)| {
+            std::iter::repeat_n(sample, echoes + 1).enumerate().map(|(nth, mut sample)| {
+                sample.addendum = None;
+                if nth % 7 == 6 {
+                    sample = sample.severity(Severity::High).because("worse");
+                }
+                sample
+            })
+        });
+        let numbered = crowd.enumerate().map(|(place, mut sample)| {
+            sample.event_id = None;
+            sample.key.0.push_str(&format!(" {place:03}"));
+            sample.0
+        });
+        numbered.collect::<Vec<Finding>>()
+    });
+    some.prop_flat_map(|findings| (Just(findings.clone()), Just(findings).prop_shuffle()))
+}
+
 /// Not an assertion, but it would be noticed: `cargo test --release -- --nocapture an_archive`.
 #[test]
 fn an_archive_is_correlated_in_one_sweep() {
@@ -415,4 +541,154 @@ fn an_archive_is_correlated_in_one_sweep() {
     let incidents = correlate_all(archive, &CorrelatePolicy::default());
     println!("{number} findings, {} incidents, {:?}", incidents.len(), start.elapsed());
     assert_eq!(incidents.iter().map(|one| one.findings.len()).sum::<usize>(), number as usize);
+}
+
+/// So many root calls of one session within an hour, in no order.
+fn burst(number: usize, one: impl Fn(usize, &str) -> Sample) -> Vec<Finding> {
+    let mut random = TestRng::deterministic_rng(Config::default().rng_algorithm);
+    let mut burst: Vec<Finding> = (0..number)
+        .map(|n| {
+            let secs = n * 3_600 / number;
+            let time = format!("15:{:02}:{:02}", secs / 60, secs % 60);
+            one(n, &time).keyed(&format!("{n:06}")).0
+        })
+        .collect();
+    shuffle(&mut burst, &mut random);
+    burst
+}
+
+/// In batches of 500; how many findings are remembered of how many.
+#[expect(clippy::print_stdout, reason = "a measurement, for who asks with --nocapture")]
+fn measured(what: &str, burst: &[Finding]) -> (OpenIncidents, usize) {
+    let start = std::time::Instant::now();
+    let (open, _) = in_batches(CorrelatePolicy::default(), burst, 500);
+    let took = start.elapsed();
+    let kept: Vec<&Finding> = open.incidents().flat_map(Incident::originals).collect();
+    let bytes: usize = kept.iter().map(|one| serde_json::to_string(one).expect("text").len()).sum();
+    let total: u64 = open.incidents().map(Incident::findings_total).sum();
+    println!(
+        "{what}: {} findings, {} incidents, {} findings of {bytes} bytes as JSON kept, {took:?}",
+        burst.len(),
+        open.incidents().count(),
+        kept.len(),
+    );
+    assert_eq!(total, burst.len() as u64);
+    let kept = kept.len();
+    (open, kept)
+}
+
+const BURST: usize = if cfg!(debug_assertions) { 4_000 } else { 50_000 };
+
+#[test]
+fn a_burst_of_one_session_is_one_incident_and_hardly_remembered() {
+    let names = ["ListUsers", "GetUser", "ListBuckets"];
+    let burst = burst(BURST, |n, time| {
+        let one = call(PROD, time, names[n % 3]).since("15:00:00").with_key("ASIA1").from(INTRUDER);
+        if n % 50 == 0 { one.severity(Severity::Medium).because("not_root_task") } else { one }
+    });
+    let (open, kept) = measured("one session", &burst);
+    let wanted = correlate_all(burst, &CorrelatePolicy::default());
+    let incident = open.incidents().next().expect("an incident");
+    assert!(open.incidents().count() == 1 && kept < 200, "{kept}");
+    assert_eq!(incident.severity, wanted[0].severity);
+    assert_eq!(incident.reasons, wanted[0].reasons);
+    assert_eq!((incident.first_at, incident.last_at), (wanted[0].first_at, wanted[0].last_at));
+}
+
+#[test]
+fn failed_sign_ins_without_end_are_counted_to_the_last_and_hardly_remembered() {
+    let burst = burst(BURST, |_, time| failed(PROD, time, INTRUDER));
+    let (open, kept) = measured("failed sign-ins", &burst);
+    let incident = open.incidents().next().expect("an incident");
+    assert!(open.incidents().count() == 1 && kept < 500, "{kept}");
+    assert_eq!(incident.severity, Severity::High);
+    assert_eq!(incident.reasons[0].text, format!("{BURST} failed sign-ins"));
+}
+
+#[test]
+fn a_burst_in_which_no_two_are_alike_is_correlated_in_time() {
+    let address = |n: usize| format!("198.51.{}.{}", n / 250, n % 250);
+    let one_session = burst(BURST, |n, time| {
+        call(PROD, time, "ListUsers")
+            .since("15:00:00")
+            .with_key(&format!("ASIA{n}"))
+            .from(&address(n))
+    });
+    let (open, _) = measured("one session, other keys and addresses", &one_session);
+    assert_eq!(open.incidents().count(), 1);
+    let keys = burst(BURST, |n, time| {
+        call(PROD, time, "ListUsers").with_key(&format!("AKIA{n}")).from(&address(n))
+    });
+    measured("other long-term keys and addresses", &keys);
+    let guesses = burst(BURST, |n, time| failed(PROD, time, &address(n)));
+    let (open, _) = measured("failed sign-ins from other addresses", &guesses);
+    let incident = open.incidents().next().expect("an incident");
+    assert!(open.incidents().count() == 1);
+    assert_eq!(incident.reasons[0].text, format!("{BURST} failed sign-ins"));
+}
+
+/// A record of the root user's sign-in pages in PROD.
+fn sign_in_record(time: &str, name: &str, address: &str, result: &str) -> String {
+    format!(
+        r#"{{"eventVersion":"1.08","eventTime":"{time}","eventSource":"signin.amazonaws.com",
+        "eventName":"{name}","awsRegion":"us-east-1","eventType":"AwsConsoleSignIn",
+        "userIdentity":{{"type":"Root","principalId":"{PROD}","arn":"arn:aws:iam::{PROD}:root",
+        "accountId":"{PROD}"}},"sourceIPAddress":"{address}","recipientAccountId":"{PROD}",
+        "responseElements":{{"{name}":"{result}"}},"additionalEventData":{{"MFAUsed":"Yes"}},
+        "eventID":"{name} {time}"}}"#
+    )
+}
+
+/// The severities of the incidents of these records, settled as they come.
+fn severities_as_they_come(records: &[&String]) -> Vec<Severity> {
+    let rules = Ruleset::built_in();
+    let mut detector = Detector::new(&rules);
+    let mut history = History::of_store();
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    for record in records {
+        let mut detected = Vec::new();
+        decode_log(record.as_bytes(), &Limits::default(), &mut |_, item| {
+            if let Item::Event(event) = item {
+                detected.extend(detector.detect(&event));
+            }
+        });
+        for one in detected {
+            let finding = history.settle(one, &rules).expect("a finding");
+            correlate_batch(&mut open, vec![finding]);
+        }
+    }
+    let mut severities: Vec<Severity> = open.incidents().map(|one| one.severity).collect();
+    severities.sort();
+    severities
+}
+
+#[test]
+fn a_sign_in_that_arrives_before_what_it_follows_is_as_critical_as_after() {
+    let sign_in =
+        |address| sign_in_record("2026-05-04T14:03:12Z", "ConsoleLogin", address, "Success");
+    let tried = |at| {
+        sign_in_record(&format!("2026-05-04T13:{at}:06Z"), "ConsoleLogin", INTRUDER, "Failure")
+    };
+    let recovered =
+        sign_in_record("2026-05-04T02:03:13Z", "PasswordRecoveryCompleted", INTRUDER, "Success");
+    let long_ago =
+        sign_in_record("2026-05-03T14:03:11Z", "PasswordRecoveryCompleted", INTRUDER, "Success");
+    for address in [INTRUDER, AUDITOR] {
+        let stories = [
+            (vec![tried(10), tried(20), tried(30)], true),
+            (vec![tried(10), tried(20)], false),
+            (vec![recovered.clone()], true),
+            (vec![long_ago.clone()], false),
+        ];
+        for (before, critical) in stories {
+            let sign_in = sign_in(address);
+            let in_order: Vec<&String> = before.iter().chain([&sign_in]).collect();
+            let too_early: Vec<&String> = [&sign_in].into_iter().chain(&before).collect();
+            let wanted = severities_as_they_come(&in_order);
+            assert_eq!(wanted.contains(&Severity::Critical), critical, "{in_order:?}");
+            // How new an address is depends on the arrival; how bad it all is does not.
+            let severities = severities_as_they_come(&too_early);
+            assert_eq!(severities.last(), wanted.last(), "{in_order:?}");
+        }
+    }
 }

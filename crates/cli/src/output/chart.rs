@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::words::fold::{Lane, Mark, Row};
 
-use super::fold::{Lane, Mark, Row};
 use super::words;
 
 /// Units of the picture across; it is scaled to the page.

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use askama::Template;
 use rootwatch_core::finding::{Finding, Outcome, Severity};
 use rootwatch_core::incident::Incident;
+use rootwatch_core::words::fold::{self, Mark, Row};
 
 use super::chart::{self, Chart};
-use super::fold::{self, Mark, Row};
 use super::tell::Told;
 use super::{Report, Style, table, words};
 

@@ -15,20 +15,19 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rootwatch_core::finding::Finding;
 use rootwatch_core::incident::{Incident, IncidentId};
+pub(crate) use rootwatch_core::words;
 use rootwatch_scan::summary::Summary;
 
 use self::tell::Told;
 
 mod chart;
 mod csv;
-mod fold;
 mod html;
 mod json;
 mod jsonl;
 mod ocsf;
 mod table;
 mod tell;
-pub(crate) mod words;
 
 #[cfg(test)]
 mod story;

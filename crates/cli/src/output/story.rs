@@ -301,6 +301,7 @@ fn break_in() -> Incident {
         related: vec![IncidentId("9QF-3LT".to_owned())],
         findings,
         superseded: Vec::new(),
+        echoes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -325,6 +326,7 @@ fn spray() -> Incident {
         related: vec![IncidentId("7K2-MPX".to_owned())],
         findings,
         superseded: Vec::new(),
+        echoes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -376,6 +378,7 @@ fn own_audit() -> Incident {
         related: Vec::new(),
         findings,
         superseded: Vec::new(),
+        echoes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -402,6 +405,7 @@ fn on_behalf() -> Incident {
         related: Vec::new(),
         findings: vec![finding],
         superseded: Vec::new(),
+        echoes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use anstyle::AnsiColor;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::words::fold::{self, Mark, Row};
 use rootwatch_scan::summary::Summary;
 
-use super::fold::{self, Mark, Row};
 use super::tell::Told;
 use super::{Report, Style, words};
 

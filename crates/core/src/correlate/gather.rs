@@ -12,11 +12,15 @@ use crate::finding::{Finding, Mfa, Outcome, Reason, RootUse, Severity};
 use crate::incident::IncidentKind;
 
 /// Failed sign-ins into one account from which an incident is at least medium.
-const FAILURES_MEDIUM: usize = 5;
+const FAILURES_MEDIUM: u64 = 5;
 /// Failed sign-ins into one account from which an incident is at least high.
-const FAILURES_HIGH: usize = 20;
+pub(super) const FAILURES_HIGH: u64 = 20;
 /// Failed sign-ins after which a success is critical.
-const FAILURES_BEFORE_SUCCESS: usize = 3;
+const FAILURES_BEFORE_SUCCESS: u64 = 3;
+/// How long before a sign-in the failures count that its rule follows, in seconds.
+pub(super) const FAILURES_BACK_SECS: i64 = 3_600;
+/// How long before a sign-in the password recovery counts that its rule follows, in seconds.
+pub(super) const RECOVERY_BACK_SECS: i64 = 86_400;
 /// Corrections of corrections that are followed before all of them are shown.
 const CORRECTIONS_MAX: usize = 16;
 
@@ -81,7 +85,66 @@ pub(super) fn drafts(views: &[View<'_>], policy: &CorrelatePolicy) -> Vec<Draft>
     let mut drafts: Vec<Draft> =
         parts.groups.into_iter().map(|members| draft(members, views)).collect();
     tie_to_sprays(&parts.sprays, &mut drafts, views, policy);
+    look_back(&mut drafts, views);
     drafts
+}
+
+/// What a rule that looks back would have said of a sign-in, had what it follows come first.
+///
+/// `root-console-login-after-failures` and `root-console-login-after-password-recovery` look at an
+/// account whatever the address, and farther back than any link; a hub that gets the sign-in first
+/// has not let them speak. Where they have, the finding is critical by itself and nothing is added.
+fn look_back(drafts: &mut [Draft], views: &[View<'_>]) {
+    let is = |view: &View<'_>, name| view.finding.event_name.as_deref() == Some(name);
+    // By account, in the order of time: Unix seconds, and how many.
+    let mut failures: HashMap<&str, Vec<(i64, u64)>> = HashMap::new();
+    let mut recoveries: HashMap<&str, Vec<(i64, u64)>> = HashMap::new();
+    for view in views {
+        let Some(at) = view.at else { continue };
+        if view.failed_sign_in() && is(view, "ConsoleLogin") {
+            failures.entry(view.account).or_default().push((at, 1 + view.echoes.count));
+        } else if view.recovered() {
+            recoveries.entry(view.account).or_default().push((at, 1));
+        }
+    }
+    if failures.is_empty() && recoveries.is_empty() {
+        return;
+    }
+    let before = |list: Option<&Vec<(i64, u64)>>, at: i64, secs: i64| -> u64 {
+        let Some(list) = list else { return 0 };
+        let from = list.partition_point(|&(then, _)| then < at.saturating_sub(secs));
+        let to = list.partition_point(|&(then, _)| then <= at);
+        list[from..to].iter().map(|(_, number)| number).sum()
+    };
+    for draft in drafts {
+        let (mut failed, mut recovered) = (0, false);
+        for one in &draft.shown {
+            let view = &views[one.index];
+            let (true, Some(at)) = (view.console_sign_in() && is(view, "ConsoleLogin"), view.at)
+            else {
+                continue;
+            };
+            let finding = one.finding(views);
+            let by_root = finding.root_use == RootUse::Direct && view.root_typed();
+            if !by_root || finding.severity == Severity::Critical {
+                continue;
+            }
+            failed = failed.max(before(failures.get(view.account), at, FAILURES_BACK_SECS));
+            recovered |= before(recoveries.get(view.account), at, RECOVERY_BACK_SECS) > 0;
+        }
+        let mut add = |code: &'static str, text: String| {
+            if draft.reasons.iter().all(|reason| reason.code != code) {
+                draft.reasons.insert(0, Reason::new(code, text));
+            }
+            draft.severity = Severity::Critical;
+        };
+        if recovered {
+            add("success_after_recovery", "signed in after a password recovery".to_owned());
+        }
+        if failed >= FAILURES_BEFORE_SUCCESS {
+            add("success_after_failures", format!("signed in after {failed} failed attempts"));
+        }
+    }
 }
 
 fn draft(members: Vec<usize>, views: &[View<'_>]) -> Draft {
@@ -100,6 +163,7 @@ fn draft(members: Vec<usize>, views: &[View<'_>]) -> Draft {
     let severity = signs.iter().map(|sign| sign.severity).max().unwrap_or_default().max(worst);
     let accounts = accounts(&shown, views);
     let times = || shown.iter().filter_map(|one| views[one.index].finding.event_time);
+    let echoed = members.iter().filter_map(|&index| views[index].echoes.last_at).max();
     Draft {
         kind,
         severity,
@@ -108,7 +172,7 @@ fn draft(members: Vec<usize>, views: &[View<'_>]) -> Draft {
         root_use: root_use(&shown, views),
         reasons: reasons(signs, &shown, views),
         first_at: times().next(),
-        last_at: times().next_back(),
+        last_at: times().next_back().max(echoed),
         addresses: addresses(&shown, views),
         related: BTreeSet::new(),
         members,
@@ -306,13 +370,13 @@ fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
 
 fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
     // Shown is in the order of time, findings without a time last: those prove no order.
-    let mut failures: HashMap<&str, usize> = HashMap::new();
+    let mut failures: HashMap<&str, u64> = HashMap::new();
     let mut recovered: HashSet<&str> = HashSet::new();
     let (mut before_success, mut after_recovery) = (0, false);
     for one in shown {
         let view = &views[one.index];
         if view.failed_sign_in() {
-            *failures.entry(view.account).or_default() += 1;
+            *failures.entry(view.account).or_default() += 1 + view.echoes.count;
         } else if view.console_sign_in() && view.at.is_some() {
             before_success =
                 before_success.max(failures.get(view.account).copied().unwrap_or_default());
@@ -343,7 +407,7 @@ fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
         FAILURES_MEDIUM..FAILURES_HIGH => Severity::Medium,
         _ => Severity::High,
     };
-    let all: usize = failures.values().sum();
+    let all: u64 = failures.values().sum();
     let plural = if all == 1 { "" } else { "s" };
     let text = if failures.len() > 1 {
         format!("{all} failed sign-in{plural} in {} accounts", failures.len())
@@ -424,7 +488,7 @@ fn title(
     views: &[View<'_>],
 ) -> String {
     let first_worst = shown.iter().find(|one| one.finding(views).severity == worst);
-    let several = shown.len() > 1;
+    let several = shown.len() > 1 || shown.iter().any(|one| views[one.index].echoes.count > 0);
     if kind == IncidentKind::Spray {
         return format!("Root sign-in failures in {} accounts", accounts.len());
     }

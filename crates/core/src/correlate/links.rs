@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use crate::correlate::CorrelatePolicy;
 use crate::finding::{Finding, Outcome, RootUse};
+use crate::incident::Echoes;
 
 /// How long before a sign-in its session may begin by CloudTrail's clock, in seconds.
 pub(super) const SIGN_IN_LAG_SECS: i64 = 60;
@@ -27,6 +28,8 @@ pub(super) struct View<'a> {
     pub(super) at: Option<i64>,
     /// The client's address; `None` for service names and `AWS Internal`.
     pub(super) client: Option<&'a str>,
+    /// Findings that are not in the set and say the same.
+    pub(super) echoes: Echoes,
 }
 
 impl<'a> View<'a> {
@@ -35,7 +38,7 @@ impl<'a> View<'a> {
             filled(&finding.account_id).or(filled(&finding.recipient_account_id)).unwrap_or("");
         let client = filled(&finding.source_ip).filter(|text| text.parse::<IpAddr>().is_ok());
         let at = finding.event_time.map(jiff::Timestamp::as_second);
-        Self { finding, account, at, client }
+        Self { finding, account, at, client, echoes: Echoes::default() }
     }
 
     pub(super) fn watch_only(&self) -> bool {
@@ -67,6 +70,14 @@ impl<'a> View<'a> {
             && self.finding.outcome == Outcome::Success
             && !self.watch_only()
             && matches!(name, Some("ConsoleLogin" | "ExternalIdPDirectoryLogin"))
+    }
+
+    /// A password recovery that came to its end.
+    pub(super) fn recovered(&self) -> bool {
+        self.finding.session.sign_in
+            && self.finding.outcome == Outcome::Success
+            && !self.watch_only()
+            && self.finding.event_name.as_deref() == Some("PasswordRecoveryCompleted")
     }
 
     pub(super) fn access_key(&self) -> Option<&'a str> {
@@ -151,7 +162,7 @@ impl<'a> View<'a> {
 
     /// True for what can only be placed by account, address and time: sign-ins, recoveries and
     /// untyped account pages.
-    fn placed_by_time(&self) -> bool {
+    pub(super) fn placed_by_time(&self) -> bool {
         let by_person = matches!(self.finding.root_use, RootUse::Direct | RootUse::Possible);
         by_person && self.at.is_some() && !self.in_session()
     }

@@ -1,7 +1,12 @@
 //! Incidents that may still grow, and how far a link could reach between them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use jiff::Timestamp;
+
+use crate::correlate::echo::shelves;
+use crate::correlate::gather::{FAILURES_BACK_SECS, RECOVERY_BACK_SECS};
 use crate::correlate::links::{SIGN_IN_LAG_SECS, View, filled};
 use crate::correlate::{Change, CorrelatePolicy};
 use crate::finding::{Finding, FindingKey};
@@ -25,8 +30,43 @@ pub struct OpenIncidents {
     /// Neighbourhoods are disjoint sets; each points at one that it became part of, or at itself.
     joined_to: Vec<usize>,
     /// Incidents of a neighbourhood. May name some that have moved on or are no more.
-    residents: Vec<Vec<IncidentId>>,
+    residents: Vec<HashSet<IncidentId>>,
+    /// Neighbourhoods of findings that have no incident yet.
+    expected: HashMap<FindingKey, usize>,
+    /// Findings that others may echo, sorted: see [`shelves`].
+    shelves: HashMap<u64, Vec<Place>>,
+    /// Findings that were let go of since all this was made: their marks are still here.
+    forgotten: usize,
 }
+
+/// Where a finding is in time: what comes without one is last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: Option<Timestamp>,
+    pub(super) key: FindingKey,
+}
+
+impl Place {
+    pub(super) fn of(finding: &Finding) -> Self {
+        Self { at: finding.event_time, key: finding.key.clone() }
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let of = |place: &Self| (place.at.is_none(), place.at);
+        of(self).cmp(&of(other)).then_with(|| self.key.cmp(&other.key))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Forgotten findings whose marks are put up with at least, before all is made anew.
+const FORGOTTEN_MIN: usize = 1_024;
 
 type Mark = (&'static str, String);
 
@@ -49,10 +89,7 @@ impl OpenIncidents {
         incidents: impl IntoIterator<Item = Incident>,
     ) -> Self {
         let mut open = Self::new(policy);
-        for incident in incidents {
-            open.place(&incident.id, incident.originals());
-            open.incidents.insert(incident.id.clone(), incident);
-        }
+        incidents.into_iter().for_each(|incident| open.insert(incident));
         open
     }
 
@@ -87,6 +124,11 @@ impl OpenIncidents {
                     self.place(&incident.id, incident.originals());
                     self.incidents.insert(incident.id.clone(), (**incident).clone());
                 }
+                Change::Grew(growth) if growth.echo_of.is_some() => {
+                    if let Some(incident) = self.incidents.get_mut(&growth.id) {
+                        growth.counts_echo_in(incident);
+                    }
+                }
                 Change::Grew(growth) => {
                     // A corrected record is new without being shown; the originals of what was
                     // revised differ from what is shown.
@@ -106,6 +148,68 @@ impl OpenIncidents {
         }
     }
 
+    /// Takes in an incident that a store kept; one of the same id is replaced.
+    pub fn insert(&mut self, incident: Incident) {
+        if let Some(before) = self.incidents.remove(&incident.id) {
+            self.let_go(&before);
+        }
+        self.place(&incident.id, incident.originals());
+        self.incidents.insert(incident.id.clone(), incident);
+    }
+
+    /// Lets go of an incident and of its findings, which are new if they come again.
+    pub fn forget(&mut self, id: &IncidentId) {
+        if let Some(incident) = self.incidents.remove(id) {
+            self.let_go(&incident);
+            self.tidy();
+        }
+    }
+
+    /// Lets go of the incidents for which `keep` is false, as [`OpenIncidents::forget`].
+    pub fn retain(&mut self, mut keep: impl FnMut(&Incident) -> bool) {
+        let gone: Vec<IncidentId> =
+            self.incidents().filter(|one| !keep(one)).map(|one| one.id.clone()).collect();
+        for incident in gone.iter().filter_map(|id| self.incidents.remove(id)).collect::<Vec<_>>() {
+            self.let_go(&incident);
+        }
+        self.tidy();
+    }
+
+    fn let_go(&mut self, incident: &Incident) {
+        for finding in incident.originals() {
+            let ours = self.known.get(&finding.key).is_some_and(|(id, _)| *id == incident.id);
+            if !ours {
+                continue;
+            }
+            self.known.remove(&finding.key);
+            self.forgotten += 1;
+            for shelf in shelves(finding).into_iter().flatten() {
+                if let Some(places) = self.shelves.get_mut(&shelf) {
+                    if let Ok(place) = places.binary_search(&Place::of(finding)) {
+                        places.remove(place);
+                    }
+                    if places.is_empty() {
+                        self.shelves.remove(&shelf);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes everything anew once most of the marks are of findings that are gone.
+    fn tidy(&mut self) {
+        if self.forgotten > self.known.len().max(FORGOTTEN_MIN) {
+            let incidents = std::mem::take(&mut self.incidents).into_values();
+            *self = Self::from_incidents(self.policy.clone(), incidents);
+        }
+    }
+
+    /// How many findings are held, marks of forgotten ones included.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> usize {
+        self.joined_to.len()
+    }
+
     /// What a person decides: acknowledged, resolved, or open again.
     pub fn set_state(&mut self, id: &IncidentId, state: IncidentState) {
         if let Some(incident) = self.incidents.get_mut(id) {
@@ -119,12 +223,52 @@ impl OpenIncidents {
         self.neighbours(&View::new(finding), |area| near.push(self.area(area)));
         near.sort_unstable();
         near.dedup();
+        self.residents(near)
+    }
+
+    /// The neighbours of an incident, and it.
+    pub(super) fn neighbours_of(&self, id: &IncidentId) -> Vec<&Incident> {
+        let finding = self.incidents.get(id).and_then(|incident| incident.originals().next());
+        let known = finding.and_then(|finding| self.known.get(&finding.key));
+        self.residents(known.map(|&(_, area)| self.area(area)))
+    }
+
+    /// The incidents of these neighbourhoods, by id.
+    pub(super) fn residents(&self, areas: impl IntoIterator<Item = usize>) -> Vec<&Incident> {
         let ids: HashSet<&IncidentId> =
-            near.into_iter().flat_map(|area| &self.residents[area]).collect();
+            areas.into_iter().flat_map(|area| &self.residents[area]).collect();
         let mut incidents: Vec<&Incident> =
             ids.into_iter().filter_map(|id| self.incidents.get(id)).collect();
         incidents.sort_by(|one, other| one.id.cmp(&other.id));
         incidents
+    }
+
+    /// Notes where new findings are going to be, and gives them by neighbourhood, with the
+    /// neighbourhoods of the known findings in `others`.
+    pub(super) fn expect<'f>(
+        &mut self,
+        fresh: &'f [Finding],
+        others: &[FindingKey],
+    ) -> BTreeMap<usize, Vec<&'f Finding>> {
+        for finding in fresh {
+            let area = self.survey(finding);
+            self.expected.insert(finding.key.clone(), area);
+        }
+        let mut groups: BTreeMap<usize, Vec<&Finding>> = BTreeMap::new();
+        for finding in fresh {
+            if let Some(&area) = self.expected.get(&finding.key) {
+                groups.entry(self.area(area)).or_default().push(finding);
+            }
+        }
+        for (_, area) in others.iter().filter_map(|key| self.known.get(key)) {
+            groups.entry(self.area(*area)).or_default();
+        }
+        groups
+    }
+
+    /// The places of findings on a shelf, sorted.
+    pub(super) fn shelf(&self, shelf: u64) -> &[Place] {
+        self.shelves.get(&shelf).map_or(&[], Vec::as_slice)
     }
 
     /// True when a correction of this event, or the event itself, is known.
@@ -171,8 +315,10 @@ impl OpenIncidents {
                     *area
                 }
                 None => {
-                    let area = self.survey(finding);
+                    let expected = self.expected.remove(&finding.key);
+                    let area = expected.unwrap_or_else(|| self.survey(finding));
                     self.known.insert(finding.key.clone(), (id.clone(), area));
+                    self.put_on_shelf(finding);
                     area
                 }
             };
@@ -183,10 +329,17 @@ impl OpenIncidents {
             }
             home = Some(area);
         }
-        if let Some(home) = home.map(|area| self.area(area))
-            && !self.residents[home].contains(id)
-        {
-            self.residents[home].push(id.clone());
+        if let Some(home) = home.map(|area| self.area(area)) {
+            self.residents[home].insert(id.clone());
+        }
+    }
+
+    fn put_on_shelf(&mut self, finding: &Finding) {
+        for shelf in shelves(finding).into_iter().flatten() {
+            let (places, place) = (self.shelves.entry(shelf).or_default(), Place::of(finding));
+            if let Err(gap) = places.binary_search(&place) {
+                places.insert(gap, place);
+            }
         }
     }
 
@@ -197,7 +350,7 @@ impl OpenIncidents {
         self.neighbours(&view, |other| near.push(other));
         let mut area = self.joined_to.len();
         self.joined_to.push(area);
-        self.residents.push(Vec::new());
+        self.residents.push(HashSet::new());
         for other in near {
             area = self.join(area, other);
         }
@@ -269,6 +422,12 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<(Mark, i6
     // A session is near a sign-in by when it began, and near an account page by when it was used.
     let account_gap_secs =
         policy.sign_in_gap_secs.max(policy.sign_in_lead_secs).max(SIGN_IN_LAG_SECS);
+    let account_gap_secs = account_gap_secs.max(FAILURES_BACK_SECS);
+    // No link: what a sign-in means depends on the recovery before it.
+    if view.console_sign_in() || view.recovered() {
+        let account = view.account.to_owned();
+        times.extend(view.at.map(|at| (("signed in", account), at, RECOVERY_BACK_SECS)));
+    }
     let used = view.at.filter(|_| finding.root_use != crate::finding::RootUse::OnBehalf);
     for at in used.into_iter().chain(view.root_created()) {
         times.push((("account", view.account.to_owned()), at, account_gap_secs));

@@ -2,7 +2,7 @@
 
 use super::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 use super::*;
-use crate::finding::Mfa;
+use crate::finding::{Mfa, Outcome};
 
 const A: &str = "222233334444";
 const B: &str = "333344445555";
@@ -472,4 +472,67 @@ fn what_a_store_kept_goes_on_where_it_was() {
     }
     let next = call(A, "10:01:00", "Y").since("10:00:00").from(HOME);
     assert_eq!(feed(&mut again, &next), feed(&mut open, &next));
+}
+
+#[test]
+fn what_was_let_go_of_is_new_again_and_leaves_nothing_behind() {
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let old: Vec<Sample> = (0..3_000)
+        .map(|n| call(A, "09:00:00", "X").since("08:00:00").with_key(&format!("ASIA{n}")))
+        .enumerate()
+        .map(|(n, sample)| sample.keyed(&n.to_string()))
+        .collect();
+    correlate_batch(&mut open, old.iter().map(|sample| sample.0.clone()).collect());
+    let young = call(B, "14:00:00", "X").since("13:00:00");
+    feed(&mut open, &young);
+    open.retain(|incident| incident.accounts == [B]);
+    assert_eq!(open.incidents().count(), 1);
+    assert_eq!(open.footprint(), 1);
+    assert!(matches!(&feed(&mut open, &young)[..], [Change::Repeated { .. }]));
+    assert!(matches!(&feed(&mut open, &old[0])[..], [Change::Opened(_)]));
+    let id = open.holder(&young.key).expect("held").clone();
+    open.forget(&id);
+    assert!(open.get(&id).is_none() && open.holder(&young.key).is_none());
+}
+
+#[test]
+fn that_alerts_cannot_be_delivered_is_an_incident_that_joins_nothing_and_outlasts_silence() {
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let telling = Incident::telling("pager", clock("14:00:00"), "the receiver answers 500");
+    assert_eq!(telling.title, "Alerts to pager cannot be delivered");
+    open.apply(&[Change::Opened(Box::new(telling.clone()))]);
+    feed(&mut open, &call(A, "14:00:00", "X").since("13:00:00"));
+    assert_eq!(open.incidents().count(), 2);
+    assert_eq!(open.get(&telling.id), Some(&telling));
+    let closed = close_quiet(&open, clock("2026-05-06T00:00:00Z"));
+    assert!(matches!(&closed[..], [Change::Closed { id, .. }] if *id != telling.id), "{closed:?}");
+    let text = serde_json::to_string(&telling).expect("text");
+    assert_eq!(serde_json::from_str::<Incident>(&text).expect("an incident"), telling);
+}
+
+#[test]
+fn an_echo_reopens_moves_the_last_moment_and_is_counted_once_in_a_batch() {
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let like = |time: &str| call(A, time, "X").since("14:03:00").with_key("ASIA1");
+    feed(&mut open, &like("14:04:00"));
+    feed(&mut open, &like("14:05:00"));
+    open.apply(&close_quiet(&open, clock("16:00:00")));
+    let echo = like("14:05:59");
+    let changes = correlate_batch(&mut open, vec![echo.0.clone(), echo.0.clone()]);
+    match &changes[..] {
+        [Change::Grew(growth), Change::Repeated { id, key }] => {
+            assert_eq!(growth.echo_of, Some(like("14:05:00").0.key));
+            assert!(growth.reopened && (id, key) == (&growth.id, &echo.key));
+        }
+        other => panic!("{other:?}"),
+    }
+    let incident = open.incidents().next().expect("one");
+    assert_eq!((incident.findings.len(), incident.findings_total()), (2, 3));
+    assert_eq!(incident.last_at, echo.event_time);
+    // What it echoes moves, and takes it along.
+    feed(&mut open, &call(A, "14:07:00", "Y").since("14:03:00").severity(Severity::High));
+    let incident = open.incidents().next().expect("one");
+    assert_eq!(incident.findings_total(), 4);
+    let growth = feed(&mut open, &like("14:06:00"));
+    assert!(matches!(&growth[..], [Change::Grew(growth)] if growth.echo_of.is_none()));
 }

@@ -1,17 +1,24 @@
-//! Words and numbers as people read them. Everything that shows a text to somebody goes through
-//! [`visible`] first: user agents, names and error texts come from whoever used the credentials.
+//! Words and numbers as people read them, the same wherever Rootwatch speaks: on a terminal, in a
+//! page, in a message.
+//!
+//! Everything that shows a text to somebody goes through [`visible`] first: user agents, names and
+//! error texts come from whoever used the credentials. [`tell`] says what happened in an incident,
+//! [`fold`] makes its timeline.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::finding::Severity;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rootwatch_core::finding::Severity;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub mod fold;
+pub mod tell;
+
 /// Columns that one text may take before [`cap`] shortens it.
-pub(crate) const TEXT_COLUMNS_MAX: usize = 160;
+pub const TEXT_COLUMNS_MAX: usize = 160;
 /// Columns that the short name of an unknown client may take.
 const AGENT_COLUMNS_MAX: usize = 24;
 /// Marks that may stand on one letter; more of them climb over the lines above.
@@ -19,7 +26,7 @@ const COMBINING_MAX: usize = 2;
 
 /// A number with thousands separators: `1,314,242`.
 #[must_use]
-pub(crate) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -33,13 +40,13 @@ pub(crate) fn thousands(number: u64) -> String {
 
 /// A number and its noun: `1 file`, `4,480 files`, `2 entries`, `3 addresses`.
 #[must_use]
-pub(crate) fn count(number: u64, noun: &str) -> String {
+pub fn count(number: u64, noun: &str) -> String {
     format!("{} {}", thousands(number), plural(number, noun))
 }
 
 /// The noun alone, in the number that fits.
 #[must_use]
-pub(crate) fn plural(number: u64, noun: &str) -> Cow<'_, str> {
+pub fn plural(number: u64, noun: &str) -> Cow<'_, str> {
     if number == 1 {
         return Cow::Borrowed(noun);
     }
@@ -53,7 +60,7 @@ pub(crate) fn plural(number: u64, noun: &str) -> Cow<'_, str> {
 
 /// `items` as a person lists them: `a`, `a and b`, `a, b and c`.
 #[must_use]
-pub(crate) fn list<S: AsRef<str>>(items: &[S]) -> String {
+pub fn list<S: AsRef<str>>(items: &[S]) -> String {
     match items {
         [] => String::new(),
         [one] => one.as_ref().to_owned(),
@@ -66,7 +73,7 @@ pub(crate) fn list<S: AsRef<str>>(items: &[S]) -> String {
 
 /// A number of bytes in decimal units: `812 B`, `2.0 GB`.
 #[must_use]
-pub(crate) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = number as f64;
     let mut unit = 0;
@@ -83,7 +90,7 @@ pub(crate) fn bytes(number: u64) -> String {
 
 /// How long something took: `12 ms`, `0.6 s`, `48 s`, `3 min 20 s`, `2 h 5 min`, `4 days`.
 #[must_use]
-pub(crate) fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let secs = time.as_secs();
     match secs {
         0 if time.as_millis() < 100 => format!("{} ms", time.as_millis()),
@@ -105,7 +112,7 @@ fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
 
 /// How long a span is, in one unit, rounded up: `33 minutes`, `5 hours`, `90 days`.
 #[must_use]
-pub(crate) fn span(first: Timestamp, last: Timestamp) -> String {
+pub fn span(first: Timestamp, last: Timestamp) -> String {
     let secs = u64::try_from(last.duration_since(first).as_secs()).unwrap_or(0);
     match secs {
         0..60 => count(1, "minute"),
@@ -117,7 +124,7 @@ pub(crate) fn span(first: Timestamp, last: Timestamp) -> String {
 
 /// A moment as seen from another: `just now`, `40 s ago`, `5 min ago`, `2 days ago`, `in 3 h`.
 #[must_use]
-pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
+pub fn relative(moment: Timestamp, now: Timestamp) -> String {
     let secs = now.duration_since(moment).as_secs();
     let size = secs.unsigned_abs();
     let words = match size {
@@ -132,25 +139,25 @@ pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
 
 /// `2026-05-04` in a time zone.
 #[must_use]
-pub(crate) fn date(moment: Timestamp, zone: &TimeZone) -> String {
+pub fn date(moment: Timestamp, zone: &TimeZone) -> String {
     moment.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string()
 }
 
 /// `14:03` in a time zone.
 #[must_use]
-pub(crate) fn clock(moment: Timestamp, zone: &TimeZone) -> String {
+pub fn clock(moment: Timestamp, zone: &TimeZone) -> String {
     moment.to_zoned(zone.clone()).strftime("%H:%M").to_string()
 }
 
 /// `2026-05-04T14:03:00Z`: what programs read.
 #[must_use]
-pub(crate) fn rfc3339(moment: Timestamp) -> String {
+pub fn rfc3339(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The word for a severity, in capitals and at most eight columns wide.
 #[must_use]
-pub(crate) fn severity(severity: Severity) -> &'static str {
+pub fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Critical => "CRITICAL",
         Severity::High => "HIGH",
@@ -162,7 +169,7 @@ pub(crate) fn severity(severity: Severity) -> &'static str {
 
 /// The short name of a service: `signin` for `signin.amazonaws.com`.
 #[must_use]
-pub(crate) fn service(event_source: &str) -> Cow<'_, str> {
+pub fn service(event_source: &str) -> Cow<'_, str> {
     let name = event_source
         .strip_suffix(".amazonaws.com.cn")
         .or_else(|| event_source.strip_suffix(".amazonaws.com"))
@@ -174,7 +181,7 @@ pub(crate) fn service(event_source: &str) -> Cow<'_, str> {
 /// as an escape: control characters, line breaks, bidirectional overrides, invisible letters and
 /// marks piled on one letter.
 #[must_use]
-pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+pub fn visible(text: &str) -> Cow<'_, str> {
     let mut piled = 0;
     let mut hidden = |letter: char| {
         piled = if letter.width() == Some(0) { piled + 1 } else { 0 };
@@ -205,7 +212,7 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
 
 /// True for letters that change what is seen without being seen themselves.
 #[must_use]
-pub(crate) fn is_unseen(letter: char) -> bool {
+pub fn is_unseen(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -216,13 +223,13 @@ pub(crate) fn is_unseen(letter: char) -> bool {
 
 /// Columns that a text takes on a terminal.
 #[must_use]
-pub(crate) fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     text.width()
 }
 
 /// The text made [`visible`], and shortened with `…` when it takes more than `columns`.
 #[must_use]
-pub(crate) fn cap(text: &str, columns: usize) -> String {
+pub fn cap(text: &str, columns: usize) -> String {
     // A letter takes at least one byte: what lies far beyond the bound need not be escaped.
     let head: String = text.chars().take(columns.saturating_mul(4) + 1).collect();
     let shown = visible(&head);
@@ -245,7 +252,7 @@ pub(crate) fn cap(text: &str, columns: usize) -> String {
 /// Lines of at most `columns` columns, broken at spaces; a longer word is broken where it must be.
 /// A no-break space breaks only where its word is longer than a line. There is always a line.
 #[must_use]
-pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -291,14 +298,14 @@ fn put(lines: &mut [String], text: &str) {
 
 /// A text filled with spaces up to `columns`.
 #[must_use]
-pub(crate) fn pad(text: &str, columns: usize) -> String {
+pub fn pad(text: &str, columns: usize) -> String {
     let fill = columns.saturating_sub(width(text));
     format!("{text}{}", " ".repeat(fill))
 }
 
 /// The first letter as a capital.
 #[must_use]
-pub(crate) fn capital(text: &str) -> String {
+pub fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
@@ -306,7 +313,7 @@ pub(crate) fn capital(text: &str) -> String {
 /// What called, in a few words: `Chrome on Windows`, `AWS CLI`, `Terraform`. `None` when the record
 /// states no user agent.
 #[must_use]
-pub(crate) fn agent(user_agent: Option<&str>) -> Option<String> {
+pub fn agent(user_agent: Option<&str>) -> Option<String> {
     let text = user_agent?.trim();
     // Old records put brackets around the agent of a console page.
     let text = text.strip_prefix('[').unwrap_or(text);

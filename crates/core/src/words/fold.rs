@@ -1,10 +1,10 @@
 //! The calls of an incident as the rows of a timeline, runs folded.
 
+use crate::finding::{Finding, Outcome, RootUse, Severity};
+use crate::incident::IncidentKind;
 use jiff::Timestamp;
-use rootwatch_core::finding::{Finding, Outcome, RootUse, Severity};
-use rootwatch_core::incident::{Incident, IncidentKind};
 
-use super::{Report, words};
+use super::tell::Story;
 
 /// So many of a kind in a row are told in one.
 const RUN_MIN: usize = 3;
@@ -14,18 +14,27 @@ const TARGET_COLUMNS_MAX: usize = 60;
 
 /// By which way the root user came. The lanes of the picture, from the door inwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Lane {
+pub enum Lane {
+    /// The sign-in page: attempts, recoveries, MFA checks.
     SignIn,
+    /// The console, or temporary keys of a console session.
     Console,
+    /// A long-term access key.
     AccessKey,
+    /// A privileged session.
     Privileged,
+    /// A session that the root user issued.
     Derived,
+    /// An AWS service for the root user.
     Behalf,
+    /// Not the root user at all.
     Watched,
 }
 
 impl Lane {
-    pub(crate) fn of(finding: &Finding) -> Self {
+    /// The way of one finding.
+    #[must_use]
+    pub fn of(finding: &Finding) -> Self {
         match finding.root_use {
             RootUse::OnBehalf => Self::Behalf,
             RootUse::Derived => Self::Derived,
@@ -37,7 +46,9 @@ impl Lane {
         }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The name of the lane.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::SignIn => "Sign-in",
             Self::Console => "Console",
@@ -52,10 +63,14 @@ impl Lane {
 
 /// What stands out in a row, told by a sign and not by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub enum Mark {
+    /// Nothing.
     Plain,
+    /// It failed or was denied.
     Failed,
+    /// High or critical.
     Grave,
+    /// An AWS service for the root user.
     Behalf,
 }
 
@@ -73,7 +88,8 @@ impl Mark {
     }
 
     /// The sign, one column wide.
-    pub(crate) fn sign(self, ascii: bool) -> &'static str {
+    #[must_use]
+    pub fn sign(self, ascii: bool) -> &'static str {
         match self {
             Self::Plain => " ",
             Self::Failed if ascii => "x",
@@ -84,7 +100,8 @@ impl Mark {
     }
 
     /// What the sign means.
-    pub(crate) fn meaning(self) -> &'static str {
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
         match self {
             Self::Plain => "",
             Self::Failed => "failed or denied",
@@ -96,26 +113,35 @@ impl Mark {
 
 /// One row of a timeline: a call, or calls of a kind. All texts are safe to show.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) first_at: Option<Timestamp>,
-    pub(crate) last_at: Option<Timestamp>,
+pub struct Row {
+    /// When the first call was made; `None` where no record states a time.
+    pub first_at: Option<Timestamp>,
+    /// When the last call was made.
+    pub last_at: Option<Timestamp>,
     /// Calls that the row stands for.
-    pub(crate) calls: usize,
-    pub(crate) mark: Mark,
-    pub(crate) severity: Severity,
-    pub(crate) lane: Lane,
-    pub(crate) what: String,
+    pub calls: usize,
+    /// What stands out.
+    pub mark: Mark,
+    /// The worst of the calls.
+    pub severity: Severity,
+    /// By which way the root user came.
+    pub lane: Lane,
+    /// What was done.
+    pub what: String,
     /// Short names of services, in order of first use.
-    pub(crate) services: Vec<String>,
-    pub(crate) addresses: Vec<String>,
+    pub services: Vec<String>,
+    /// Addresses, in order of first use.
+    pub addresses: Vec<String>,
     /// The account, where the incident concerns more than one.
-    pub(crate) account: Option<String>,
+    pub account: Option<String>,
 }
 
-/// The rows of an incident's timeline, in order of time.
-pub(crate) fn rows(report: &Report<'_>, incident: &Incident) -> Vec<Row> {
-    let mut findings: Vec<&Finding> = incident.findings.iter().collect();
-    let spray = incident.kind == IncidentKind::Spray;
+/// The rows of an incident's timeline, in order of time. `name` gives the name of an account by its
+/// digits, safe to show.
+#[must_use]
+pub fn rows(story: &Story<'_>, name: &dyn Fn(&str) -> String) -> Vec<Row> {
+    let mut findings: Vec<&Finding> = story.findings.clone();
+    let spray = story.kind == IncidentKind::Spray;
     if spray {
         // One address goes round the accounts: told account by account, the rounds fold.
         findings.sort_by_key(|finding| &finding.account_id);
@@ -128,9 +154,9 @@ pub(crate) fn rows(report: &Report<'_>, incident: &Incident) -> Vec<Row> {
         let (group, after) = rest.split_at(run);
         rest = after;
         if same(group) {
-            rows.push(row(report, incident, group, repeated(first, group.len(), usual)));
+            rows.push(row(story, name, group, repeated(first, group.len(), usual)));
         } else {
-            rows.push(row(report, incident, group, read_only(group)));
+            rows.push(row(story, name, group, read_only(group)));
         }
     }
     if spray {
@@ -141,7 +167,8 @@ pub(crate) fn rows(report: &Report<'_>, incident: &Incident) -> Vec<Row> {
 
 /// Which rows of a long timeline are shown: the first and the last few, then the gravest, then the
 /// earliest. Whoever makes many calls cannot push the one that matters out of sight.
-pub(crate) fn keep(rows: &[Row], max: usize) -> Vec<bool> {
+#[must_use]
+pub fn keep(rows: &[Row], max: usize) -> Vec<bool> {
     const ENDS: usize = 5;
     let mut order: Vec<usize> = (0..rows.len()).collect();
     if rows.len() > max {
@@ -222,19 +249,19 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
         "" => name,
         did => did,
     };
-    let mut what = words::cap(did, WHAT_COLUMNS_MAX);
+    let mut what = super::cap(did, WHAT_COLUMNS_MAX);
     if finding.outcome == Outcome::Failure && !["denied", "fail"].iter().any(|it| did.contains(it))
     {
         what.push_str(if is_denial(finding) { " denied" } else { " failed" });
     }
     if !finding.session.sign_in {
-        let mut call = if did.contains(name) { String::new() } else { words::cap(name, 80) };
+        let mut call = if did.contains(name) { String::new() } else { super::cap(name, 80) };
         if let Some(target) = finding.target.as_deref().map(resource)
             && !target.is_empty()
             && !did.contains(target)
             && Some(target) != finding.account_id.as_deref()
         {
-            call = format!("{call} {}", words::cap(target, TARGET_COLUMNS_MAX));
+            call = format!("{call} {}", super::cap(target, TARGET_COLUMNS_MAX));
         }
         if !call.is_empty() {
             what = format!("{what} · {}", call.trim_start());
@@ -244,19 +271,20 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
         && !what.contains(region)
     {
         what.push_str(" in\u{a0}");
-        what.push_str(&words::cap(region, 40));
+        what.push_str(&super::cap(region, 40));
     }
     if finding.root_use == RootUse::Derived && !what.contains("root-issued") {
         what.push_str(" (derived\u{a0}session)");
     }
     if times > 1 {
-        what.push_str(&format!(" ({}\u{a0}times)", words::thousands(times as u64)));
+        what.push_str(&format!(" ({}\u{a0}times)", super::thousands(times as u64)));
     }
     what
 }
 
 /// True when a policy said no, as far as the error code tells.
-pub(crate) fn is_denial(finding: &Finding) -> bool {
+#[must_use]
+pub fn is_denial(finding: &Finding) -> bool {
     finding
         .error_code
         .as_deref()
@@ -271,7 +299,7 @@ fn resource(target: &str) -> &str {
 fn read_only(group: &[&Finding]) -> String {
     let count = |finding: &&&Finding| finding.root_use == RootUse::OnBehalf;
     let behalf = group.iter().filter(count).count();
-    let number = words::thousands(group.len() as u64);
+    let number = super::thousands(group.len() as u64);
     let lane = group.first().map_or(Lane::Console, |first| Lane::of(first));
     match lane {
         Lane::Behalf => format!("{number} calls by AWS services for the root user"),
@@ -286,13 +314,13 @@ fn read_only(group: &[&Finding]) -> String {
             if behalf == 0 {
                 format!("{number} {kind}")
             } else {
-                format!("{number} {kind}, {} by\u{a0}AWS", words::thousands(behalf as u64))
+                format!("{number} {kind}, {} by\u{a0}AWS", super::thousands(behalf as u64))
             }
         }
     }
 }
 
-fn row(report: &Report<'_>, incident: &Incident, group: &[&Finding], what: String) -> Row {
+fn row(story: &Story<'_>, name: &dyn Fn(&str) -> String, group: &[&Finding], what: String) -> Row {
     let times = || group.iter().filter_map(|finding| finding.event_time);
     let worst = group.iter().max_by_key(|finding| finding.severity);
     let first = group.first();
@@ -305,24 +333,25 @@ fn row(report: &Report<'_>, incident: &Incident, group: &[&Finding], what: Strin
         lane: first.map_or(Lane::Console, |finding| Lane::of(finding)),
         what,
         services: distinct(group.iter().filter_map(|finding| {
-            finding.event_source.as_deref().map(|source| words::service(source).into_owned())
+            finding.event_source.as_deref().map(|source| super::service(source).into_owned())
         })),
         addresses: distinct(group.iter().filter_map(|finding| {
-            finding.source_ip.as_deref().map(|address| words::visible(address).into_owned())
+            finding.source_ip.as_deref().map(|address| super::visible(address).into_owned())
         })),
-        account: (incident.accounts.len() > 1).then(|| {
+        account: (story.accounts > 1).then(|| {
             let ids = group.iter().filter_map(|finding| finding.account_id.clone());
             match distinct(ids).as_slice() {
                 [] => String::new(),
-                [one] => report.account(one),
-                many => words::count(many.len() as u64, "account"),
+                [one] => name(one),
+                many => super::count(many.len() as u64, "account"),
             }
         }),
     }
 }
 
 /// Each once, in order of first appearance.
-pub(crate) fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
+#[must_use]
+pub fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = Vec::new();
     for item in items {
         if !seen.contains(&item) {
