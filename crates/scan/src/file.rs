@@ -13,7 +13,7 @@ use rootwatch_core::detect::Detector;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::split::reason;
 
-use crate::inflate::{Format, Inflater, WholeError, stream, stream_error};
+use crate::inflate::{Format, Inflater, Sum, WholeError, stream, stream_error};
 use crate::kernel::Kernel;
 use crate::names::{FileKind, LogName};
 use crate::prefilter::Prefilter;
@@ -29,7 +29,7 @@ const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
 /// A text up to this size is inflated in one go; a larger one goes through a window.
 const WHOLE_TEXT_BYTES_MAX: usize = 24 << 20;
 /// Window of a streamed text. Two records of the largest size must fit.
-const WINDOW_BYTES_MIN: usize = 2 << 20;
+pub(crate) const WINDOW_BYTES_MIN: usize = 2 << 20;
 /// A file is named after the time of its delivery; its records may be said to be this much later
 /// (clocks, and writers that name a file after the time of its first record).
 const NAMED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
@@ -49,8 +49,9 @@ pub(crate) struct Buffers {
 
 /// How a file's text is to be had.
 enum Text<'b> {
-    /// All of it.
-    Whole(&'b [u8]),
+    /// All of it. Its checksum may be still to be taken; were it wrong, the stream from `head`
+    /// would say so.
+    Whole { text: &'b [u8], sum: Option<Sum>, head: &'b [u8] },
     /// As a stream: what has been read of the file, and whether there is more in it.
     Stream { format: Format, head: &'b [u8], more: bool },
 }
@@ -61,7 +62,8 @@ impl Buffers {
     }
 
     /// Reads a file, or its beginning if it is large, and inflates it if that can be done whole.
-    fn load<'b>(&'b mut self, file: &mut impl Read) -> io::Result<Text<'b>> {
+    /// `summed` says that the checksum is to be taken here.
+    fn load<'b>(&'b mut self, file: &mut impl Read, summed: bool) -> io::Result<Text<'b>> {
         self.input.clear();
         let read = file.take(WHOLE_FILE_BYTES_MAX).read_to_end(&mut self.input)?;
         let more = read as u64 == WHOLE_FILE_BYTES_MAX;
@@ -70,7 +72,7 @@ impl Buffers {
             return Ok(Text::Stream { format, head: &self.input, more });
         }
         match format {
-            Format::Plain => Ok(Text::Whole(&self.input)),
+            Format::Plain => Ok(Text::Whole { text: &self.input, sum: None, head: &[] }),
             Format::Zstd => Ok(Text::Stream { format, head: &self.input, more }),
             // The size that the last member states, cheap to check before any work.
             Format::Gzip if stated_size(&self.input) > WHOLE_TEXT_BYTES_MAX => {
@@ -81,8 +83,15 @@ impl Buffers {
                     // Pages of it are only touched when a text reaches them.
                     self.output = vec![0; WHOLE_TEXT_BYTES_MAX];
                 }
-                match self.inflater.gzip(&self.input, &mut self.output) {
-                    Ok(length) => Ok(Text::Whole(&self.output[..length])),
+                let inflated = if summed {
+                    self.inflater.gzip(&self.input, &mut self.output).map(|length| (length, None))
+                } else {
+                    self.inflater.gzip_unsummed(&self.input, &mut self.output)
+                };
+                match inflated {
+                    Ok((length, sum)) => {
+                        Ok(Text::Whole { text: &self.output[..length], sum, head: &self.input })
+                    }
                     // What can be had before the damage is still worth having.
                     Err(WholeError::TooLarge | WholeError::Damaged) => {
                         Ok(Text::Stream { format, head: &self.input, more })
@@ -95,8 +104,8 @@ impl Buffers {
     /// How many bytes a file decompresses to.
     pub(crate) fn decompressed_bytes(&mut self, path: &Path) -> io::Result<u64> {
         let mut file = File::open(path)?;
-        match self.load(&mut file)? {
-            Text::Whole(text) => Ok(text.len() as u64),
+        match self.load(&mut file, true)? {
+            Text::Whole { text, .. } => Ok(text.len() as u64),
             Text::Stream { format, head, more } => {
                 let rest: Box<dyn Read> =
                     if more { Box::new(head.chain(file)) } else { Box::new(head) };
@@ -213,7 +222,8 @@ impl<'a> Worker<'a> {
         let mut scanner = TextScanner::new(self.prefilter, self.kernel, limits, 0);
         self.state.out.summary.files += 1;
         if step_bytes >= text.len() {
-            return self.state.take_whole(Path::new(IN_MEMORY), text, &mut scanner);
+            self.state.take_whole(Path::new(IN_MEMORY), text, None, &mut scanner);
+            return;
         }
         let mut sink = FileSink::new(&mut self.state, Path::new(IN_MEMORY));
         let (mut from, mut to) = (0_usize, 0_usize);
@@ -231,7 +241,7 @@ impl<'a> Worker<'a> {
     fn read(&mut self, path: &Path, file: &mut impl Read, log: Option<&LogName<'_>>, samples: u32) {
         let limits = self.state.options.limits;
         let mut scanner = TextScanner::new(self.prefilter, self.kernel, limits, samples);
-        let text = match self.buffers.load(file) {
+        let text = match self.buffers.load(file, false) {
             Ok(text) => text,
             Err(error) => return self.state.out.summary.skip(path, None, io_reason(&error)),
         };
@@ -239,34 +249,35 @@ impl<'a> Worker<'a> {
         if let Some(name) = log {
             self.state.note_name(name);
         }
-        let bytes = match text {
-            Text::Whole(text) => {
-                self.state.take_whole(path, text, &mut scanner);
-                self.buffers.input.len() as u64
-            }
-            Text::Stream { format, head, more } => {
-                let count = Cell::new(0);
-                let rest: Box<dyn Read + '_> =
-                    if more { Box::new(head.chain(file)) } else { Box::new(head) };
-                match stream(format, Counted { inner: rest, count: &count }) {
-                    Ok(text) => self.state.read_stream(path, format, text, &count, &mut scanner),
-                    Err(error) => {
-                        let reason = stream_error(format, &error);
-                        self.state.out.summary.skip(path, None, reason);
-                    }
+        let (format, head, more) = match text {
+            Text::Whole { text, sum, head } => {
+                if self.state.take_whole(path, text, sum, &mut scanner) {
+                    return self.state.done(self.buffers.input.len() as u64);
                 }
-                count.get()
+                // What can be had before the damage, once more from the beginning.
+                scanner = TextScanner::new(self.prefilter, self.kernel, limits, samples);
+                (Format::Gzip, head, false)
             }
+            Text::Stream { format, head, more } => (format, head, more),
         };
-        self.state.out.summary.bytes_read += bytes;
-        self.state.progress.done(bytes);
+        let count = Cell::new(0);
+        let rest: Box<dyn Read + '_> =
+            if more { Box::new(head.chain(file)) } else { Box::new(head) };
+        match stream(format, Counted { inner: rest, count: &count }) {
+            Ok(text) => self.state.read_stream(path, format, text, &count, &mut scanner),
+            Err(error) => {
+                let reason = stream_error(format, &error);
+                self.state.out.summary.skip(path, None, reason);
+            }
+        }
+        self.state.done(count.get());
     }
 }
 
 /// Counts what is read.
-struct Counted<'c, R> {
-    inner: R,
-    count: &'c Cell<u64>,
+pub(crate) struct Counted<'c, R> {
+    pub(crate) inner: R,
+    pub(crate) count: &'c Cell<u64>,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
@@ -278,7 +289,7 @@ impl<R: Read> Read for Counted<'_, R> {
 }
 
 /// Compressed, or the beginning of a JSON object or list.
-fn looks_like_a_log(head: &[u8]) -> bool {
+pub(crate) fn looks_like_a_log(head: &[u8]) -> bool {
     if Format::of(head) != Format::Plain {
         return true;
     }
@@ -309,10 +320,31 @@ impl State<'_> {
         }
     }
 
-    /// Takes in a text that is whole in memory.
-    fn take_whole(&mut self, path: &Path, text: &[u8], scanner: &mut TextScanner<'_>) {
+    /// A file is done, of which so many bytes were read.
+    fn done(&mut self, bytes: u64) {
+        self.out.summary.bytes_read += bytes;
+        self.progress.done(bytes);
+    }
+
+    /// Takes in a text that is whole in memory; false, and nothing taken in, when its checksum was
+    /// still to be taken and is wrong.
+    fn take_whole(
+        &mut self,
+        path: &Path,
+        text: &[u8],
+        sum: Option<Sum>,
+        scanner: &mut TextScanner<'_>,
+    ) -> bool {
+        let mut sink = FileSink::new(self, path);
+        if let Some(sum) = sum {
+            if !scanner.feed_unsummed(text, sum, &mut sink) {
+                return false;
+            }
+        } else {
+            scanner.feed(text, true, &mut sink);
+        }
         self.out.summary.bytes_scanned += text.len() as u64;
-        scanner.feed(text, true, &mut FileSink::new(self, path));
+        true
     }
 
     /// Takes a text in through a window. `compressed` is how many bytes of the file were read so
@@ -370,7 +402,10 @@ impl State<'_> {
 }
 
 /// Fills the buffer as far as the input goes; an error says how much had come before it.
-fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, io::Error)> {
+pub(crate) fn read_some(
+    input: &mut impl Read,
+    buffer: &mut [u8],
+) -> Result<usize, (usize, io::Error)> {
     let mut filled = 0;
     while filled < buffer.len() {
         match input.read(&mut buffer[filled..]) {

@@ -53,6 +53,79 @@ pub(crate) enum WholeError {
     Damaged,
 }
 
+/// Bytes of a gzip member's header without what its flags announce.
+const HEADER_BYTES: usize = 10;
+/// Bytes after a gzip member's data: checksum and size.
+const FOOTER_BYTES: usize = 8;
+
+/// Length of the header that a gzip member begins with, when a footer has room after it.
+///
+/// It takes and refuses what libdeflate's own reading takes and refuses: the header's checksum is
+/// passed over and not looked at.
+fn header_bytes(member: &[u8]) -> Option<usize> {
+    const CHECKSUM: u8 = 1 << 1;
+    const EXTRA: u8 = 1 << 2;
+    const NAME: u8 = 1 << 3;
+    const COMMENT: u8 = 1 << 4;
+    const RESERVED: u8 = 0xe0;
+    if !member.starts_with(&GZIP) {
+        return None;
+    }
+    // All that may be header or data.
+    let member = &member[..member.len().checked_sub(FOOTER_BYTES)?];
+    let flags = *member.get(3)?;
+    if flags & RESERVED != 0 {
+        return None;
+    }
+    let mut at = HEADER_BYTES;
+    if flags & EXTRA != 0 {
+        let bytes = member.get(at..)?.first_chunk::<2>()?;
+        at += 2 + usize::from(u16::from_le_bytes(*bytes));
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            at += memchr::memchr(0, member.get(at..)?)? + 1;
+        }
+    }
+    if flags & CHECKSUM != 0 {
+        at += 2;
+    }
+    (at <= member.len()).then_some(at)
+}
+
+/// A checksum that is taken while a text is looked at, a piece before each look: the piece is then
+/// fetched once for both.
+#[derive(Debug)]
+pub(crate) struct Sum {
+    stated: u32,
+    taken: u32,
+    /// Bytes of the text that are in it.
+    bytes: usize,
+}
+
+impl Sum {
+    fn of(stated: u32) -> Self {
+        Self { stated, taken: 0, bytes: 0 }
+    }
+
+    /// Takes the text in as far as `to`.
+    #[inline]
+    pub(crate) fn take(&mut self, text: &[u8], to: usize) {
+        let Some(piece) = text.get(self.bytes..to) else { return };
+        // SAFETY: pointer and length are those of a live slice.
+        self.taken = unsafe {
+            libdeflate_sys::libdeflate_crc32(self.taken, piece.as_ptr().cast(), piece.len())
+        };
+        self.bytes = to;
+    }
+
+    /// Takes the rest of the text in; is the sum the stated one?
+    pub(crate) fn holds(mut self, text: &[u8]) -> bool {
+        self.take(text, text.len());
+        self.taken == self.stated
+    }
+}
+
 /// libdeflate's decompressor for one thread.
 pub(crate) struct Inflater {
     decompressor: NonNull<libdeflate_sys::libdeflate_decompressor>,
@@ -70,6 +143,51 @@ impl Inflater {
             std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 1 << 15]>())
         };
         Self { decompressor }
+    }
+
+    /// As [`Inflater::gzip`], but the text's checksum is still to be taken: not when the file has
+    /// more than one member.
+    pub(crate) fn gzip_unsummed(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<(usize, Option<Sum>), WholeError> {
+        let header = header_bytes(input).ok_or(WholeError::Damaged)?;
+        let data = &input[header..input.len() - FOOTER_BYTES];
+        let (mut used, mut made) = (0, 0);
+        // SAFETY: the pointers and lengths are those of live slices, the decompressor is live
+        // and ours alone.
+        let result = unsafe {
+            libdeflate_sys::libdeflate_deflate_decompress_ex(
+                self.decompressor.as_ptr(),
+                data.as_ptr().cast(),
+                data.len(),
+                out.as_mut_ptr().cast(),
+                out.len(),
+                &raw mut used,
+                &raw mut made,
+            )
+        };
+        check(result)?;
+        let after = &input[header + used..];
+        let (Some(sum), Some(size)) =
+            (after.first_chunk::<4>(), after.get(4..).and_then(<[u8]>::first_chunk::<4>))
+        else {
+            return Err(WholeError::Damaged);
+        };
+        if made as u32 != u32::from_le_bytes(*size) {
+            return Err(WholeError::Damaged);
+        }
+        let sum = Sum::of(u32::from_le_bytes(*sum));
+        let others = &after[FOOTER_BYTES..];
+        if others.iter().all(|byte| *byte == 0) {
+            return Ok((made, Some(sum)));
+        }
+        if !sum.holds(&out[..made]) {
+            return Err(WholeError::Damaged);
+        }
+        let more = self.gzip(others, &mut out[made..])?;
+        Ok((made + more, None))
     }
 
     /// Inflates all members of a gzip file into `out`; returns how many bytes there are.
@@ -101,18 +219,22 @@ impl Inflater {
                     &raw mut made,
                 )
             };
-            match result {
-                libdeflate_sys::libdeflate_result_LIBDEFLATE_SUCCESS => {
-                    read += used;
-                    written += made;
-                }
-                libdeflate_sys::libdeflate_result_LIBDEFLATE_INSUFFICIENT_SPACE => {
-                    return Err(WholeError::TooLarge);
-                }
-                _ => return Err(WholeError::Damaged),
-            }
+            check(result)?;
+            read += used;
+            written += made;
         }
         Ok(written)
+    }
+}
+
+/// What libdeflate's result means to us.
+fn check(result: libdeflate_sys::libdeflate_result) -> Result<(), WholeError> {
+    match result {
+        libdeflate_sys::libdeflate_result_LIBDEFLATE_SUCCESS => Ok(()),
+        libdeflate_sys::libdeflate_result_LIBDEFLATE_INSUFFICIENT_SPACE => {
+            Err(WholeError::TooLarge)
+        }
+        _ => Err(WholeError::Damaged),
     }
 }
 
@@ -197,6 +319,108 @@ mod tests {
         assert_eq!(inflater.gzip(&followed, &mut [0; 2000]), Err(WholeError::Damaged));
         let padded = [&file[..], &[0; 5]].concat();
         assert_eq!(inflater.gzip(&padded, &mut [0; 2000]), Ok(1000));
+    }
+
+    /// A member whose header has what `flags` announce.
+    fn member(flags: u8, text: &[u8]) -> Vec<u8> {
+        let plain = gzip(text);
+        let mut file = plain[..HEADER_BYTES].to_vec();
+        file[3] = flags;
+        if flags & 4 != 0 {
+            file.extend(b"\x05\0a\0\x01\0z");
+        }
+        if flags & 8 != 0 {
+            file.extend(b"name.json\0");
+        }
+        if flags & 16 != 0 {
+            file.extend(b"a comment\0");
+        }
+        if flags & 2 != 0 {
+            // Not the header's checksum: libdeflate does not look at it either.
+            file.extend(b"\x12\x34");
+        }
+        file.extend(&plain[HEADER_BYTES..]);
+        file
+    }
+
+    /// Both ways must say the same; says it.
+    fn both_ways(file: &[u8], room: usize) -> Result<Vec<u8>, WholeError> {
+        let mut inflater = Inflater::new();
+        let (mut a, mut b) = (vec![0; room], vec![0; room]);
+        let at_once = inflater.gzip(file, &mut a).map(|length| a[..length].to_vec());
+        let later = inflater.gzip_unsummed(file, &mut b).and_then(|(length, sum)| {
+            let text = &b[..length];
+            match sum {
+                Some(mut sum) => {
+                    sum.take(text, length / 3);
+                    sum.take(text, length / 2);
+                    if sum.holds(text) { Ok(text.to_vec()) } else { Err(WholeError::Damaged) }
+                }
+                None => Ok(text.to_vec()),
+            }
+        });
+        // Either kind of trouble leads to the stream, which tells what it is.
+        assert_eq!(at_once.is_ok(), later.is_ok(), "{file:02x?}");
+        if let (Ok(at_once), Ok(later)) = (&at_once, &later) {
+            assert_eq!(at_once, later);
+        }
+        later
+    }
+
+    #[test]
+    fn every_header_is_read_and_refused_as_libdeflate_does() {
+        let text = b"one {\"two\":2} one one one".as_slice();
+        for flags in 0..=255 {
+            let file = member(flags, text);
+            let sound = both_ways(&file, 64);
+            assert_eq!(sound.is_ok(), flags & 0xe0 == 0, "{flags:08b}");
+            for end in 1..file.len() {
+                assert!(both_ways(&file[..end], 64).is_err(), "{flags:08b} cut at {end}");
+            }
+            for at in 0..file.len() {
+                let mut wrong = file.clone();
+                wrong[at] ^= 0x41;
+                let _ = both_ways(&wrong, 64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_announces_more_than_there_is_is_damage() {
+        let text = b"text";
+        let mut long_extra = member(4, text);
+        long_extra[10..12].copy_from_slice(&[0xff, 0xff]);
+        assert!(both_ways(&long_extra, 64).is_err());
+        let open_name = [&member(8, text)[..10], &[b'n'; 40]].concat();
+        assert!(both_ways(&open_name, 64).is_err());
+        assert_eq!(header_bytes(&member(0x1e, text)), Some(10 + 7 + 10 + 10 + 2));
+        assert_eq!(header_bytes(&member(0, text)[..17]), None);
+    }
+
+    #[test]
+    fn wrong_sums_and_sizes_are_damage_in_any_member() {
+        let one = || member(8, b"one one one ");
+        let files =
+            [one(), [one(), gzip(b"two")].concat(), [one(), gzip(b""), vec![0; 9]].concat()];
+        for file in files {
+            assert!(both_ways(&file, 64).is_ok());
+            let footer = one().len() - FOOTER_BYTES;
+            for at in footer..footer + FOOTER_BYTES {
+                let mut wrong = file.clone();
+                wrong[at] ^= 1;
+                assert_eq!(both_ways(&wrong, 64), Err(WholeError::Damaged), "{at}");
+            }
+        }
+        let two = [one(), gzip(b"two")].concat();
+        assert_eq!(both_ways(&two, 64), Ok(b"one one one two".to_vec()));
+        for at in two.len() - FOOTER_BYTES..two.len() {
+            let mut wrong = two.clone();
+            wrong[at] ^= 1;
+            assert_eq!(both_ways(&wrong, 64), Err(WholeError::Damaged), "{at}");
+        }
+        assert!(both_ways(&[one(), b"junk".to_vec()].concat(), 64).is_err());
+        assert_eq!(both_ways(&two, 13), Err(WholeError::TooLarge));
+        assert_eq!(both_ways(&one(), 5), Err(WholeError::TooLarge));
     }
 
     #[test]

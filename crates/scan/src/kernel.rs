@@ -14,27 +14,35 @@
 //! only writes down the blocks worth a look. Branching at once on what a block holds, and starting
 //! anew at each record, together cost a fifth more.
 //!
-//! There are three implementations of the masks, chosen once by what the processor has: AVX-512,
-//! AVX2 and portable code. They agree bit for bit (a test holds them to it).
+//! A mask of 64 bits is slow to come out of its register (two cycles on Zen 4, and the loop has
+//! little else to wait for), so only quotes and braces do in the first loop. Of pairs and
+//! backslashes it asks whether there are any; the exact masks are made again for the few blocks
+//! that have some.
+//!
+//! There are four implementations of the masks, chosen once by what the processor has: AVX-512
+//! with and without VBMI, AVX2 and portable code. They report the same (a test holds them to it).
 
 // The loads and the calls of functions for one kind of processor; each says why it is sound.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 /// Bytes in a block: one bit of a mask each.
 const BLOCK: usize = 64;
-/// Blocks that the first loop takes before the second looks at what was written down.
-const STRIPE_BLOCKS: usize = 256;
+/// Bytes that the first loop takes in a step: two blocks.
+const STEP: usize = 2 * BLOCK;
+/// Steps that the first loop takes before the second looks at what was written down.
+const STRIPE_STEPS: usize = 64;
 
-/// A block in which a unit may end or a pair stands.
+/// A block in which a unit may end or a pair may stand.
 #[derive(Clone, Copy, Default)]
 struct Noted {
     /// `{` outside strings.
     opens: u64,
     /// `}` outside strings.
     closes: u64,
-    /// First bytes of the pairs.
-    pairs: u64,
-    /// Offset of the block from where its stripe begins.
+    /// Offset of the block from where its stripe begins, plus one if there may be pairs in it.
     at: u32,
     /// Open braces before the block.
     depth: i32,
@@ -58,40 +66,81 @@ pub(crate) trait Visitor {
     fn unit_end(&mut self, text: &[u8], end: usize, ascii: bool) -> Then;
     /// Asked now and then between ends: is a unit that reaches to `at` still worth following?
     fn may_reach(&self, at: usize) -> bool;
+    /// Called before the pass looks at what stands before `to` and after the last call's `to`.
+    fn before(&mut self, to: usize);
 }
 
 /// The masks of one block.
 struct Masks {
     quotes: u64,
-    backslashes: u64,
     opens: u64,
     closes: u64,
-    /// First bytes of `oo` in any case, `tN` and `sC`.
-    pairs: u64,
 }
 
 /// How to get at the masks of a block.
-trait Lanes {
+trait Lanes: Sized {
     /// Gathers what is not ASCII.
     type High: Copy;
+    /// What is rare in a block: pairs and backslashes.
+    type Rare: Copy;
+    /// Whether `letters` has the pairs `\u` too.
+    const LETTERS_HAVE_ESCAPES: bool = false;
     fn none_high() -> Self::High;
     fn any_high(high: Self::High) -> bool;
+    /// Were there backslashes in either block, and were there pairs in each? Either may be claimed
+    /// wrongly, but not denied wrongly, save that a pair `\u` need not be told from any other
+    /// backslash.
+    fn any_rare(rare: [Self::Rare; 2]) -> (bool, [bool; 2]);
     /// Reads `BLOCK + 1` bytes at `at`.
     ///
     /// # Safety
     /// That many bytes must be readable there, and the processor must have what the
     /// implementation uses.
-    unsafe fn masks(at: *const u8, high: &mut Self::High) -> Masks;
+    unsafe fn masks(at: *const u8, high: &mut Self::High) -> (Masks, Self::Rare);
+    /// The backslashes of a block.
+    ///
+    /// # Safety
+    /// As for `masks`.
+    unsafe fn backslashes(at: *const u8) -> u64;
+    /// First bytes of `oo` in any case, `tN` and `sC`.
+    ///
+    /// # Safety
+    /// As for `masks`.
+    unsafe fn letters(at: *const u8) -> u64;
     /// Bit n of the result is the parity of the bits 0 to n.
     ///
     /// # Safety
     /// The processor must have what the implementation uses.
     unsafe fn prefix_xor(bits: u64) -> u64;
+
+    /// [`note_all`], compiled for this kind of processor and kept by itself: inlined beside what
+    /// visitors do, the loop would lose its constants from the registers.
+    ///
+    /// # Safety
+    /// As for [`note_all`].
+    unsafe fn note_all(bytes: &[u8], carry: &mut Carry, noted: &mut NotedBlocks) -> (usize, bool) {
+        // SAFETY: as the caller vouches.
+        unsafe { note_all::<Self>(bytes, carry, noted) }
+    }
+
+    /// [`pairs`], compiled for this kind of processor.
+    ///
+    /// # Safety
+    /// As for [`pairs`].
+    unsafe fn pairs(block: &[u8; BLOCK + 1]) -> u64 {
+        // SAFETY: as the caller vouches.
+        unsafe { pairs::<Self>(block) }
+    }
 }
+
+/// Room for all blocks of a stripe, and one more.
+type NotedBlocks = [Noted; 2 * STRIPE_STEPS + 1];
 
 /// Which implementation this processor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vbmi,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -117,6 +166,9 @@ impl Kernel {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
             {
+                if is_x86_feature_detected!("avx512vbmi") {
+                    kernels.push(Self::Avx512Vbmi);
+                }
                 kernels.push(Self::Avx512);
             }
             if has_multiply && is_x86_feature_detected!("avx2") {
@@ -133,11 +185,15 @@ impl Kernel {
         match self {
             // SAFETY: `available` saw these features on this processor.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { x86::run_avx512(text, visitor) },
+            Self::Avx512Vbmi => unsafe { run::<x86::Avx512<true>, _>(text, visitor) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::run_avx2(text, visitor) },
-            Self::Portable => run::<Portable, _>(text, visitor),
+            Self::Avx512 => unsafe { run::<x86::Avx512<false>, _>(text, visitor) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { run::<x86::Avx2, _>(text, visitor) },
+            // SAFETY: it needs nothing of the processor.
+            Self::Portable => unsafe { run::<Portable, _>(text, visitor) },
         }
     }
 }
@@ -151,96 +207,114 @@ struct Carry {
     depth: i32,
 }
 
-#[inline(always)]
-fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
-    let mut noted = [Noted::default(); STRIPE_BLOCKS + 1];
+/// Goes through a text.
+///
+/// # Safety
+/// The processor must have what the lanes use.
+unsafe fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
+    let mut noted = [Noted::default(); 2 * STRIPE_STEPS + 1];
     let mut carry = Carry { in_string: 0, escape: 0, depth: 0 };
     let mut at = 0;
     // Whether the unit that is still open has, or may have, bytes that are not ASCII.
     let mut open_is_high = false;
-    // The loads of a block read one byte more than it has.
-    let whole_end = text.len().saturating_sub(BLOCK);
-    while at < whole_end {
-        let stripe = at;
-        let stripe_end = (at + STRIPE_BLOCKS * BLOCK).min(whole_end);
-        let mut count = 0;
-        let mut high = L::none_high();
-        while at < stripe_end {
-            // SAFETY: `at < whole_end` leaves BLOCK + 1 bytes; the caller vouches for the lanes.
-            let masks = unsafe { L::masks(text.as_ptr().add(at), &mut high) };
-            // SAFETY: as above.
-            unsafe { note::<L>(masks, text, stripe, at, &mut carry, &mut noted, &mut count) };
-            at += BLOCK;
-        }
-        let high = L::any_high(high);
-        let ascii = !(high | open_is_high);
-        let (then, ended) = visit(&noted[..count], stripe, text, ascii, visitor);
-        if then == Then::Stop || !visitor.may_reach(at) {
-            return;
-        }
-        open_is_high = high | (open_is_high & !ended);
-    }
-    // What is left, at most BLOCK bytes, in a block padded with spaces.
+    let mut padded = [b' '; STEP + 1];
     while at < text.len() {
-        let mut padded = [b' '; BLOCK + 1];
-        let rest = &text[at..text.len().min(at + BLOCK)];
-        padded[..rest.len()].copy_from_slice(rest);
-        if let Some(next) = text.get(at + BLOCK) {
-            padded[BLOCK] = *next;
-        }
-        let mut high = L::none_high();
-        let mut count = 0;
-        // SAFETY: `padded` has BLOCK + 1 bytes; the caller vouches for the lanes.
-        unsafe {
-            let masks = L::masks(padded.as_ptr(), &mut high);
-            note::<L>(masks, text, at, at, &mut carry, &mut noted, &mut count);
-        }
-        let high = L::any_high(high);
+        // The loads of a block read one byte more than it has. What is left at the end, at most
+        // STEP bytes, is looked at in blocks padded with spaces.
+        let steps = (text.len() - at - 1) / STEP;
+        let (end, bytes) = if steps > 0 {
+            let end = at + steps.min(STRIPE_STEPS) * STEP;
+            (end, &text[at..=end])
+        } else {
+            padded[..text.len() - at].copy_from_slice(&text[at..]);
+            (text.len(), &padded[..])
+        };
+        visitor.before(end);
+        // SAFETY: there are whole steps and one byte more, not more steps than a stripe has; the
+        // caller vouches for the lanes.
+        let (count, high) = unsafe { L::note_all(bytes, &mut carry, &mut noted) };
         let ascii = !(high | open_is_high);
-        let (then, ended) = visit(&noted[..count], at, text, ascii, visitor);
-        if then == Then::Stop {
+        // SAFETY: the caller vouches for the lanes.
+        let (then, ended) =
+            unsafe { visit::<L, V>(&noted[..count], bytes, at, text, ascii, visitor) };
+        if then == Then::Stop || !visitor.may_reach(end) {
             return;
         }
         open_is_high = high | (open_is_high & !ended);
-        at += BLOCK;
+        at = end;
     }
 }
 
-/// Writes a block down if there is something to look at.
+/// Writes down what there is to look at in a stripe; says how many steps, and whether there is a
+/// byte that is not ASCII.
 ///
 /// # Safety
-/// The processor must have what the lanes use, and `count` must be less than the length of
-/// `noted`.
+/// `bytes` must be whole steps and one byte more, not more steps than a stripe has, and the
+/// processor must have what the lanes use.
+#[inline(always)]
+unsafe fn note_all<L: Lanes>(
+    bytes: &[u8],
+    carry: &mut Carry,
+    noted: &mut NotedBlocks,
+) -> (usize, bool) {
+    let mut count = 0;
+    let mut high = L::none_high();
+    let mut state = Carry { ..*carry };
+    for offset in (0..bytes.len() - 1).step_by(STEP) {
+        // SAFETY: the caller vouches for the bytes, the lanes and the number of steps.
+        unsafe {
+            let step = bytes.as_ptr().add(offset);
+            note::<L>(step, offset as u32, &mut high, &mut state, noted, &mut count);
+        }
+    }
+    *carry = state;
+    (count, L::any_high(high))
+}
+
+/// Writes two blocks down if there is something to look at.
+///
+/// # Safety
+/// `STEP + 1` bytes must be readable at `bytes`, the processor must have what the lanes use, and
+/// `noted` must have room for two after `count`.
 #[inline(always)]
 unsafe fn note<L: Lanes>(
-    masks: Masks,
-    text: &[u8],
-    stripe: usize,
-    at: usize,
+    bytes: *const u8,
+    offset: u32,
+    high: &mut L::High,
     carry: &mut Carry,
-    noted: &mut [Noted; STRIPE_BLOCKS + 1],
+    noted: &mut NotedBlocks,
     count: &mut usize,
 ) {
-    let mut quotes = masks.quotes;
-    let mut pairs = masks.pairs;
-    if (masks.backslashes | carry.escape) != 0 {
-        quotes &= !escaped(masks.backslashes, &mut carry.escape);
-        pairs |= unicode_escapes(text, at, masks.backslashes);
+    // SAFETY: the caller vouches for the bytes and for the lanes, here and below.
+    let ((first, first_rare), (second, second_rare)) =
+        unsafe { (L::masks(bytes, high), L::masks(bytes.add(BLOCK), high)) };
+    let blocks = [first, second];
+    let (any_backslash, mut any_pair) = L::any_rare([first_rare, second_rare]);
+    let mut quotes = [blocks[0].quotes, blocks[1].quotes];
+    if any_backslash | (carry.escape != 0) {
+        // SAFETY: as above.
+        let backslashes = unsafe { [L::backslashes(bytes), L::backslashes(bytes.add(BLOCK))] };
+        quotes[0] &= !escaped(backslashes[0], &mut carry.escape);
+        quotes[1] &= !escaped(backslashes[1], &mut carry.escape);
+        any_pair[0] |= backslashes[0] != 0;
+        any_pair[1] |= backslashes[1] != 0;
     }
-    // SAFETY: the caller vouches for the lanes.
-    let inside = unsafe { L::prefix_xor(quotes) } ^ carry.in_string;
-    carry.in_string = 0_u64.wrapping_sub(inside >> 63);
-    let opens = masks.opens & !inside;
-    let closes = masks.closes & !inside;
-    let closed = closes.count_ones() as i32;
-    debug_assert!(*count < noted.len());
-    // SAFETY: the caller vouches for `count`, which grows by one a block at most.
-    unsafe {
-        *noted.get_unchecked_mut(*count) =
-            Noted { opens, closes, pairs, at: (at - stripe) as u32, depth: carry.depth };
+    for half in 0..2 {
+        // SAFETY: as above.
+        let inside = unsafe { L::prefix_xor(quotes[half]) } ^ carry.in_string;
+        carry.in_string = ((inside as i64) >> 63) as u64;
+        let opens = blocks[half].opens & !inside;
+        let closes = blocks[half].closes & !inside;
+        let closed = closes.count_ones() as i32;
+        let at = (offset + (half * BLOCK) as u32) | u32::from(any_pair[half]);
+        debug_assert!(*count < noted.len());
+        // SAFETY: the caller vouches for `count`, which grows by one a block at most.
+        unsafe {
+            *noted.get_unchecked_mut(*count) = Noted { opens, closes, at, depth: carry.depth };
+        }
+        *count += usize::from((carry.depth <= closed) | any_pair[half]);
+        carry.depth += opens.count_ones() as i32 - closed;
     }
-    *count += usize::from((carry.depth <= closed) | (pairs != 0));
-    carry.depth += opens.count_ones() as i32 - closed;
 }
 
 /// The bytes that a backslash escapes. The method is that of simdjson (Langdale and Lemire,
@@ -257,25 +331,37 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// Which backslashes have a `u` after them.
-#[cold]
-fn unicode_escapes(text: &[u8], at: usize, backslashes: u64) -> u64 {
-    let mut found = 0;
-    let mut rest = backslashes;
-    while rest != 0 {
-        let bit = rest.trailing_zeros();
-        if text.get(at + bit as usize + 1) == Some(&b'u') {
+/// The pairs of a block: letters, and backslashes that have a `u` after them.
+///
+/// # Safety
+/// The processor must have what the lanes use.
+#[inline(always)]
+unsafe fn pairs<L: Lanes>(block: &[u8; BLOCK + 1]) -> u64 {
+    // SAFETY: the block has BLOCK + 1 bytes; the caller vouches for the lanes.
+    let mut found = unsafe { L::letters(block.as_ptr()) };
+    if L::LETTERS_HAVE_ESCAPES {
+        return found;
+    }
+    // SAFETY: as above.
+    let mut backslashes = unsafe { L::backslashes(block.as_ptr()) };
+    while backslashes != 0 {
+        let bit = backslashes.trailing_zeros();
+        if block[bit as usize + 1] == b'u' {
             found |= 1 << bit;
         }
-        rest &= rest - 1;
+        backslashes &= backslashes - 1;
     }
     found
 }
 
 /// Hands what was written down to the visitor, in the order of the text, and says whether a unit
-/// ended.
-fn visit<V: Visitor>(
+/// ended. `source` has the bytes of the stripe and one more; the stripe stands in `text`.
+///
+/// # Safety
+/// The processor must have what the lanes use.
+unsafe fn visit<L: Lanes, V: Visitor>(
     noted: &[Noted],
+    source: &[u8],
     stripe: usize,
     text: &[u8],
     ascii: bool,
@@ -283,8 +369,13 @@ fn visit<V: Visitor>(
 ) -> (Then, bool) {
     let mut ended = false;
     for block in noted {
-        let at = stripe + block.at as usize;
-        let mut pairs = block.pairs;
+        let offset = block.at as usize & !1;
+        let at = stripe + offset;
+        let mut left = match source[offset..].first_chunk() {
+            // SAFETY: the caller vouches for the lanes.
+            Some(bytes) if block.at & 1 != 0 => unsafe { L::pairs(bytes) },
+            _ => 0,
+        };
         let mut closes =
             if block.depth <= block.closes.count_ones() as i32 { block.closes } else { 0 };
         let mut depth = block.depth;
@@ -295,8 +386,8 @@ fn visit<V: Visitor>(
             depth += (opens & below).count_ones() as i32 - 1;
             opens &= !below;
             if depth == 0 {
-                hand_pairs(pairs & below, at, text, visitor);
-                pairs &= !below;
+                hand_pairs(left & below, at, text, visitor);
+                left &= !below;
                 ended = true;
                 if visitor.unit_end(text, at + bit as usize + 1, ascii) == Then::Stop {
                     return (Then::Stop, ended);
@@ -304,7 +395,7 @@ fn visit<V: Visitor>(
             }
             closes &= closes - 1;
         }
-        hand_pairs(pairs, at, text, visitor);
+        hand_pairs(left, at, text, visitor);
     }
     (Then::GoOn, ended)
 }
@@ -333,6 +424,27 @@ impl Portable {
         const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
         (!(((word & LOW) + LOW) | word | LOW)) >> 7
     }
+
+    /// # Safety
+    /// Eight bytes must be readable at `index`.
+    #[inline(always)]
+    unsafe fn word(at: *const u8, index: usize) -> u64 {
+        // SAFETY: the caller vouches for the bytes.
+        u64::from_le(unsafe { at.add(index).cast::<u64>().read_unaligned() })
+    }
+
+    /// The lowest bit of each byte with which a pair of letters begins.
+    ///
+    /// # Safety
+    /// Nine bytes must be readable at `index`.
+    #[inline(always)]
+    unsafe fn pairs_at(at: *const u8, index: usize) -> u64 {
+        // SAFETY: the caller vouches for the bytes.
+        let (this, next) = unsafe { (Self::word(at, index), Self::word(at, index + 1)) };
+        let pair = |a: u8, b: u8| Self::zero_bytes((this ^ every(a)) | (next ^ every(b)));
+        let oo = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'O'))) & every(0xdf));
+        oo | pair(b't', b'N') | pair(b's', b'C')
+    }
 }
 
 const fn every(byte: u8) -> u64 {
@@ -341,6 +453,8 @@ const fn every(byte: u8) -> u64 {
 
 impl Lanes for Portable {
     type High = u64;
+    /// Backslashes and pairs.
+    type Rare = (u64, u64);
 
     #[inline(always)]
     fn none_high() -> u64 {
@@ -353,27 +467,43 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn masks(at: *const u8, high: &mut u64) -> Masks {
-        let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
+    fn any_rare([first, second]: [(u64, u64); 2]) -> (bool, [bool; 2]) {
+        ((first.0 | second.0) != 0, [first.1 != 0, second.1 != 0])
+    }
+
+    #[inline(always)]
+    unsafe fn masks(at: *const u8, high: &mut u64) -> (Masks, (u64, u64)) {
+        let mut rare = (0, 0);
+        let mut masks = Masks { quotes: 0, opens: 0, closes: 0 };
         for index in 0..BLOCK / 8 {
             // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
-            let (this, next) = unsafe {
-                let this = at.add(index * 8).cast::<u64>().read_unaligned();
-                let next = at.add(index * 8 + 1).cast::<u64>().read_unaligned();
-                (u64::from_le(this), u64::from_le(next))
-            };
+            let this = unsafe { Self::word(at, index * 8) };
             *high |= this;
-            let shift = index * 8;
             let is = |byte: u8| Self::zero_bytes(this ^ every(byte));
-            let pair = |a: u8, b: u8| Self::zero_bytes((this ^ every(a)) | (next ^ every(b)));
-            let oo = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'O'))) & every(0xdf));
-            masks.quotes |= Self::gather(is(b'"')) << shift;
-            masks.backslashes |= Self::gather(is(b'\\')) << shift;
-            masks.opens |= Self::gather(is(b'{')) << shift;
-            masks.closes |= Self::gather(is(b'}')) << shift;
-            masks.pairs |= Self::gather(oo | pair(b't', b'N') | pair(b's', b'C')) << shift;
+            rare.0 |= is(b'\\');
+            // SAFETY: as above.
+            rare.1 |= unsafe { Self::pairs_at(at, index * 8) };
+            masks.quotes |= Self::gather(is(b'"')) << (index * 8);
+            masks.opens |= Self::gather(is(b'{')) << (index * 8);
+            masks.closes |= Self::gather(is(b'}')) << (index * 8);
         }
-        masks
+        (masks, rare)
+    }
+
+    #[inline(always)]
+    unsafe fn backslashes(at: *const u8) -> u64 {
+        (0..BLOCK).step_by(8).fold(0, |mask, index| {
+            // SAFETY: as above.
+            let this = unsafe { Self::word(at, index) };
+            mask | Self::gather(Self::zero_bytes(this ^ every(b'\\'))) << index
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn letters(at: *const u8) -> u64 {
+        // SAFETY: as above.
+        let pairs_at = |index| unsafe { Self::pairs_at(at, index) };
+        (0..BLOCK).step_by(8).fold(0, |mask, index| mask | Self::gather(pairs_at(index)) << index)
     }
 
     #[inline(always)]
@@ -383,155 +513,6 @@ impl Lanes for Portable {
             bits ^= bits << shift;
         }
         bits
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{Lanes, Masks, Visitor, run};
-
-    /// How far ahead of the loads the text is fetched: it comes from the cache that the
-    /// decompressor left it in, and the processor's own prefetcher stops at page ends.
-    const FETCH_AHEAD: usize = 8192;
-
-    /// # Safety
-    /// The processor must have these features.
-    #[target_feature(enable = "avx512f,avx512bw,avx2,pclmulqdq,popcnt,bmi1")]
-    pub(super) unsafe fn run_avx512<V: Visitor>(text: &[u8], visitor: &mut V) {
-        run::<Avx512, V>(text, visitor);
-    }
-
-    /// # Safety
-    /// The processor must have these features.
-    #[target_feature(enable = "avx2,pclmulqdq,popcnt,bmi1")]
-    pub(super) unsafe fn run_avx2<V: Visitor>(text: &[u8], visitor: &mut V) {
-        run::<Avx2, V>(text, visitor);
-    }
-
-    /// # Safety
-    /// The processor must have `pclmulqdq`.
-    #[inline(always)]
-    unsafe fn prefix_xor(bits: u64) -> u64 {
-        // SAFETY: the caller vouches for the feature.
-        unsafe {
-            let product =
-                _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
-            _mm_cvtsi128_si64(product) as u64
-        }
-    }
-
-    pub(super) struct Avx512;
-
-    impl Lanes for Avx512 {
-        type High = __m512i;
-
-        #[inline(always)]
-        fn none_high() -> __m512i {
-            // SAFETY: reached only below `run_avx512`.
-            unsafe { _mm512_setzero_si512() }
-        }
-
-        #[inline(always)]
-        fn any_high(high: __m512i) -> bool {
-            // SAFETY: as above.
-            unsafe { _mm512_movepi8_mask(high) != 0 }
-        }
-
-        #[inline(always)]
-        unsafe fn masks(at: *const u8, high: &mut __m512i) -> Masks {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
-            // name any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let this = _mm512_loadu_si512(at.cast());
-                let next = _mm512_loadu_si512(at.add(1).cast());
-                *high = _mm512_or_si512(*high, this);
-                let set = |byte: u8| _mm512_set1_epi8(byte as i8);
-                let is = |byte: u8| _mm512_cmpeq_epi8_mask(this, set(byte));
-                // a | (b ^ c), in one instruction
-                let or_differs =
-                    |a: __m512i, b: __m512i, c: __m512i| _mm512_ternarylogic_epi64::<0xf6>(a, b, c);
-                let pair = |a: u8, b: u8| or_differs(_mm512_xor_si512(this, set(a)), next, set(b));
-                // Of `oo` all bits but that of the letter's case.
-                let oo = _mm512_and_si512(pair(b'O', b'O'), set(0xdf));
-                let smallest =
-                    _mm512_min_epu8(oo, _mm512_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
-                Masks {
-                    quotes: is(b'"'),
-                    backslashes: is(b'\\'),
-                    opens: is(b'{'),
-                    closes: is(b'}'),
-                    pairs: _mm512_testn_epi8_mask(smallest, smallest),
-                }
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn prefix_xor(bits: u64) -> u64 {
-            // SAFETY: the caller vouches for the feature.
-            unsafe { prefix_xor(bits) }
-        }
-    }
-
-    pub(super) struct Avx2;
-
-    impl Lanes for Avx2 {
-        type High = __m256i;
-
-        #[inline(always)]
-        fn none_high() -> __m256i {
-            // SAFETY: reached only below `run_avx2`.
-            unsafe { _mm256_setzero_si256() }
-        }
-
-        #[inline(always)]
-        fn any_high(high: __m256i) -> bool {
-            // SAFETY: as above.
-            unsafe { _mm256_movemask_epi8(high) != 0 }
-        }
-
-        #[inline(always)]
-        unsafe fn masks(at: *const u8, high: &mut __m256i) -> Masks {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes and for the features; a prefetch may
-            // name any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
-                let mut masks = Masks { quotes: 0, backslashes: 0, opens: 0, closes: 0, pairs: 0 };
-                for half in 0..2 {
-                    let this = _mm256_loadu_si256(at.add(half * 32).cast());
-                    let next = _mm256_loadu_si256(at.add(half * 32 + 1).cast());
-                    *high = _mm256_or_si256(*high, this);
-                    let set = |byte: u8| _mm256_set1_epi8(byte as i8);
-                    let bits = |equal: __m256i| {
-                        u64::from(_mm256_movemask_epi8(equal) as u32) << (half * 32)
-                    };
-                    let is = |byte: u8| bits(_mm256_cmpeq_epi8(this, set(byte)));
-                    let pair = |a: u8, b: u8| {
-                        _mm256_or_si256(
-                            _mm256_xor_si256(this, set(a)),
-                            _mm256_xor_si256(next, set(b)),
-                        )
-                    };
-                    let oo = _mm256_and_si256(pair(b'O', b'O'), set(0xdf));
-                    let smallest =
-                        _mm256_min_epu8(oo, _mm256_min_epu8(pair(b't', b'N'), pair(b's', b'C')));
-                    masks.quotes |= is(b'"');
-                    masks.backslashes |= is(b'\\');
-                    masks.opens |= is(b'{');
-                    masks.closes |= is(b'}');
-                    masks.pairs |= bits(_mm256_cmpeq_epi8(smallest, _mm256_setzero_si256()));
-                }
-                masks
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn prefix_xor(bits: u64) -> u64 {
-            // SAFETY: the caller vouches for the feature.
-            unsafe { prefix_xor(bits) }
-        }
     }
 }
 
@@ -557,6 +538,7 @@ mod tests {
             self.ends.push(end);
             if text.get(end) == Some(&b'{') { Then::GoOn } else { Then::Stop }
         }
+        fn before(&mut self, _: usize) {}
         fn may_reach(&self, _: usize) -> bool {
             true
         }

@@ -14,6 +14,7 @@ mod inflate;
 mod kernel;
 mod names;
 mod prefilter;
+pub mod stream;
 pub mod summary;
 mod text;
 mod walk;

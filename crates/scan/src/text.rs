@@ -1,8 +1,11 @@
 //! A text, whole or in windows, becomes items: records to judge, things passed over, damage.
 
+use std::ops::Range;
+
 use rootwatch_core::decode::{Item, Limits, Place, Skipped, decode_unit};
 use rootwatch_core::split::{Piece, Splitter};
 
+use crate::inflate::Sum;
 use crate::kernel::{Kernel, Then, Visitor};
 use crate::prefilter::{Prefilter, Seen, may_quote_records};
 
@@ -12,6 +15,17 @@ pub(crate) trait Sink {
     fn item(&mut self, place: Place, item: Item<'_>);
     /// A record that the prefilter discarded.
     fn discarded(&mut self);
+}
+
+/// Units that wait for the checksum of their text at most; one more, and it is taken at once.
+const WAITING_UNITS_MAX: usize = 4096;
+
+/// What is handed on once the checksum of the text has been found right.
+struct Waiting {
+    sum: Sum,
+    /// Units to decode: their place, and where they stand in the text.
+    units: Vec<(Place, Range<usize>)>,
+    discarded: u64,
 }
 
 /// Takes a text in, window by window.
@@ -26,6 +40,9 @@ pub(crate) struct TextScanner<'p> {
     base: u64,
     /// How many units are still decoded whatever the prefilter says, to learn what the text is.
     samples: u32,
+    waiting: Option<Waiting>,
+    /// The checksum was found wrong: nothing of this text may be handed on.
+    refused: bool,
 }
 
 impl<'p> TextScanner<'p> {
@@ -38,7 +55,56 @@ impl<'p> TextScanner<'p> {
         samples: u32,
     ) -> Self {
         let splitter = Splitter::new(limits.record_bytes_max);
-        Self { prefilter, kernel, limits, splitter, units: 0, base: 0, samples }
+        Self {
+            prefilter,
+            kernel,
+            limits,
+            splitter,
+            units: 0,
+            base: 0,
+            samples,
+            waiting: None,
+            refused: false,
+        }
+    }
+
+    /// Takes in a text that is whole in memory and of which the checksum is still to be taken, in
+    /// step with the kernel. False when it is wrong: nothing has been handed on then.
+    pub(crate) fn feed_unsummed(&mut self, text: &[u8], sum: Sum, sink: &mut impl Sink) -> bool {
+        self.waiting = Some(Waiting { sum, units: Vec::new(), discarded: 0 });
+        if self.samples == 0 || self.settle(text, sink) {
+            self.feed(text, true, sink);
+        }
+        self.settle(text, sink)
+    }
+
+    /// Takes the rest of the checksum and, if it is right, hands on what waits for it. True when
+    /// more may be handed on.
+    fn settle(&mut self, text: &[u8], sink: &mut impl Sink) -> bool {
+        let Some(waiting) = self.waiting.take() else { return !self.refused };
+        if !waiting.sum.holds(text) {
+            self.refused = true;
+            return false;
+        }
+        for (place, unit) in waiting.units {
+            self.decode(&text[unit], place, sink);
+        }
+        for _ in 0..waiting.discarded {
+            sink.discarded();
+        }
+        true
+    }
+
+    /// Decodes a unit, when the checksum of the text is known to be right or not asked for.
+    fn hand(&mut self, text: &[u8], unit: Range<usize>, place: Place, sink: &mut impl Sink) {
+        if let Some(waiting) = &mut self.waiting
+            && waiting.units.len() < WAITING_UNITS_MAX
+        {
+            return waiting.units.push((place, unit));
+        }
+        if self.settle(text, sink) {
+            self.decode(&text[unit], place, sink);
+        }
     }
 
     /// Takes in a window that begins where the last one was consumed to, and says how much of it
@@ -47,7 +113,10 @@ impl<'p> TextScanner<'p> {
     pub(crate) fn feed(&mut self, window: &[u8], last: bool, sink: &mut impl Sink) -> usize {
         let mut at = 0;
         loop {
-            at += self.run_kernel(&window[at..], at, sink);
+            at += self.run_kernel(window, at, sink);
+            if self.refused {
+                break;
+            }
             let Some(piece) = self.splitter.next(&window[at..], last) else {
                 at = window.len();
                 break;
@@ -56,14 +125,16 @@ impl<'p> TextScanner<'p> {
                 Piece::Unit { start, end } => {
                     self.units += 1;
                     let place = self.place(at + start);
-                    self.decode(&window[at + start..at + end], place, sink);
+                    self.hand(window, at + start..at + end, place, sink);
                     at += end;
                 }
                 Piece::Bad { start, end, reason } => {
                     self.units += 1;
                     let place = self.place(at + start);
                     let reason = reason.to_owned();
-                    sink.item(place, Item::Skipped(Skipped { place, reason }));
+                    if self.settle(window, sink) {
+                        sink.item(place, Item::Skipped(Skipped { place, reason }));
+                    }
                     at += end;
                 }
                 Piece::More { from } => {
@@ -98,27 +169,29 @@ impl<'p> TextScanner<'p> {
         }
     }
 
-    /// Runs the kernel over the units that follow one another plainly; says how many bytes they
-    /// take. What is not plain is the splitter's.
-    fn run_kernel(&mut self, window: &[u8], at: usize, sink: &mut impl Sink) -> usize {
+    /// Runs the kernel over the units that follow one another plainly from `from` on; says how
+    /// many bytes they take. What is not plain is the splitter's.
+    fn run_kernel(&mut self, window: &[u8], from: usize, sink: &mut impl Sink) -> usize {
         let Some(prefilter) = self.prefilter else { return 0 };
         if self.samples > 0 || !self.splitter.is_between_units() {
             return 0;
         }
         let in_list = self.splitter.is_in_list();
-        let Some(start) = next_unit(window, 0, in_list) else { return 0 };
+        let Some(start) = next_unit(&window[from..], 0, in_list) else { return 0 };
+        let at = from + start;
         let mut units = Units {
             scanner: self,
             prefilter,
             sink,
             in_list,
-            at: at + start,
+            window,
+            at,
             start: 0,
             consumed: None,
             seen: Seen::default(),
         };
         let kernel = units.scanner.kernel;
-        kernel.run(&window[start..], &mut units);
+        kernel.run(&window[at..], &mut units);
         units.consumed.map_or(0, |consumed| start + consumed)
     }
 }
@@ -153,6 +226,7 @@ struct Units<'s, 'p, S> {
     prefilter: &'p Prefilter,
     sink: &'s mut S,
     in_list: bool,
+    window: &'s [u8],
     /// Offset of the kernel's text in the window.
     at: usize,
     /// Offset of the open unit in the kernel's text.
@@ -183,7 +257,13 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
             || (!ascii && simdutf8::basic::from_utf8(unit).is_err());
         if keep {
             let place = self.scanner.place(self.at + self.start);
-            self.scanner.decode(unit, place, self.sink);
+            let unit = self.at + self.start..self.at + end;
+            self.scanner.hand(self.window, unit, place, self.sink);
+            if self.scanner.refused {
+                return Then::Stop;
+            }
+        } else if let Some(waiting) = &mut self.scanner.waiting {
+            waiting.discarded += 1;
         } else {
             self.sink.discarded();
         }
@@ -194,6 +274,13 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
                 Then::GoOn
             }
             None => Then::Stop,
+        }
+    }
+
+    #[inline]
+    fn before(&mut self, to: usize) {
+        if let Some(waiting) = &mut self.scanner.waiting {
+            waiting.sum.take(self.window, self.at + to);
         }
     }
 

@@ -393,3 +393,60 @@ fn a_text_longer_than_the_window_loses_nothing_where_windows_meet() {
         }
     }
 }
+
+/// What a scan says of a delivered log file with these records, packed and then changed.
+fn said_of(records: &[String], change: impl Fn(&mut Vec<u8>), prefilter: bool) -> Scanned {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = (ACCOUNTS[0], REGIONS[0]);
+    let path = folder.path().join(name(place, at(10), 0, "json.gz"));
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    let mut file = gzip(format!("{{\"Records\":[{}]}}", records.join(",")).as_bytes());
+    change(&mut file);
+    fs::write(path, file).expect("a file");
+    let inputs = vec![Input::Path(folder.path().to_owned())];
+    let options = ScanOptions { threads: 1, prefilter, ..ScanOptions::default() };
+    scan(inputs, &Ruleset::empty(), &options, &Progress::default())
+}
+
+#[test]
+fn a_wrong_checksum_in_a_file_with_findings_costs_no_finding_doubles_none_and_is_told() {
+    let record = |index: usize, kind: &str| {
+        format!(
+            r#"{{"eventVersion":"1.11","userIdentity":{{"type":"{kind}"}},"eventName":"GetObject","eventID":"{index}","fill":"{}"}}"#,
+            "x".repeat(index % 300)
+        )
+    };
+    // None, some, and more than may wait for the checksum.
+    for (count, every) in [(1, 1), (300, 301), (300, 7), (5_000, 1)] {
+        let records: Vec<String> = (1..=count)
+            .map(|index| record(index, if index % every == 0 { "Root" } else { "IAMUser" }))
+            .collect();
+        for prefilter in [true, false] {
+            let sound = said_of(&records, |_| {}, prefilter);
+            assert!(sound.summary.is_complete(), "{:?}", sound.summary);
+            assert_eq!(sound.findings.len(), count / every);
+            assert_eq!(sound.summary.records, count as u64);
+            // A byte of the checksum, and one of the size.
+            for from_end in [8, 1] {
+                let change = |file: &mut Vec<u8>| {
+                    let at = file.len() - from_end;
+                    file[at] ^= 1;
+                };
+                let damaged = said_of(&records, change, prefilter);
+                assert_eq!(found(&damaged), found(&sound));
+                assert_eq!(damaged.findings.len(), sound.findings.len());
+                let (summary, expected) = (&damaged.summary, &sound.summary);
+                assert_eq!(summary.records, expected.records);
+                assert_eq!(summary.bytes_scanned, expected.bytes_scanned);
+                assert_eq!(summary.bytes_read, expected.bytes_read);
+                assert_eq!(summary.files, 1);
+                assert_eq!(summary.skipped_total, 1, "{summary:?}");
+                let noun = if count == 1 { "record" } else { "records" };
+                assert_eq!(
+                    summary.skipped[0].reason,
+                    format!("gzip checksum does not match after {count} {noun}")
+                );
+            }
+        }
+    }
+}
