@@ -1,0 +1,135 @@
+//! How what we keep is written into rows.
+
+use jiff::Timestamp;
+use rootwatch_core::incident::{Incident, IncidentKind, IncidentState};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{PAGE_ITEMS_MAX, PageRequest, StoreError};
+
+/// The place in time of what states none: before everything.
+const NO_TIME: i64 = i64::MIN;
+
+/// Microseconds since 1970.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+pub(super) fn micros_or_none(at: Option<Timestamp>) -> i64 {
+    at.map_or(NO_TIME, micros)
+}
+
+pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(micros)
+        .map_err(|error| StoreError::Damaged { reason: error.to_string() })
+}
+
+pub(super) fn time_or_none(micros: i64) -> Option<Timestamp> {
+    if micros == NO_TIME { None } else { Timestamp::from_microsecond(micros).ok() }
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Damaged { reason: error.to_string() })
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged { reason: format!("{what}: {error}") })
+}
+
+pub(super) fn kind(kind: IncidentKind) -> &'static str {
+    match kind {
+        IncidentKind::Session => "session",
+        IncidentKind::Privileged => "privileged",
+        IncidentKind::Spray => "spray",
+        IncidentKind::Watch => "watch",
+        IncidentKind::Telling => "telling",
+    }
+}
+
+pub(super) fn state(state: IncidentState) -> &'static str {
+    match state {
+        IncidentState::Open => "open",
+        IncidentState::Quiet => "quiet",
+        IncidentState::Acknowledged => "acknowledged",
+        IncidentState::Resolved => "resolved",
+    }
+}
+
+/// An incident without what has rows of its own.
+pub(super) fn head(incident: &Incident) -> Incident {
+    Incident {
+        id: incident.id.clone(),
+        kind: incident.kind,
+        state: incident.state,
+        severity: incident.severity,
+        title: incident.title.clone(),
+        accounts: incident.accounts.clone(),
+        root_use: incident.root_use,
+        reasons: incident.reasons.clone(),
+        first_at: incident.first_at,
+        last_at: incident.last_at,
+        addresses: incident.addresses.clone(),
+        related: incident.related.clone(),
+        findings: Vec::new(),
+        superseded: Vec::new(),
+        echoes: std::collections::BTreeMap::new(),
+    }
+}
+
+/// Where a page begins: a number and a name, of the last item before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) number: i64,
+    pub(super) name: String,
+}
+
+/// Marks our cursors, and their version.
+const CURSOR: &str = "1";
+
+impl Cursor {
+    /// Safe in a URL; says nothing to anybody but us.
+    pub(super) fn write(number: i64, name: &str) -> String {
+        let text = format!("{number} {name}");
+        text.bytes().fold(CURSOR.to_owned(), |mut cursor, byte| {
+            cursor.push_str(&format!("{byte:02x}"));
+            cursor
+        })
+    }
+
+    pub(super) fn read(text: &str) -> Result<Self, StoreError> {
+        let bad = || StoreError::BadCursor;
+        let hex = text.strip_prefix(CURSOR).ok_or_else(bad)?;
+        if hex.len() > 4_096
+            || hex.len() % 2 != 0
+            || !hex.bytes().all(|one| one.is_ascii_hexdigit())
+        {
+            return Err(bad());
+        }
+        let byte = |place: usize| u8::from_str_radix(&hex[place..place + 2], 16).map_err(|_| bad());
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect::<Result<_, _>>()?;
+        let text = String::from_utf8(bytes).map_err(|_| bad())?;
+        let (number, name) = text.split_once(' ').ok_or_else(bad)?;
+        Ok(Self { number: number.parse().map_err(|_| bad())?, name: name.to_owned() })
+    }
+}
+
+/// How many rows to ask for: one more than fit the page, to see whether there is a next.
+pub(super) fn items(page: &PageRequest) -> usize {
+    page.items_max.clamp(1, PAGE_ITEMS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_a_forged_one_is_refused() {
+        let text = Cursor::write(-7, "222233334444/e-1/iam/Ünïcode/x");
+        let cursor = Cursor { number: -7, name: "222233334444/e-1/iam/Ünïcode/x".to_owned() };
+        assert_eq!(Cursor::read(&text).expect("ours"), cursor);
+        for forged in ["", "1", "2aa", "1zz", "1a", "x", "1ff", "1é", &text[..text.len() - 1]] {
+            assert!(matches!(Cursor::read(forged), Err(StoreError::BadCursor)), "{forged:?}");
+        }
+    }
+}

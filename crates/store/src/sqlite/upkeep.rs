@@ -1,0 +1,166 @@
+//! Backups, checks and pruning.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::rows::micros;
+use super::{SqliteStore, connect, store_error};
+use crate::{Pruned, StoreError};
+
+/// Incidents that one transaction prunes at most, and other rows.
+const SLICE_INCIDENTS: usize = 50;
+const SLICE_ROWS: usize = 2_000;
+/// Pages that a backup copies at a time, and how long it lets others work in between.
+const BACKUP_PAGES: i32 = 1_000;
+const BACKUP_PAUSE: Duration = Duration::from_millis(5);
+/// Names of notes that are pruned by age: message ids that were seen.
+const SEEN: &str = "seen:";
+
+/// Prunes a slice; says whether there may be more.
+pub(super) fn prune(
+    connection: &Connection,
+    before: Timestamp,
+) -> Result<(Pruned, bool), StoreError> {
+    let before = micros(before);
+    let mut pruned = Pruned::default();
+    let ended: Vec<String> = {
+        let mut ask = connection.prepare_cached(
+            "SELECT id FROM incidents WHERE state IN ('quiet', 'resolved')
+             AND last_at < ?1 AND changed_at < ?1 LIMIT ?2",
+        )?;
+        let ids = ask.query_map(params![before, SLICE_INCIDENTS as i64], |row| row.get(0))?;
+        ids.collect::<Result<_, _>>()?
+    };
+    for id in &ended {
+        pruned.findings +=
+            connection.execute("DELETE FROM findings WHERE incident = ?1", [id])? as u64;
+        connection.execute("DELETE FROM incident_accounts WHERE incident = ?1", [id])?;
+        pruned.incidents += connection.execute("DELETE FROM incidents WHERE id = ?1", [id])? as u64;
+    }
+    let slice = |sql: &str| -> Result<u64, StoreError> {
+        Ok(connection.execute(sql, params![before, SLICE_ROWS as i64])? as u64)
+    };
+    pruned.deliveries = slice(
+        "DELETE FROM deliveries WHERE number IN
+             (SELECT number FROM deliveries WHERE state != 'due' AND ended_at < ?1 LIMIT ?2)",
+    )?;
+    pruned.unverified = slice(
+        "DELETE FROM unverified WHERE number IN
+             (SELECT number FROM unverified WHERE received_at < ?1 LIMIT ?2)",
+    )?;
+    let notes = connection.execute(
+        "DELETE FROM notes WHERE name IN (SELECT name FROM notes WHERE name >= ?3
+             AND substr(name, 1, length(?3)) = ?3 AND put_at < ?1 LIMIT ?2)",
+        params![before, SLICE_ROWS as i64, SEEN],
+    )?;
+    let more = ended.len() == SLICE_INCIDENTS
+        || [pruned.deliveries, pruned.unverified, notes as u64].contains(&(SLICE_ROWS as u64));
+    Ok((pruned, more))
+}
+
+impl SqliteStore {
+    /// Copies the database while it is in use, and looks whether the copy is sound. The copy
+    /// appears under its name when it is whole. Blocks.
+    ///
+    /// # Errors
+    /// When the file is there already (unless `replace`), cannot be written, or is not sound.
+    pub fn backup(&self, to: &Path, replace: bool) -> Result<(), StoreError> {
+        let unavailable = |reason: String| StoreError::Unavailable { reason };
+        if to.exists() && !replace {
+            return Err(unavailable(format!("{} is there already", to.display())));
+        }
+        let mut part = to.as_os_str().to_owned();
+        part.push(".part");
+        let part = Path::new(&part);
+        let io = |error: std::io::Error| unavailable(format!("{}: {error}", to.display()));
+        match std::fs::remove_file(part) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        super::private(part)?;
+        let source = connect(&self.options, false)?;
+        {
+            let mut copy = Connection::open(part).map_err(|error| store_error(&error))?;
+            let backup = rusqlite::backup::Backup::new(&source, &mut copy)?;
+            backup.run_to_completion(BACKUP_PAGES, BACKUP_PAUSE, None)?;
+            drop(backup);
+            // A copy is one file.
+            copy.execute_batch("PRAGMA journal_mode=DELETE")?;
+            let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            if sound != "ok" {
+                return Err(StoreError::Damaged { reason: sound });
+            }
+        }
+        std::fs::File::open(part).and_then(|file| file.sync_all()).map_err(io)?;
+        std::fs::rename(part, to).map_err(io)
+    }
+
+    /// Looks whether the database is sound and agrees with itself. Blocks; reads all of it.
+    ///
+    /// # Errors
+    /// When it cannot be read at all.
+    pub fn check(&self) -> Result<Vec<String>, StoreError> {
+        let connection = connect(&self.options, false)?;
+        let mut problems = Vec::new();
+        let mut ask = connection.prepare("PRAGMA integrity_check(100)")?;
+        let lines = ask.query_map([], |row| row.get::<_, String>(0))?;
+        for line in lines {
+            let line = line?;
+            if line != "ok" {
+                problems.push(line);
+            }
+        }
+        for (sql, problem) in CHECKS {
+            let mut ask = connection.prepare(sql)?;
+            let rows = ask.query_map([], |row| row.get::<_, String>(0))?;
+            for row in rows {
+                problems.push(format!("{problem}: {}", row?));
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Bytes of the database file; what is in the log beside it is not counted.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn size_bytes(&self) -> std::io::Result<u64> {
+        std::fs::metadata(self.path()).map(|metadata| metadata.len())
+    }
+}
+
+/// What must not be there, and what it means.
+const CHECKS: [(&str, &str); 6] = [
+    (
+        "SELECT DISTINCT incident FROM findings WHERE incident NOT IN (SELECT id FROM incidents)
+         LIMIT 100",
+        "findings of an incident that is not there",
+    ),
+    (
+        "SELECT id FROM incidents WHERE kind != 'telling'
+         AND id NOT IN (SELECT incident FROM findings) LIMIT 100",
+        "an incident without findings",
+    ),
+    (
+        "SELECT id FROM incidents WHERE findings_total !=
+         (SELECT count(*) FROM findings WHERE incident = id AND shown IS NOT NULL) LIMIT 100",
+        "an incident that miscounts its findings",
+    ),
+    (
+        "SELECT id FROM incidents WHERE json_extract(head, '$.state') != state
+         OR json_extract(head, '$.id') != id LIMIT 100",
+        "an incident whose columns differ from it",
+    ),
+    (
+        "SELECT id FROM deliveries WHERE state != 'due'
+         AND (leased_until IS NOT NULL OR ended_at IS NULL) LIMIT 100",
+        "a delivery that ended and does not look so",
+    ),
+    (
+        "SELECT key FROM findings WHERE shown IS NULL AND original IS NULL LIMIT 100",
+        "a finding without content",
+    ),
+];

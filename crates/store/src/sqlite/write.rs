@@ -1,0 +1,451 @@
+//! One batch becomes rows.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use rootwatch_core::alert::{Delivery, Told};
+use rootwatch_core::correlate::{Change, Growth};
+use rootwatch_core::detect::is_client_address;
+use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse};
+use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::deliveries;
+use super::rows::{self, head, json, micros, micros_or_none};
+use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
+
+/// What a batch makes of one incident.
+struct Head {
+    /// Without findings.
+    incident: Incident,
+    /// Findings that were there before; `None` for an incident that opens.
+    revision: Option<u64>,
+    findings_total: i64,
+}
+
+struct Work<'a> {
+    connection: &'a Connection,
+    heads: BTreeMap<IncidentId, Head>,
+    received: &'a BTreeMap<FindingKey, Timestamp>,
+    now: Timestamp,
+}
+
+pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
+    for (id, revision) in &batch.expected {
+        let mut ask = connection.prepare_cached("SELECT revision FROM incidents WHERE id = ?1")?;
+        let found: Option<u64> = ask.query_row([&id.0], |row| row.get(0)).optional()?;
+        if found != Some(*revision) {
+            return Err(StoreError::Conflict { id: id.clone() });
+        }
+    }
+    let now = batch.now.unwrap_or_else(Timestamp::now);
+    let received = &batch.received;
+    let mut work = Work { connection, heads: BTreeMap::new(), received, now };
+    for change in &batch.changes {
+        work.change(change)?;
+    }
+    work.finish()?;
+    for (id, told) in &batch.told {
+        let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
+        put.execute(params![id.0, json(told)?])?;
+    }
+    for delivery in &batch.deliveries {
+        deliveries::owe(connection, delivery)?;
+    }
+    for one in &batch.unverified {
+        let mut put = connection.prepare_cached(
+            "INSERT INTO unverified (key, received_at, body) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO NOTHING",
+        )?;
+        put.execute(params![one.key.0, micros(one.received_at), json(one)?])?;
+    }
+    for (name, mark) in &batch.positions {
+        let mut put = connection.prepare_cached(
+            "INSERT INTO positions (name, mark) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET mark = excluded.mark",
+        )?;
+        put.execute([name, mark])?;
+    }
+    Ok(())
+}
+
+impl Work<'_> {
+    fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Opened(incident) => self.open(incident),
+            Change::Grew(growth) => match (&growth.echo_of, &growth.added[..]) {
+                (Some(echoed), [echo]) => self.echo(growth, echoed, echo),
+                _ => self.grow(growth),
+            },
+            Change::Joined { into, from } => self.join(into, from),
+            Change::Closed { id, .. } => {
+                self.load(id)?.incident.state = IncidentState::Quiet;
+                Ok(())
+            }
+            // What they say is in the growth that came before, or changes nothing.
+            _ => Ok(()),
+        }
+    }
+
+    fn load(&mut self, id: &IncidentId) -> Result<&mut Head, StoreError> {
+        if !self.heads.contains_key(id) {
+            let mut ask = self.connection.prepare_cached(
+                "SELECT head, revision, findings_total FROM incidents WHERE id = ?1",
+            )?;
+            let row = ask
+                .query_row([&id.0], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get::<_, i64>(2)?))
+                })
+                .optional()?;
+            let Some((text, revision, findings_total)) = row else {
+                return Err(StoreError::NotFound { what: "incident", name: id.0.clone() });
+            };
+            let incident = rows::from_json("an incident", &text)?;
+            let head = Head { incident, revision: Some(revision), findings_total };
+            self.heads.insert(id.clone(), head);
+        }
+        match self.heads.get_mut(id) {
+            Some(head) => Ok(head),
+            None => Err(StoreError::NotFound { what: "incident", name: id.0.clone() }),
+        }
+    }
+
+    fn open(&mut self, incident: &Incident) -> Result<(), StoreError> {
+        // Ids are short: one that is not in the writer's memory any more may be taken.
+        let mut taken = self.connection.prepare_cached("SELECT 1 FROM incidents WHERE id = ?1")?;
+        if taken.exists([&incident.id.0])? {
+            return Err(StoreError::Conflict { id: incident.id.clone() });
+        }
+        let opened = Head { incident: head(incident), revision: None, findings_total: 0 };
+        self.heads.insert(incident.id.clone(), opened);
+        let originals: HashMap<&FindingKey, &Finding> =
+            incident.superseded.iter().map(|one| (&one.key, one)).collect();
+        let mut shown = HashSet::new();
+        for finding in &incident.findings {
+            shown.insert(&finding.key);
+            let original = originals.get(&finding.key).copied();
+            self.put(&incident.id, finding, Some(finding), original, None)?;
+        }
+        for original in incident.superseded.iter().filter(|one| !shown.contains(&one.key)) {
+            self.put(&incident.id, original, None, Some(original), None)?;
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, growth: &Growth) -> Result<(), StoreError> {
+        self.load(&growth.id)?;
+        let originals: HashMap<&FindingKey, &Finding> =
+            growth.superseded.iter().map(|one| (&one.key, one)).collect();
+        let mut written = HashSet::new();
+        for finding in growth.added.iter().chain(&growth.changed) {
+            written.insert(&finding.key);
+            let original = originals.get(&finding.key).copied();
+            self.put(&growth.id, finding, Some(finding), original, None)?;
+        }
+        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        let before = self.with_original(&growth.id)?;
+        for original in &growth.superseded {
+            if written.contains(&original.key) {
+                continue;
+            }
+            let is_hidden = growth.removed.contains(&original.key);
+            if before.contains(&original.key) && !is_hidden {
+                continue;
+            }
+            match self.shown_in(&growth.id, &original.key)? {
+                Some(shown) if !is_hidden => {
+                    self.put_original(&original.key, Some(original), Some(&shown))?
+                }
+                _ => self.put(&growth.id, original, None, Some(original), None)?,
+            }
+        }
+        for key in before.iter().filter(|key| !originals.contains_key(key)) {
+            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            if !written.contains(key) && !growth.removed.contains(key) {
+                self.put_original(key, None, None)?;
+            }
+        }
+        let head = self.load(&growth.id)?;
+        let incident = &mut head.incident;
+        incident.kind = growth.kind;
+        incident.state = growth.state;
+        incident.severity = growth.severity;
+        incident.title.clone_from(&growth.title);
+        incident.accounts.clone_from(&growth.accounts);
+        incident.root_use = growth.root_use;
+        incident.reasons.clone_from(&growth.reasons);
+        incident.first_at = growth.first_at;
+        incident.last_at = growth.last_at;
+        incident.addresses.clone_from(&growth.addresses);
+        incident.related.clone_from(&growth.related);
+        Ok(())
+    }
+
+    fn echo(
+        &mut self,
+        growth: &Growth,
+        echoed: &FindingKey,
+        echo: &Finding,
+    ) -> Result<(), StoreError> {
+        let head = self.load(&growth.id)?;
+        head.incident.last_at = growth.last_at;
+        head.incident.state = growth.state;
+        self.put(&growth.id, echo, Some(echo), None, Some(echoed))
+    }
+
+    fn join(&mut self, into: &IncidentId, from: &IncidentId) -> Result<(), StoreError> {
+        let gone = self.load(from)?;
+        let (total, was_there) = (gone.findings_total, gone.revision.is_some());
+        self.load(into)?.findings_total += total;
+        let mut put = self
+            .connection
+            .prepare_cached("UPDATE findings SET incident = ?2 WHERE incident = ?1")?;
+        put.execute([&from.0, &into.0])?;
+        self.heads.remove(from);
+        if was_there {
+            self.connection.execute("DELETE FROM incidents WHERE id = ?1", [&from.0])?;
+            self.connection
+                .execute("DELETE FROM incident_accounts WHERE incident = ?1", [&from.0])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a finding's row; a finding that comes from another incident brings its echoes.
+    fn put(
+        &mut self,
+        id: &IncidentId,
+        finding: &Finding,
+        shown: Option<&Finding>,
+        original: Option<&Finding>,
+        echo_of: Option<&FindingKey>,
+    ) -> Result<(), StoreError> {
+        let mut ask = self
+            .connection
+            .prepare_cached("SELECT incident, shown IS NOT NULL FROM findings WHERE key = ?1")?;
+        let before: Option<(String, bool)> =
+            ask.query_row([&finding.key.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let received_at = self.received.get(&finding.key).copied().unwrap_or(self.now);
+        let mut put = self.connection.prepare_cached(
+            "INSERT INTO findings (key, incident, at, account, root_use, severity, rules, shown,
+                 original, echo_of, received_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (key) DO UPDATE SET incident = excluded.incident, at = excluded.at,
+                 account = excluded.account, root_use = excluded.root_use,
+                 severity = excluded.severity, rules = excluded.rules, shown = excluded.shown,
+                 original = excluded.original, echo_of = excluded.echo_of",
+        )?;
+        // A rule's id has no space, so that ` id ` finds it and nothing else.
+        let rules = format!(" {} ", finding.rules.join(" "));
+        put.execute(params![
+            finding.key.0,
+            id.0,
+            micros_or_none(finding.event_time),
+            finding.account_id.as_deref().unwrap_or_default(),
+            finding.root_use.name(),
+            finding.severity as i64,
+            rules,
+            shown.map(json).transpose()?,
+            original.map(json).transpose()?,
+            echo_of.map(|key| &key.0),
+            micros(received_at),
+        ])?;
+        let is_shown = i64::from(shown.is_some());
+        match before {
+            None => {
+                self.load(id)?.findings_total += is_shown;
+                self.remember(finding)?;
+            }
+            Some((home, was_shown)) if home == id.0 => {
+                self.load(id)?.findings_total += is_shown - i64::from(was_shown);
+            }
+            Some((home, was_shown)) => {
+                let mut carry = self.connection.prepare_cached(
+                    "UPDATE findings SET incident = ?2 WHERE echo_of = ?1 AND incident != ?2",
+                )?;
+                let echoes = carry.execute([&finding.key.0, &id.0])? as i64;
+                self.load(id)?.findings_total += is_shown + echoes;
+                // The other one may be gone already.
+                match self.load(&IncidentId(home)) {
+                    Ok(other) => other.findings_total -= i64::from(was_shown) + echoes,
+                    Err(StoreError::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_original(
+        &self,
+        key: &FindingKey,
+        original: Option<&Finding>,
+        shown: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let mut put = self.connection.prepare_cached(
+            "UPDATE findings SET original = ?2, shown = coalesce(?3, shown) WHERE key = ?1",
+        )?;
+        put.execute(params![key.0, original.map(json).transpose()?, shown])?;
+        Ok(())
+    }
+
+    /// Findings of an incident that it judges otherwise than they stood by themselves.
+    fn with_original(&self, id: &IncidentId) -> Result<HashSet<FindingKey>, StoreError> {
+        let mut ask = self.connection.prepare_cached(
+            "SELECT key FROM findings WHERE incident = ?1 AND original IS NOT NULL",
+        )?;
+        let keys = ask.query_map([&id.0], |row| row.get(0).map(FindingKey))?;
+        Ok(keys.collect::<Result<_, _>>()?)
+    }
+
+    fn shown_in(&self, id: &IncidentId, key: &FindingKey) -> Result<Option<String>, StoreError> {
+        let mut ask = self
+            .connection
+            .prepare_cached("SELECT shown FROM findings WHERE key = ?1 AND incident = ?2")?;
+        let shown = ask.query_row([&key.0, &id.0], |row| row.get::<_, Option<String>>(0));
+        Ok(shown.optional()?.flatten())
+    }
+
+    /// What later records are judged by: see [`crate::Past`].
+    fn remember(&self, finding: &Finding) -> Result<(), StoreError> {
+        let account = finding.account_id.as_deref().unwrap_or_default();
+        if let Some(key) = &finding.access_key_id {
+            let mut put = self
+                .connection
+                .prepare_cached("INSERT OR IGNORE INTO past_keys (account, key) VALUES (?1, ?2)")?;
+            put.execute([account, key])?;
+        }
+        if finding.root_use == RootUse::Direct
+            && finding.outcome == Outcome::Success
+            && let Some(address) = finding.source_ip.as_deref().filter(|ip| is_client_address(ip))
+        {
+            let mut put = self.connection.prepare_cached(
+                "INSERT OR IGNORE INTO past_addresses (account, address) VALUES (?1, ?2)",
+            )?;
+            put.execute([account, address])?;
+        }
+        Ok(())
+    }
+
+    /// Writes each incident that was touched, once.
+    fn finish(self) -> Result<(), StoreError> {
+        for (id, head) in &self.heads {
+            write_head(self.connection, head, self.now)?;
+            let accounts = &head.incident.accounts;
+            let mut count = self
+                .connection
+                .prepare_cached("SELECT count(*) FROM incident_accounts WHERE incident = ?1")?;
+            let there: usize = count.query_row([&id.0], |row| row.get(0))?;
+            // Accounts seldom change; when one goes, another number or another name shows it.
+            let mut put = self.connection.prepare_cached(
+                "INSERT OR IGNORE INTO incident_accounts (account, incident) VALUES (?1, ?2)",
+            )?;
+            let mut new = 0;
+            for account in accounts {
+                new += put.execute([account, &id.0])?;
+            }
+            if there + new != accounts.len() {
+                let mut clear = self
+                    .connection
+                    .prepare_cached("DELETE FROM incident_accounts WHERE incident = ?1")?;
+                clear.execute([&id.0])?;
+                for account in accounts {
+                    put.execute([account, &id.0])?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<(), StoreError> {
+    let incident = &head.incident;
+    let mut put = connection.prepare_cached(
+        "INSERT INTO incidents (id, revision, kind, state, severity, first_at, last_at, head, told,
+             findings_total, changed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, kind = excluded.kind,
+             state = excluded.state, severity = excluded.severity, first_at = excluded.first_at,
+             last_at = excluded.last_at, head = excluded.head,
+             findings_total = excluded.findings_total, changed_at = excluded.changed_at",
+    )?;
+    put.execute(params![
+        incident.id.0,
+        head.revision.map_or(1, |revision| revision + 1),
+        rows::kind(incident.kind),
+        rows::state(incident.state),
+        incident.severity as i64,
+        micros_or_none(incident.first_at),
+        micros_or_none(incident.last_at),
+        json(incident)?,
+        json(&Told::default())?,
+        head.findings_total,
+        micros(now),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn handle(
+    connection: &Connection,
+    id: &IncidentId,
+    handled: &Handled,
+    told: Option<Told>,
+    deliveries: &[Delivery],
+) -> Result<(), StoreError> {
+    let received = BTreeMap::new();
+    let mut work =
+        Work { connection, heads: BTreeMap::new(), received: &received, now: handled.at };
+    work.load(id)?.incident.state = handled.state;
+    work.finish()?;
+    let mut handled = handled.clone();
+    if let Some(note) = &mut handled.note {
+        let end = note.floor_char_boundary(NOTE_BYTES_MAX);
+        note.truncate(end);
+    }
+    let mut put = connection.prepare_cached("UPDATE incidents SET handled = ?2 WHERE id = ?1")?;
+    put.execute(params![id.0, json(&handled)?])?;
+    if let Some(told) = told {
+        let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
+        put.execute(params![id.0, json(&told)?])?;
+    }
+    for delivery in deliveries {
+        deliveries::owe(connection, delivery)?;
+    }
+    Ok(())
+}
+
+pub(super) fn digested(
+    connection: &Connection,
+    ids: &[IncidentId],
+    deliveries: &[Delivery],
+) -> Result<(), StoreError> {
+    for id in ids {
+        let mut put =
+            connection.prepare_cached("UPDATE incidents SET digested = 1 WHERE id = ?1")?;
+        put.execute([&id.0])?;
+    }
+    for delivery in deliveries {
+        deliveries::owe(connection, delivery)?;
+    }
+    Ok(())
+}
+
+pub(super) fn put_note(
+    connection: &Connection,
+    name: &str,
+    value: Option<&str>,
+) -> Result<(), StoreError> {
+    match value {
+        None => {
+            let mut put = connection.prepare_cached("DELETE FROM notes WHERE name = ?1")?;
+            put.execute([name])?;
+        }
+        Some(value) => {
+            let mut put = connection.prepare_cached(
+                "INSERT INTO notes (name, value, put_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value, put_at = excluded.put_at",
+            )?;
+            put.execute(params![name, value, micros(Timestamp::now())])?;
+        }
+    }
+    Ok(())
+}

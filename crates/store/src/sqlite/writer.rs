@@ -1,0 +1,147 @@
+//! The one thread that writes.
+
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::store_error;
+use crate::StoreError;
+
+/// Writes that share one transaction at most.
+const GROUP_WRITES_MAX: usize = 256;
+
+/// Says how the transaction ended; `None` when it is on disk.
+type Finish = Box<dyn FnOnce(Option<StoreError>) + Send>;
+/// Does its part of a transaction; says whether that part stands, and whom to tell.
+type Work = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
+
+/// A handle to the writing thread. The thread ends when this is dropped and its work is done.
+#[derive(Debug)]
+pub(super) struct Writer {
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (work, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&connection, &queue))
+            .map_err(|error| StoreError::Unavailable { reason: error.to_string() })?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    /// Does one write; it is on disk when this returns `Ok`, and left no trace when it does not.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::Unavailable { reason: "the store is closed".to_owned() };
+        let (answer, wait) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            let result = write(connection);
+            let stands = result.is_ok();
+            let finish: Finish = Box::new(move |failed| {
+                let result = match failed {
+                    Some(error) if result.is_ok() => Err(error),
+                    _ => result,
+                };
+                // Who asked may have gone.
+                let _ = answer.send(result);
+            });
+            (stands, finish)
+        });
+        self.work.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
+        let not_begun = || StoreError::Unavailable {
+            reason: "the transaction failed before this was written".to_owned(),
+        };
+        wait.await.map_err(|_| not_begun())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            // It panicked, or it is done: either way nothing more is to be saved.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(connection: &Connection, queue: &mpsc::Receiver<Work>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP_WRITES_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            group.push(next);
+        }
+        together(connection, group);
+    }
+    // What is in the log beside the database goes into it: the file alone is then a whole copy.
+    if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        tracing::debug!(%error, "no checkpoint at the end");
+    }
+}
+
+/// Does a group of writes in one transaction.
+fn together(connection: &Connection, group: Vec<Work>) {
+    let mut failed =
+        connection.execute_batch("BEGIN IMMEDIATE").err().map(|error| store_error(&error));
+    let begun = failed.is_none();
+    let mut finishes = Vec::with_capacity(group.len());
+    for work in group {
+        let save =
+            if failed.is_none() { connection.execute_batch("SAVEPOINT one") } else { Ok(()) };
+        if let Err(error) = save {
+            failed = Some(store_error(&error));
+        }
+        if failed.is_some() {
+            // Nothing can be saved any more: whoever waits is told why, and tries again.
+            finishes.push(refuse(work));
+            continue;
+        }
+        let (stands, finish) = work(connection);
+        finishes.push(finish);
+        if connection.is_autocommit() {
+            // A full disk ends the whole transaction, not only this part of it.
+            failed = Some(StoreError::Unavailable {
+                reason: "the transaction was rolled back: the disk is full or cannot be written"
+                    .to_owned(),
+            });
+            continue;
+        }
+        let end = if stands { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+        if let Err(error) = connection.execute_batch(end) {
+            failed = Some(store_error(&error));
+        }
+    }
+    if failed.is_none()
+        && let Err(error) = connection.execute_batch("COMMIT")
+    {
+        failed = Some(store_error(&error));
+    }
+    if begun && failed.is_some() && !connection.is_autocommit() {
+        // The reason is told already.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    for finish in finishes {
+        finish(failed.as_ref().map(again));
+    }
+}
+
+/// Ends a work that was not begun: dropping it tells who waits that nothing was saved.
+fn refuse(work: Work) -> Finish {
+    Box::new(move |_| drop(work))
+}
+
+/// The same error, for one more who waits.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { reason } => StoreError::Damaged { reason: reason.clone() },
+        other => StoreError::Unavailable { reason: other.to_string() },
+    }
+}
