@@ -1,0 +1,70 @@
+//! Alerts to messages to channels.
+//!
+//! [`Notifier`] knows the destinations: it routes an alert ([`route`]), words it ([`wording`]) and
+//! sends it by a channel ([`channels`]), one attempt at a time. [`Worker`] empties an [`Outbox`]:
+//! it leases what is due, tries again, gives up, escalates, and says when telling people is broken.
+//!
+//! Wording and routing are functions of their arguments. Only [`Worker`] and the channels' `send`
+//! reach outside, and every answer that they read is bounded.
+
+pub mod channels;
+pub mod config;
+pub mod outbox;
+pub mod route;
+pub mod wording;
+pub mod worker;
+
+mod guard;
+mod http;
+mod notifier;
+mod telling;
+
+pub use self::config::{
+    ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
+};
+pub use self::notifier::{LogSink, Notifier, standard_output};
+pub use self::outbox::{Attempt, Outbox, OutboxError};
+pub use self::wording::Wording;
+pub use self::worker::Worker;
+
+use jiff::SignedDuration;
+
+/// What one attempt came to. Texts are safe to show and hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// The channel took it.
+    Delivered {
+        /// What it answered: an id or `ok`.
+        receipt: String,
+    },
+    /// It may work later.
+    RetryAfter {
+        /// How long the channel asks to be left alone; `None` where it says nothing.
+        after: Option<SignedDuration>,
+        /// What went wrong.
+        error: String,
+    },
+    /// The channel will never take this message.
+    Rejected {
+        /// What it said.
+        error: String,
+    },
+    /// Nothing was sent, and nothing can be until somebody changes the configuration.
+    Misconfigured {
+        /// What is wrong.
+        error: String,
+    },
+}
+
+impl Sent {
+    /// What went wrong; `None` when it was delivered.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::RetryAfter { error, .. }
+            | Self::Rejected { error }
+            | Self::Misconfigured { error } => Some(error),
+        }
+    }
+}

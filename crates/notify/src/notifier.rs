@@ -1,0 +1,223 @@
+//! The destinations, made ready.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use rootwatch_core::alert::{Alert, Clock, Delivery};
+use rootwatch_core::secret::{Secret, SecretRef};
+use rootwatch_core::words;
+
+use crate::channels::{Channel, Message, Tools};
+use crate::config::{self, Common, ConfigProblem, NotifyConfig, RedactConfig};
+use crate::wording::{Setting, Wording};
+use crate::{Sent, route};
+
+/// Where the channel `log` writes.
+pub type LogSink = Arc<Mutex<dyn Write + Send>>;
+
+/// The standard output, for the channel `log`.
+#[must_use]
+pub fn standard_output() -> LogSink {
+    Arc::new(Mutex::new(io::stdout()))
+}
+
+/// Columns of an error that is kept with a delivery.
+const ERROR_COLUMNS_MAX: usize = 400;
+
+/// One destination, made ready.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) common: Common,
+    /// Messages a minute; 0 for no limit.
+    pub(crate) rate_per_minute: u32,
+    channel: Box<dyn Channel>,
+    redact: RedactConfig,
+}
+
+/// Routes, words and sends alerts.
+pub struct Notifier {
+    config: NotifyConfig,
+    destinations: BTreeMap<String, Destination>,
+    clock: Arc<dyn Clock>,
+    link_base: Option<String>,
+}
+
+impl fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifier").field("destinations", &self.destinations).finish_non_exhaustive()
+    }
+}
+
+impl Notifier {
+    /// Makes all destinations ready: resolves their secrets, once, and builds their clients. Sends
+    /// nothing.
+    ///
+    /// # Errors
+    /// All faults that were found, in the order of the configuration.
+    pub fn new(
+        config: &NotifyConfig,
+        resolve: &dyn Fn(&SecretRef) -> Result<Secret, String>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Vec<ConfigProblem>> {
+        Self::with_log(config, resolve, clock, standard_output())
+    }
+
+    /// As [`Notifier::new`], and `log` writes there.
+    ///
+    /// # Errors
+    /// As for [`Notifier::new`].
+    pub fn with_log(
+        config: &NotifyConfig,
+        resolve: &dyn Fn(&SecretRef) -> Result<Secret, String>,
+        clock: Arc<dyn Clock>,
+        log: LogSink,
+    ) -> Result<Self, Vec<ConfigProblem>> {
+        let mut problems = Self::check(config);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let tools = Tools { resolve, log, clock: Arc::clone(&clock) };
+        let mut destinations = BTreeMap::new();
+        for (name, destination) in &config.destination {
+            match destination.channel.open(&tools) {
+                Ok(channel) => {
+                    let traits = destination.channel.traits();
+                    let common = destination.common.clone();
+                    let rate_per_minute = common.rate_per_minute.unwrap_or(traits.rate_per_minute);
+                    let redact = if common.redact.unwrap_or(traits.is_chat) {
+                        config.redact.clone()
+                    } else {
+                        RedactConfig::NOTHING
+                    };
+                    let made = Destination { common, rate_per_minute, channel, redact };
+                    destinations.insert(name.clone(), made);
+                }
+                Err(faults) => problems.extend(faults.into_iter().map(|(key, problem)| {
+                    ConfigProblem::new(format!("notify.destination.{name}.{key}"), problem)
+                })),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { config: config.clone(), destinations, clock, link_base: None })
+    }
+
+    /// The hub's address as people reach it, for links in messages: `https://hub.example.com`.
+    #[must_use]
+    pub fn with_public_url(mut self, url: Option<&str>) -> Self {
+        self.link_base = url.map(|url| url.trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// Faults of the configuration that can be found offline: unknown destinations, circles of
+    /// `escalate_to`, times and zones that do not exist, keys out of their bounds.
+    #[must_use]
+    pub fn check(config: &NotifyConfig) -> Vec<ConfigProblem> {
+        config::check(config)
+    }
+
+    /// The destinations of an alert, in order, each once. See [`mod@crate::route`].
+    #[must_use]
+    pub fn route(&self, alert: &Alert) -> Vec<String> {
+        route::route(&self.config, alert)
+    }
+
+    /// The names of all destinations.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.destinations.keys().map(String::as_str)
+    }
+
+    /// How many messages may be sent to a destination at one time, and in a minute (0: no limit).
+    pub(crate) fn limits(&self, name: &str) -> (usize, u32) {
+        self.destinations.get(name).map_or((1, 0), |destination| {
+            (destination.common.concurrency as usize, destination.rate_per_minute)
+        })
+    }
+
+    /// After what time a delivery is given up.
+    pub(crate) fn age_max(&self, name: &str) -> SignedDuration {
+        let hours = self.destinations.get(name).map_or(24, |one| one.common.age_max_hours);
+        SignedDuration::from_hours(i64::from(hours))
+    }
+
+    /// Who is told instead when a destination fails.
+    pub(crate) fn escalates_to(&self, name: &str) -> Option<&str> {
+        self.destinations.get(name)?.common.escalate_to.as_deref()
+    }
+
+    /// After what time of trying the next one is told as well; `None` when only at the end.
+    pub(crate) fn escalates_after(&self, name: &str) -> Option<SignedDuration> {
+        let common = &self.destinations.get(name)?.common;
+        let minutes = i64::from(common.escalate_after_mins);
+        (common.escalate_to.is_some() && minutes > 0).then(|| SignedDuration::from_mins(minutes))
+    }
+
+    /// Who hears of an alert about telling: everybody, whatever the routes say, but the one that is
+    /// broken; nobody is left when it is the only one.
+    pub(crate) fn others(&self, alert: &Alert, broken: &str) -> Vec<String> {
+        let routed = self.route(alert);
+        let all = if routed.is_empty() {
+            self.destinations().map(str::to_owned).collect()
+        } else {
+            routed
+        };
+        all.into_iter().filter(|name| name != broken).collect()
+    }
+
+    /// One attempt: words the alert for the destination's channel and sends it. Bounded in time by
+    /// the destination's `timeout_secs`.
+    pub async fn send(&self, delivery: &Delivery) -> Sent {
+        let name = &delivery.destination;
+        let Some(destination) = self.destinations.get(name) else {
+            let name = words::cap(name, 60);
+            return Sent::Misconfigured { error: format!("there is no destination `{name}`") };
+        };
+        let setting = Setting {
+            link_base: self.link_base.as_deref(),
+            redact: &destination.redact,
+            stands_in_for: delivery.stands_in_for.as_ref(),
+        };
+        let wording = Wording::new(&delivery.alert, &setting);
+        let thread = delivery.alert.thread();
+        let message = Message {
+            wording: &wording,
+            alert: &delivery.alert,
+            id: &delivery.id,
+            thread: &thread,
+            now: self.clock.now(),
+        };
+        within(destination, destination.channel.send(&message)).await
+    }
+
+    /// Asks whether sending to a destination would work, by the same way, telling nobody anything
+    /// where its channel can be asked so. `None` when there is no such destination.
+    pub async fn probe(&self, name: &str) -> Option<Sent> {
+        let destination = self.destinations.get(name)?;
+        Some(within(destination, destination.channel.probe(self.clock.now())).await)
+    }
+}
+
+async fn within(destination: &Destination, work: impl Future<Output = Sent>) -> Sent {
+    let secs = destination.common.timeout_secs;
+    let limit = Duration::from_secs(u64::from(secs));
+    let sent = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Sent::RetryAfter {
+        after: None,
+        error: format!("no answer within {secs} s"),
+    });
+    bounded(sent)
+}
+
+fn bounded(sent: Sent) -> Sent {
+    let cap = |text: String| words::cap(&text, ERROR_COLUMNS_MAX);
+    match sent {
+        Sent::Delivered { receipt } => Sent::Delivered { receipt: cap(receipt) },
+        Sent::RetryAfter { after, error } => Sent::RetryAfter { after, error: cap(error) },
+        Sent::Rejected { error } => Sent::Rejected { error: cap(error) },
+        Sent::Misconfigured { error } => Sent::Misconfigured { error: cap(error) },
+    }
+}
