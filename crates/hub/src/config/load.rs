@@ -1,0 +1,465 @@
+//! File, environment and flags, put together once, with all that is wrong.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::tree::{self, Kind, Node};
+use super::{check, shape};
+
+pub use super::tree::Place;
+
+/// Bytes of a configuration file at most.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// What the names of environment variables begin with.
+pub const PREFIX: &str = "ROOTWATCH_";
+/// Variables that are no keys, and beginnings of such.
+const NOT_KEYS: [&str; 4] =
+    ["ROOTWATCH_LOG", "ROOTWATCH_CONFIG", "ROOTWATCH_TEST_", "ROOTWATCH_BENCH_"];
+
+/// Something about the configuration that has to be mended, or should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is.
+    pub place: Place,
+    /// The key: `source.sqs[0].queue_url`. Empty for the file as a whole.
+    pub key: String,
+    /// What is wrong: lower case, no full stop, without values that could be secrets.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// True when the hub can do its work all the same.
+    pub is_warning: bool,
+}
+
+impl Problem {
+    pub(crate) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { place, key: key.into(), message: message.into(), hint: None, is_warning: false }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "`{}` ", self.key)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration cannot be used: everything that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be used:\n{}", problems.iter().map(|one| format!("  {one}")).collect::<Vec<_>>().join("\n"))]
+pub struct Refused {
+    /// Errors, and warnings among them, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// What a configuration is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// The file; `None` where there is none and defaults are wanted.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that do not begin with [`PREFIX`] are not looked at.
+    pub environment: Vec<(String, String)>,
+    /// Flags: the key, the flag's name for people, and the value. They go before all else.
+    pub flags: Vec<(String, String, String)>,
+}
+
+/// A sound configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration. Paths that the file states relatively are joined to the file's folder.
+    pub config: Config,
+    /// What should be mended.
+    pub warnings: Vec<Problem>,
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Where relative paths of the file begin.
+    pub folder: PathBuf,
+    pub(super) tree: Node,
+}
+
+impl Loaded {
+    /// Where the value at a key came from.
+    #[must_use]
+    pub fn place(&self, key: &str) -> &Place {
+        self.tree.get(key).map_or(&Place::Nowhere, |node| &node.at)
+    }
+
+    /// A problem at a key.
+    #[must_use]
+    pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
+        Problem::new(self.tree.nearest(key).at.clone(), key, message)
+    }
+}
+
+/// Reads and checks a configuration. Nothing outside this machine is asked; secrets are not
+/// resolved: see [`secrets`](super::secrets).
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
+    let mut problems = Vec::new();
+    let mut tree = match &inputs.file {
+        Some(path) => read(path, &mut problems),
+        None => Node::empty(),
+    };
+    if !problems.is_empty() {
+        // Of half a file, missing keys and unknown names would be said wrongly.
+        return Err(Refused { problems });
+    }
+    put_environment(&mut tree, &inputs.environment, &mut problems);
+    for (key, flag, value) in &inputs.flags {
+        let steps: Vec<String> = key.split('.').map(str::to_owned).collect();
+        let place = Place::Flag(flag.clone());
+        if let Err(message) = tree.put(&steps, value, &place) {
+            problems.push(Problem::new(place, key, message));
+        }
+    }
+    let schema = super::schema();
+    problems.extend(shape::check(&schema, &mut tree));
+    let folder = inputs.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    settle_paths(&mut tree, folder);
+
+    // What has the wrong shape cannot be read, but the rest can be checked.
+    let config = match serde_path_to_error::deserialize::<_, Config>(tree.to_json()) {
+        Ok(config) => config,
+        Err(error) => {
+            let key = error.path().to_string();
+            let node = tree.nearest(&key);
+            let is_told = problems.iter().any(|one| one.key.starts_with(&key) || key == ".");
+            if problems.is_empty() || !is_told {
+                let message = plain(&error.into_inner().to_string());
+                problems.push(Problem::new(node.at.clone(), key, message));
+            }
+            return Err(refused(problems));
+        }
+    };
+    problems.extend(check::check(&config, &tree));
+    let config = with_log(config);
+    if problems.iter().any(|problem| !problem.is_warning) {
+        return Err(refused(problems));
+    }
+    let folder = folder.to_owned();
+    Ok(Loaded { config, warnings: problems, file: inputs.file.clone(), folder, tree })
+}
+
+/// Where nobody is told of anything, standard output is.
+fn with_log(mut config: Config) -> Config {
+    let log = serde_json::json!({ "channel": "log" });
+    if config.notify.destination.is_empty()
+        && let Ok(log) = serde_json::from_value(log)
+    {
+        config.notify.destination.insert("log".to_owned(), log);
+    }
+    config
+}
+
+/// In the order of the file, what is in no file last, each once.
+fn refused(mut problems: Vec<Problem>) -> Refused {
+    let order = |place: &Place| match place {
+        Place::File { line, column, .. } => (0, *line, *column),
+        _ => (1, 0, 0),
+    };
+    problems.sort_by_key(|problem| order(&problem.place));
+    problems.dedup();
+    Refused { problems }
+}
+
+/// A reader's message in our manner, on one line.
+fn plain(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default().trim_end_matches('.');
+    line.to_owned()
+}
+
+fn read(path: &Path, problems: &mut Vec<Problem>) -> Node {
+    let mut fail = |message: String| {
+        let place = Place::File { path: path.to_owned(), line: 1, column: 1 };
+        problems.push(Problem::new(place, "", message));
+        Node::empty()
+    };
+    let text = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+            return fail(format!("a configuration file has at most {FILE_BYTES_MAX} bytes"));
+        }
+        Ok(_) => std::fs::read_to_string(path),
+        Err(error) => Err(error),
+    };
+    match text {
+        Ok(text) => {
+            let (tree, faults) = tree::parse(path, &text);
+            let faults = faults.into_iter();
+            problems.extend(faults.map(|(place, fault)| Problem::new(place, "", fault)));
+            tree
+        }
+        Err(error) => fail(format!("cannot be read: {error}")),
+    }
+}
+
+fn put_environment(tree: &mut Node, environment: &[(String, String)], problems: &mut Vec<Problem>) {
+    let mut variables: Vec<_> = environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| {
+            !NOT_KEYS.iter().any(|one| name == one || (one.ends_with('_') && name.starts_with(one)))
+        })
+        .collect();
+    // So that entries of lists come in their order.
+    variables.sort();
+    for (name, value) in variables {
+        let steps: Vec<String> =
+            name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
+        let place = Place::Environment(name.clone());
+        let result = if steps.iter().any(String::is_empty) {
+            Err("has an empty level: levels are parted by two underscores".to_owned())
+        } else {
+            tree.put(&steps, value, &place)
+        };
+        if let Err(message) = result {
+            problems.push(Problem::new(place, steps.join("."), message));
+        }
+    }
+}
+
+/// Joins relative paths that the file states to the file's folder: it means the same wherever the
+/// program is started.
+fn settle_paths(tree: &mut Node, folder: &Path) {
+    let settle = |node: Option<&mut Node>| {
+        if let Some(Node { kind: Kind::Text(text), at: Place::File { .. }, .. }) = node
+            && !text.is_empty()
+            && Path::new(text).is_relative()
+        {
+            *text = folder.join(&text).to_string_lossy().into_owned();
+        }
+    };
+    let Kind::Table(top) = &mut tree.kind else { return };
+    if let Some(Node { kind: Kind::Table(store), .. }) = top.get_mut("store") {
+        settle(store.get_mut("path"));
+    }
+    if let Some(Node { kind: Kind::Table(rules), .. }) = top.get_mut("rules")
+        && let Some(Node { kind: Kind::Array(folders), .. }) = rules.get_mut("dir")
+    {
+        folders.iter_mut().for_each(|one| settle(Some(one)));
+    }
+    if let Some(Node { kind: Kind::Table(source), .. }) = top.get_mut("source")
+        && let Some(Node { kind: Kind::Array(folders), .. }) = source.get_mut("directory")
+    {
+        for one in folders {
+            if let Kind::Table(keys) = &mut one.kind {
+                settle(keys.get_mut("path"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a file of this text, a line each.
+    fn wrong(text: &str, environment: &[(&str, &str)], flags: &[(&str, &str, &str)]) -> String {
+        match loaded(text, environment, flags) {
+            Ok(loaded) => panic!("nothing is wrong: {:?}", loaded.config),
+            Err(refused) => refused.problems.iter().map(|one| format!("{one}\n")).collect(),
+        }
+    }
+
+    fn loaded(
+        text: &str,
+        environment: &[(&str, &str)],
+        flags: &[(&str, &str, &str)],
+    ) -> Result<Loaded, Refused> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hub.toml");
+        std::fs::write(&path, text).expect("written");
+        let own = |text: &&str| (*text).to_owned();
+        let inputs = Inputs {
+            file: Some(path),
+            environment: environment.iter().map(|(name, value)| (own(name), own(value))).collect(),
+            flags: flags
+                .iter()
+                .map(|(key, flag, value)| (own(key), own(flag), own(value)))
+                .collect(),
+        };
+        let strip = |problem: &mut Problem| {
+            if let Place::File { path, .. } = &mut problem.place {
+                *path = "hub.toml".into();
+            }
+        };
+        load(&inputs).map_err(|mut refused| {
+            refused.problems.iter_mut().for_each(strip);
+            refused
+        })
+    }
+
+    const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn nothing_is_a_sound_configuration_that_tells_standard_output() {
+        let loaded = load(&Inputs::default()).expect("defaults");
+        assert_eq!(loaded.config.hub.listen.port(), 8321);
+        assert_eq!(loaded.config.notify.destination.keys().collect::<Vec<_>>(), ["log"]);
+        assert_eq!(loaded.place("hub.listen"), &Place::Nowhere);
+    }
+
+    #[test]
+    fn flags_go_before_the_environment_before_the_file() {
+        let text = "[hub]\nlisten = \"127.0.0.1:1\"\nmemory_days = 4\nquiet_after_secs = 60\n";
+        let environment = [
+            ("ROOTWATCH_HUB__LISTEN", "127.0.0.1:2"),
+            ("ROOTWATCH_HUB__MEMORY_DAYS", "5"),
+            ("ROOTWATCH_HUB__ORGANIZATION__ACCOUNTS", "[\"111122223333\"]"),
+            ("ROOTWATCH_TOKEN__0__NAME", "a"),
+            ("ROOTWATCH_TOKEN__0__SHA256", HASH),
+            ("ROOTWATCH_TOKEN__0__SCOPES", "[\"read\", \"ingest\"]"),
+            ("ROOTWATCH_ACCOUNT__0__ID", "222233334444"),
+            ("ROOTWATCH_LOG", "debug"),
+            ("OTHER_HUB__LISTEN", "127.0.0.1:4"),
+        ];
+        let flags = [("hub.listen", "--listen", "127.0.0.1:3")];
+        let loaded = loaded(text, &environment, &flags).expect("sound");
+        let hub = &loaded.config.hub;
+        assert_eq!((hub.listen.port(), hub.memory_days, hub.quiet_after_secs), (3, 5, 60));
+        assert_eq!(hub.organization.accounts, ["111122223333"]);
+        assert_eq!(loaded.config.token[0].name, "a");
+        // A text of digits stays a text where one is wanted.
+        assert_eq!(loaded.config.account[0].id, "222233334444");
+        assert_eq!(loaded.place("hub.listen").to_string(), "--listen");
+        assert_eq!(loaded.place("hub.memory_days").to_string(), "ROOTWATCH_HUB__MEMORY_DAYS");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_with_its_place() {
+        let text = "\
+[hub]
+listn = \"127.0.0.1:1\"
+memory_days = 0
+quiet_after_secs = \"1h\"
+
+[[token]]
+name = \"a\"
+sha256 = \"abc\"
+scopes = [\"injest\"]
+
+[sources]
+
+[telemetry]
+log_format = \"yaml\"
+body_bytes_max = 1
+
+[notify.destination.team]
+channel = \"slak\"
+";
+        let environment = [("ROOTWATCH_LISTEN", "x"), ("ROOTWATCH_HUB__SHUTDOWN_SECS", "soon")];
+        insta::assert_snapshot!(wrong(text, &environment, &[]), @r#"
+        hub.toml:2:1: `hub.listn` is not a known key (did you mean `listen`?)
+        hub.toml:3:15: `hub.memory_days` has to be 1 to 90
+        hub.toml:4:20: `hub.quiet_after_secs` has to be a whole number, and is a text
+        hub.toml:9:11: `token[0].scopes[0]` has to be one of `ingest`, `read`, `write` (did you mean `ingest`?)
+        hub.toml:11:2: `sources` is not a known key (did you mean `source`?)
+        hub.toml:14:14: `telemetry.log_format` has to be one of `text`, `json`
+        hub.toml:15:1: `telemetry.body_bytes_max` is not a known key (`body_bytes_max` is a key of `[hub]`)
+        hub.toml:18:11: `notify.destination.team.channel` has to be one of `log`, `slack`, `webhook`
+        ROOTWATCH_HUB__SHUTDOWN_SECS: `hub.shutdown_secs` has to be a whole number, and is a text
+        ROOTWATCH_LISTEN: `listen` is not a known key (`listen` is a key of `[hub]`)
+        "#);
+    }
+
+    #[test]
+    fn what_types_cannot_say_is_checked() {
+        let text = "\
+hub.listen = \"0.0.0.0:8321\"
+hub.organization.accounts = [\"1234\"]
+hub.public_url = \"rootwatch.example.com\"
+
+[[account]]
+id = \"111122223333\"
+[[account]]
+id = \"111122223333\"
+
+[source.sns]
+topics = [\"root-events\"]
+[[source.sqs]]
+name = \"a\"
+queue_url = \"root-events\"
+[[source.sqs]]
+name = \"a\"
+queue_url = \"https://sqs.eu-west-1.amazonaws.com/111122223333/root-events\"
+
+[rules]
+dir = [\"no-such-folder\"]
+
+[notify.destination.log]
+channel = \"log\"
+escalate_to = \"nobody\"
+
+[telemetry]
+log_level = \"rootwatch=loud\"
+otlp_endpoint = \"127.0.0.1:4318\"
+";
+        let told = wrong(text, &[], &[]);
+        // The folder is that of the file, which is a temporary one.
+        let told: Vec<String> = told
+            .lines()
+            .map(|line| match line.split_once("cannot be used: /") {
+                Some((before, _)) => format!("{before}cannot be used: [reason]"),
+                None => line.to_owned(),
+            })
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        hub.toml:1:14: `hub.listen` is not loopback, and there is no [[token]]: anybody could send (make one with `rootwatch token new NAME`, or listen on 127.0.0.1)
+        hub.toml:2:30: `hub.organization.accounts[0]` has to be an account id of 12 digits
+        hub.toml:3:18: `hub.public_url` is no URL: relative URL without a base
+        hub.toml:8:6: `account[1].id` is the id of another [[account]] too
+        hub.toml:11:11: `source.sns.topics[0]` has to be the ARN of an SNS topic (such as arn:aws:sns:eu-west-1:111122223333:root-events)
+        hub.toml:14:13: `source.sqs[0].queue_url` is no URL: relative URL without a base
+        hub.toml:16:8: `source.sqs[1].name` is the name of another SQS source too
+        hub.toml:20:8: `rules.dir[0]` cannot be used: [reason]
+        hub.toml:24:15: `notify.destination.log.escalate_to` there is no destination `nobody`; there is log
+        hub.toml:27:13: `telemetry.log_level` cannot be used: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (such as `info`, or `info,rootwatch_hub=debug`)
+        hub.toml:28:17: `telemetry.otlp_endpoint` is no URL: relative URL without a base
+        "#);
+    }
+
+    #[test]
+    fn tokens_are_checked() {
+        let text = format!(
+            "[[token]]\nname = \"a b\"\nsha256 = \"{HASH}\"\nscopes = []\n\
+             [[token]]\nname = \"a b\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]\n"
+        );
+        insta::assert_snapshot!(wrong(&text, &[], &[]), @r#"
+        hub.toml:1:1: `token` no token may send records, and there is no other source
+        hub.toml:2:8: `token[0].name` has to be 1 to 64 letters, digits, `-`, `_` and `.`
+        hub.toml:4:10: `token[0].scopes` is empty: the token could do nothing (`ingest`, `read` and `write` are known)
+        hub.toml:6:8: `token[1].name` has to be 1 to 64 letters, digits, `-`, `_` and `.`
+        hub.toml:6:8: `token[1].name` is the name of another token too
+        hub.toml:7:10: `token[1].sha256` is that of another token too
+        "#);
+    }
+
+    #[test]
+    fn relative_paths_begin_at_the_files_folder_and_missing_folders_are_a_warning() {
+        let text =
+            "[[source.directory]]\nname = \"drop\"\npath = \"logs\"\n[store]\npath = \"h.db\"";
+        let flags = [("store.path", "--store", "here.db")];
+        let loaded = loaded(text, &[], &flags).expect("sound");
+        assert!(loaded.config.source.directory[0].path.is_absolute());
+        assert_eq!(loaded.config.store.path, Path::new("here.db"));
+        assert_eq!(loaded.warnings.len(), 1);
+        assert!(loaded.warnings[0].is_warning);
+    }
+
+    #[test]
+    fn what_is_refused_never_shows_a_value() {
+        let text =
+            "[notify.destination.a]\nchannel = \"webhook\"\nurl = [\"hush\"]\nurk = \"hush\"\n";
+        let told = wrong(text, &[("ROOTWATCH_HUB__LISTEN", "hush")], &[]);
+        assert!(!told.contains("hush"), "{told}");
+    }
+}

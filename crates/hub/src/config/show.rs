@@ -1,0 +1,245 @@
+//! The configuration for people: as it is in effect, and what could be in it.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::load::Loaded;
+use super::shape::{fixed, resolve, types, words};
+use super::tree::Place;
+
+/// The configuration in effect as TOML, with where each value came from as a comment. Secrets that
+/// the file itself holds are `***`.
+#[must_use]
+pub fn show(loaded: &Loaded) -> String {
+    let mut out = match &loaded.file {
+        Some(file) => format!("# {}\n", file.display()),
+        None => "# no file\n".to_owned(),
+    };
+    if let Ok(Value::Object(config)) = serde_json::to_value(&loaded.config) {
+        show_table(&mut out, loaded, &config, "", "");
+    }
+    out
+}
+
+/// `header` is the path as TOML writes it, `key` as we do.
+fn show_table(
+    out: &mut String,
+    loaded: &Loaded,
+    table: &Map<String, Value>,
+    header: &str,
+    key: &str,
+) {
+    let join = |to: &str, name: &str| {
+        if to.is_empty() { name.to_owned() } else { format!("{to}.{name}") }
+    };
+    let is_tables =
+        |value: &Value| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
+    for (name, value) in table {
+        if value.is_null() || value.is_object() || is_tables(value) {
+            continue;
+        }
+        let place = match loaded.place(&join(key, name)) {
+            Place::Nowhere => "default".to_owned(),
+            Place::File { line, .. } => format!("line {line}"),
+            place => place.to_string(),
+        };
+        let _ = writeln!(out, "{} = {}  # {place}", bare(name), toml_text(value));
+    }
+    for (name, value) in table {
+        let (header, key) = (join(header, &bare(name)), join(key, name));
+        if let Some(inner) = value.as_object().filter(|inner| !inner.is_empty()) {
+            if inner.values().any(|one| !one.is_object() && !is_tables(one) && !one.is_null()) {
+                let _ = writeln!(out, "\n[{header}]");
+            }
+            show_table(out, loaded, inner, &header, &key);
+        } else if is_tables(value) {
+            for (index, inner) in value.as_array().into_iter().flatten().enumerate() {
+                let _ = writeln!(out, "\n[[{header}]]");
+                if let Some(inner) = inner.as_object() {
+                    show_table(out, loaded, inner, &header, &format!("{key}[{index}]"));
+                }
+            }
+        }
+    }
+}
+
+/// A key as TOML writes it.
+fn bare(name: &str) -> String {
+    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    if !name.is_empty() && name.chars().all(is_bare) {
+        name.to_owned()
+    } else {
+        toml_text(&Value::from(name))
+    }
+}
+
+/// A value as TOML writes it.
+fn toml_text(value: &Value) -> String {
+    toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string())
+}
+
+/// `docs/config.md`: every key with its type, default and effect, from the schema.
+#[must_use]
+pub fn reference() -> String {
+    let schema = super::schema();
+    let mut text = String::from(
+        "# The configuration\n\n\
+         Generated from the program (`cargo xtask docs`); do not edit.\n\n\
+         One TOML file, `rootwatch serve --config rootwatch.toml`. Flags go before the environment, \
+         the environment before the file, the file before the defaults. In the environment two \
+         underscores part the levels: `ROOTWATCH_HUB__LISTEN=127.0.0.1:9000`, \
+         `ROOTWATCH_TOKEN__0__NAME=forwarder`. Relative paths in the file begin at the file's \
+         folder.\n\n\
+         Secrets are best kept elsewhere: `env:NAME`, `file:PATH`, `aws-secret:ID` and \
+         `aws-ssm:NAME` name where. `rootwatch config check` says all that is wrong, \
+         `rootwatch config show` what is in effect, and `rootwatch config schema` prints the JSON \
+         Schema, which is also in [`rootwatch.schema.json`](rootwatch.schema.json). \
+         [`rootwatch.example.toml`](rootwatch.example.toml) is a whole file with comments.\n",
+    );
+    section(&mut text, &schema, &schema, "", false);
+    text
+}
+
+fn section(text: &mut String, root: &Value, schema: &Value, path: &str, is_list: bool) {
+    let schema = resolve(root, schema);
+    let nothing = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&nothing);
+    if !path.is_empty() {
+        heading(text, path, is_list);
+        // What the table says of itself, without the examples of the code.
+        let words = prose(schema["description"].as_str().unwrap_or_default());
+        if !words.is_empty() {
+            let _ = writeln!(text, "\n{words}");
+        }
+        keys(text, root, properties, schema);
+    }
+    tables(text, root, properties, path);
+}
+
+/// The tables below a table.
+fn tables(text: &mut String, root: &Value, properties: &Map<String, Value>, path: &str) {
+    for (name, property) in properties {
+        let inner = resolve(root, property);
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let items = resolve(root, &inner["items"]);
+        if inner["properties"].is_object() {
+            section(text, root, inner, &path, false);
+        } else if items["properties"].is_object() {
+            section(text, root, items, &path, true);
+        } else if inner["additionalProperties"].is_object() {
+            let one = resolve(root, &inner["additionalProperties"]);
+            variants(text, root, one, &format!("{path}.<name>"), property);
+        }
+    }
+}
+
+/// A table of which one key says what the others are: what all have first, then each.
+fn variants(text: &mut String, root: &Value, schema: &Value, path: &str, of: &Value) {
+    let Some(all) = schema["oneOf"].as_array() else {
+        return section(text, root, schema, path, false);
+    };
+    heading(text, path, false);
+    let words = prose(of["description"].as_str().unwrap_or_default());
+    if !words.is_empty() {
+        let _ = writeln!(text, "\n{words}");
+    }
+    let nothing = Map::new();
+    let first = all.first().and_then(|one| one["properties"].as_object()).unwrap_or(&nothing);
+    let is_common = |name: &str, property: &Value| {
+        all.iter().all(|one| one["properties"].get(name) == Some(property))
+    };
+    let common: Map<String, Value> = first
+        .iter()
+        .filter(|(name, property)| is_common(name, property))
+        .map(|(name, property)| (name.clone(), property.clone()))
+        .collect();
+    keys(text, root, &common, &Value::Null);
+    for one in all {
+        let Some((field, kind)) = fixed(one) else { continue };
+        let _ = writeln!(text, "\n### `{path}` with `{field} = \"{kind}\"`");
+        let words = prose(one["description"].as_str().unwrap_or_default());
+        if !words.is_empty() {
+            let _ = writeln!(text, "\n{words}");
+        }
+        let own: Map<String, Value> = one["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !common.contains_key(*name))
+            .map(|(name, property)| (name.clone(), property.clone()))
+            .collect();
+        keys(text, root, &own, one);
+    }
+}
+
+fn heading(text: &mut String, path: &str, is_list: bool) {
+    let level = if path.contains('.') { "###" } else { "##" };
+    let name = if is_list { format!("[[{path}]]") } else { format!("[{path}]") };
+    let _ = writeln!(text, "\n{level} `{name}`");
+}
+
+/// The keys of one table that are no tables themselves.
+fn keys(text: &mut String, root: &Value, properties: &Map<String, Value>, table: &Value) {
+    let required: Vec<&str> =
+        table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut rows = String::new();
+    for (name, property) in properties {
+        let inner = resolve(root, property);
+        let is_tables = resolve(root, &inner["items"])["properties"].is_object();
+        if inner["additionalProperties"].is_object() || is_tables {
+            continue;
+        }
+        if inner["properties"].is_object() && !property["default"].is_null() {
+            continue;
+        }
+        let words = property["description"].as_str().or(inner["description"].as_str());
+        let default = property.get("default").or(inner.get("default"));
+        let default = match default {
+            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            None | Some(Value::Null) => "none".to_owned(),
+            Some(value) => format!("`{}`", toml_text(value)),
+        };
+        let effect = prose(words.unwrap_or_default());
+        let cells = [format!("`{name}`"), kind(root, property), default, effect];
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let _ = writeln!(rows, "| {} |", cells.join(" | "));
+    }
+    if !rows.is_empty() {
+        let _ = write!(text, "\n| Key | Type | Default | Effect |\n|---|---|---|---|\n{rows}");
+    }
+}
+
+/// A type in words.
+fn kind(root: &Value, schema: &Value) -> String {
+    let inner = resolve(root, schema);
+    if let Some(words) = words(inner) {
+        let all: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+        return all.join(", ");
+    }
+    let all: Vec<String> = types(inner)
+        .into_iter()
+        .map(|one| match one {
+            "string" => "text".to_owned(),
+            "integer" | "number" => {
+                let name = if one == "integer" { "whole number" } else { "number" };
+                let bounds = [schema, inner].map(|one| (&one["minimum"], &one["maximum"]));
+                match bounds.iter().find(|(low, high)| low.is_number() && high.is_number()) {
+                    Some((low, high)) => format!("{name}, {low} to {high}"),
+                    None => name.to_owned(),
+                }
+            }
+            "boolean" => "`true` or `false`".to_owned(),
+            "array" => format!("list of {}", kind(root, &inner["items"])),
+            "object" => "table".to_owned(),
+            other => other.to_owned(),
+        })
+        .collect();
+    all.join(" or ")
+}
+
+/// A doc comment as text of one line: links to the code become names.
+fn prose(comment: &str) -> String {
+    let text = comment.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.replace("[`", "`").replace("`]", "`").replace('<', "&lt;").replace('>', "&gt;")
+}

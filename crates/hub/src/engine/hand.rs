@@ -1,0 +1,98 @@
+//! What comes from elsewhere than from records: a person's decision, trouble with telling, alerts
+//! that somebody asks for.
+
+use std::collections::BTreeMap;
+
+use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, decide};
+use rootwatch_core::correlate::Change;
+use rootwatch_core::incident::{Incident, IncidentId};
+use rootwatch_store::{Batch, Handled, StoreError, StoredIncident};
+
+use super::Engine;
+use super::memory::beside;
+
+impl Engine {
+    /// Gives an incident a state by hand, and tells that it is over.
+    pub(super) async fn handle(
+        &mut self,
+        id: &IncidentId,
+        handled: &Handled,
+    ) -> Result<StoredIncident, StoreError> {
+        self.step().await?;
+        let now = self.parts.clock.now();
+        // As the store has it: an incident of last year need not be in memory for this.
+        let mut stored = self.parts.store.incident(id, ALERT_FINDINGS_MAX).await?;
+        stored.incident.state = handled.state;
+        let mut aside = beside(&stored);
+        aside.by = Some(handled.by.clone());
+        if let Some(known) = self.memory.beside.get_mut(id) {
+            aside.fresh = std::mem::take(&mut known.fresh);
+        }
+        let whole = self.memory.open.get(id).map(|incident| {
+            let mut incident = incident.clone();
+            incident.state = handled.state;
+            incident
+        });
+        let incident = whole.as_ref().unwrap_or(&stored.incident);
+        let mut told = None;
+        let mut deliveries = Vec::new();
+        if let Some(kind) = decide(aside.told, incident) {
+            let alert = self.alert(incident, &aside, kind, None, now);
+            deliveries = self.deliveries(&alert, now);
+            told = Some(aside.told.after(incident));
+        }
+        let owes = !deliveries.is_empty();
+        let done = self.parts.store.handle(id, handled, told, deliveries).await;
+        // Were the store to fail, memory would be read again.
+        let stored = done?;
+        self.works();
+        self.memory.open.set_state(id, handled.state);
+        if let Some(known) = self.memory.beside.get_mut(id) {
+            known.revision = stored.revision;
+            known.by = aside.by;
+            known.touched_at = now;
+            if let Some(told) = told {
+                known.told = told;
+            } else {
+                known.fresh = aside.fresh;
+            }
+        }
+        if owes {
+            self.parts.wake.notify_one();
+        }
+        Ok(stored)
+    }
+
+    /// Opens or closes the incident that says that a destination cannot be reached.
+    pub(super) async fn telling(
+        &mut self,
+        destination: &str,
+        broken: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.step().await?;
+        let now = self.parts.clock.now();
+        let change = match (self.memory.telling(destination), broken) {
+            (None, Some(why)) => Change::Opened(Box::new(Incident::telling(destination, now, why))),
+            (Some(incident), None) => Change::Closed { id: incident.id.clone(), at: now },
+            _ => return Ok(()),
+        };
+        let changes = vec![change];
+        self.memory.open.apply(&changes);
+        let batch = self.batch(changes, &BTreeMap::new(), now).await?;
+        self.save(batch).await
+    }
+
+    /// Owes an alert that is about no incident; returns whom.
+    pub(super) async fn raise(
+        &mut self,
+        alert: Alert,
+        only: Option<&str>,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = self.parts.clock.now();
+        let mut deliveries = self.deliveries(&alert, now);
+        deliveries.retain(|delivery| only.is_none_or(|only| delivery.destination == only));
+        let to = deliveries.iter().map(|delivery| delivery.destination.clone()).collect();
+        self.save(Batch { deliveries, now: Some(now), ..Batch::default() }).await?;
+        Ok(to)
+    }
+}

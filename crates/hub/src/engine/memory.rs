@@ -1,0 +1,317 @@
+//! What the engine keeps in memory: the incidents that may still grow, and what was told of them.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_core::alert::Told;
+use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents};
+use rootwatch_core::detect::History;
+use rootwatch_core::finding::FindingKey;
+use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
+use rootwatch_core::rules::Ruleset;
+use rootwatch_store::{Store, StoreError, StoredIncident};
+
+use super::Settings;
+
+/// How far before and after a late finding incidents are loaded: farther than any link reaches.
+const NEIGHBOURHOOD: SignedDuration = SignedDuration::from_hours(48);
+/// Findings of one incident that are remembered as not told yet.
+const FRESH_MAX: usize = 1_000;
+/// Findings that were loaded for late records, after which memory is tidied at once.
+const LOADED_FINDINGS_MAX: usize = 100_000;
+/// Findings of an incident that is loaded whole.
+const WHOLE_FINDINGS_MAX: usize = 1_000_000;
+/// Begins the names of positions that hold how many alerts there were of an incident that joined
+/// another: were one of its name to open again, its alerts would otherwise have the names of
+/// earlier ones, and be taken for repeats.
+const GONE: &str = "told:";
+
+/// What is kept beside an incident.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// The store's revision.
+    pub(super) revision: u64,
+    /// What was told.
+    pub(super) told: Told,
+    /// Who acknowledged or resolved it.
+    pub(super) by: Option<String>,
+    /// Findings since the last alert. After a restart nothing counts as fresh.
+    pub(super) fresh: HashSet<FindingKey>,
+    /// When it was last part of a batch.
+    pub(super) touched_at: Timestamp,
+}
+
+/// Everything that the engine knows without asking the store.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) open: OpenIncidents,
+    pub(super) history: History,
+    pub(super) beside: HashMap<IncidentId, Beside>,
+    /// Incidents to load although nothing else asks for them: their names are taken.
+    pub(super) wanted: HashSet<IncidentId>,
+    /// How many alerts there were of incidents that joined others.
+    pub(super) gone: HashMap<IncidentId, u32>,
+    /// Incidents with findings since then are all here.
+    complete_since: Timestamp,
+    /// So are those with findings of these spans.
+    loaded: Vec<(Timestamp, Timestamp)>,
+    loaded_findings: usize,
+    keep: SignedDuration,
+    /// When the last digest was told, once that is known.
+    pub(super) digested_at: Option<Timestamp>,
+}
+
+impl Memory {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut policy = CorrelatePolicy::default();
+        policy.quiet_after_secs = i64::from(settings.quiet_after_secs);
+        Self {
+            open: OpenIncidents::new(policy),
+            history: History::of_store(),
+            beside: HashMap::new(),
+            wanted: HashSet::new(),
+            gone: HashMap::new(),
+            complete_since: Timestamp::MAX,
+            loaded: Vec::new(),
+            loaded_findings: 0,
+            keep: SignedDuration::from_hours(24 * i64::from(settings.memory_days.max(1)))
+                + NEIGHBOURHOOD,
+            digested_at: None,
+        }
+    }
+
+    /// Reads what has to be known from the store.
+    pub(super) async fn load(
+        &mut self,
+        store: &dyn Store,
+        rules: &Ruleset,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let since = earlier(now, self.keep);
+        let incidents = store.incidents_within(since, Timestamp::MAX, true).await?;
+        let mut whole = Vec::with_capacity(incidents.len());
+        for stored in incidents {
+            self.beside.insert(stored.incident.id.clone(), beside(&stored));
+            whole.push(stored.incident);
+        }
+        self.open = OpenIncidents::from_incidents(self.open.policy().clone(), whole);
+        self.complete_since = since;
+        self.loaded.clear();
+        self.loaded_findings = 0;
+        for id in &self.wanted {
+            if self.open.get(id).is_some() {
+                continue;
+            }
+            match store.incident(id, WHOLE_FINDINGS_MAX).await {
+                Ok(stored) => {
+                    self.beside.insert(id.clone(), beside(&stored));
+                    self.open.insert(stored.incident);
+                }
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (name, count) in store.positions(GONE).await? {
+            if let (Some(id), Ok(count)) = (name.strip_prefix(GONE), count.parse()) {
+                self.gone.insert(IncidentId(id.to_owned()), count);
+            }
+        }
+
+        let past = store.past(earlier(now, rules.looks_back().max(self.keep))).await?;
+        for (account, key) in &past.keys {
+            self.history.note_key(account, key);
+        }
+        for (account, address) in &past.addresses {
+            self.history.note_address(account, address);
+        }
+        for (account, rule, at) in &past.spoken {
+            self.history.note_spoken(account, rule, *at);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that whatever findings of these moments could belong to is in memory.
+    pub(super) async fn reach_back(
+        &mut self,
+        store: &dyn Store,
+        times: impl Iterator<Item = Timestamp>,
+    ) -> Result<(), StoreError> {
+        for (from, to) in self.missing(times) {
+            for stored in store.incidents_within(from, to, false).await? {
+                if self.open.get(&stored.incident.id).is_none() {
+                    self.loaded_findings += stored.incident.findings.len();
+                    self.beside.insert(stored.incident.id.clone(), beside(&stored));
+                    self.open.insert(stored.incident);
+                }
+            }
+            self.loaded.push((from, to));
+        }
+        Ok(())
+    }
+
+    /// Spans around late moments that were not loaded, in whole days, so that the next late record
+    /// of the same time needs no other.
+    fn missing(&self, times: impl Iterator<Item = Timestamp>) -> Vec<(Timestamp, Timestamp)> {
+        let safe = self.complete_since.saturating_add(NEIGHBOURHOOD).unwrap_or(Timestamp::MAX);
+        let mut late: Vec<Timestamp> = times.filter(|at| *at < safe).collect();
+        late.sort_unstable();
+        let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
+        for at in late {
+            let from = day(earlier(at, NEIGHBOURHOOD), 0);
+            let to = day(at.saturating_add(NEIGHBOURHOOD).unwrap_or(at), 1);
+            match spans.last_mut() {
+                Some((_, end)) if from <= *end => *end = to.max(*end),
+                _ => spans.push((from, to)),
+            }
+        }
+        let is_here = |(from, to): &(Timestamp, Timestamp)| {
+            self.loaded.iter().any(|(begin, end)| begin <= from && to <= end)
+        };
+        spans.retain(|span| !is_here(span));
+        spans
+    }
+
+    /// True when so much was loaded for late records that memory should be tidied.
+    pub(super) fn is_full(&self) -> bool {
+        self.loaded_findings > LOADED_FINDINGS_MAX
+    }
+
+    /// Lets go of what is over and older than the configured days.
+    pub(super) fn evict(&mut self, rules: &Ruleset, now: Timestamp) {
+        // A clock that was set back brings nothing back into memory.
+        let since = self.complete_since.max(earlier(now, self.keep));
+        self.complete_since = since;
+        self.loaded.clear();
+        self.loaded_findings = 0;
+        self.wanted.clear();
+        let is_over = |incident: &Incident| {
+            matches!(incident.state, IncidentState::Quiet | IncidentState::Resolved)
+                && incident.last_at.is_none_or(|last| last < since)
+        };
+        if self.open.incidents().any(is_over) {
+            self.open.retain(|incident| !is_over(incident));
+            let open = &self.open;
+            self.beside.retain(|id, _| open.get(id).is_some());
+        }
+        self.history.forget_before(earlier(now, rules.looks_back().max(self.keep)));
+    }
+
+    /// The position that keeps how many alerts there were of an incident that is no more.
+    pub(super) fn note_gone(&mut self, id: &IncidentId, told: Told) -> (String, String) {
+        self.gone.insert(id.clone(), told.alerts);
+        (format!("{GONE}{id}"), told.alerts.to_string())
+    }
+
+    /// What is kept beside an incident; a new one goes on counting where one of its name ended.
+    pub(super) fn beside(&mut self, id: &IncidentId) -> &mut Beside {
+        let alerts = self.gone.get(id).copied().unwrap_or_default();
+        self.beside.entry(id.clone()).or_insert_with(|| Beside {
+            told: Told { alerts, ..Told::default() },
+            ..Beside::default()
+        })
+    }
+
+    /// The open incident that says that a destination cannot be reached.
+    pub(super) fn telling(&self, destination: &str) -> Option<&Incident> {
+        let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").title;
+        self.open.incidents().find(|incident| {
+            incident.kind == IncidentKind::Telling
+                && incident.state != IncidentState::Quiet
+                && incident.state != IncidentState::Resolved
+                && incident.title == title
+        })
+    }
+
+    /// Remembers which findings came since the last alert.
+    pub(super) fn note_fresh(&mut self, changes: &[Change]) {
+        for change in changes {
+            let (id, findings) = match change {
+                Change::Opened(incident) => (&incident.id, &incident.findings),
+                Change::Grew(growth) => (&growth.id, &growth.added),
+                _ => continue,
+            };
+            let fresh = &mut self.beside(id).fresh;
+            for finding in findings {
+                if fresh.len() < FRESH_MAX {
+                    fresh.insert(finding.key.clone());
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn beside(stored: &StoredIncident) -> Beside {
+    Beside {
+        revision: stored.revision,
+        told: stored.told,
+        by: stored.by.as_ref().map(|handled| handled.by.clone()),
+        fresh: HashSet::new(),
+        touched_at: stored.changed_at,
+    }
+}
+
+/// Midnight (UTC) of a moment's day, or of as many days later.
+fn day(at: Timestamp, later: i64) -> Timestamp {
+    const DAY_SECS: i64 = 86_400;
+    let midnight = (at.as_second().div_euclid(DAY_SECS) + later).saturating_mul(DAY_SECS);
+    Timestamp::from_second(midnight).unwrap_or(if later == 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
+}
+
+/// A moment before another, at most as early as time goes.
+fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a moment")
+    }
+
+    fn memory(complete_since: &str) -> Memory {
+        Memory {
+            open: OpenIncidents::default(),
+            history: History::of_store(),
+            beside: HashMap::new(),
+            wanted: HashSet::new(),
+            gone: HashMap::new(),
+            complete_since: at(complete_since),
+            loaded: Vec::new(),
+            loaded_findings: 0,
+            keep: SignedDuration::from_hours(72),
+            digested_at: None,
+        }
+    }
+
+    #[test]
+    fn late_records_ask_for_their_days_once_and_others_for_nothing() {
+        let mut memory = memory("2026-05-01T00:00:00Z");
+        let recent = [at("2026-05-03T00:00:00Z"), at("2026-05-09T00:00:00Z")];
+        assert_eq!(memory.missing(recent.into_iter()), []);
+        // Near the end of what is in memory, an older incident may be within reach.
+        let near = [at("2026-05-02T12:00:00Z")];
+        let span = (at("2026-04-30T00:00:00Z"), at("2026-05-05T00:00:00Z"));
+        assert_eq!(memory.missing(near.into_iter()), [span]);
+        memory.loaded.push(span);
+        assert_eq!(memory.missing(near.into_iter()), []);
+        let far = [at("2024-01-05T12:00:00Z"), at("2026-05-02T13:00:00Z")];
+        let long_ago = (at("2024-01-03T00:00:00Z"), at("2024-01-08T00:00:00Z"));
+        assert_eq!(memory.missing(far.into_iter()), [long_ago]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_pretend_that_more_is_in_memory() {
+        let mut memory = memory("2026-05-01T00:00:00Z");
+        let rules = Ruleset::empty();
+        memory.evict(&rules, at("2026-05-10T00:00:00Z"));
+        assert_eq!(memory.complete_since, at("2026-05-07T00:00:00Z"));
+        memory.evict(&rules, at("2026-05-02T00:00:00Z"));
+        assert_eq!(memory.complete_since, at("2026-05-07T00:00:00Z"));
+    }
+}

@@ -1,0 +1,222 @@
+//! What time alone changes: incidents end in silence, digests fall due, old things are let go of.
+//!
+//! Clocks jump. Forwards by a day, incidents close early and open again with the next record, a
+//! digest comes early, and nothing is pruned until a day has really passed. Backwards, all goes on:
+//! what was noted in what is now the future is taken as noted now.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, AlertKind, DIGEST_INCIDENTS_MAX, brief};
+use rootwatch_core::correlate::{Change, close_quiet};
+use rootwatch_core::finding::Severity;
+use rootwatch_core::incident::IncidentId;
+use rootwatch_store::{IncidentFilter, PAGE_ITEMS_MAX, PageRequest, StoreError};
+
+use super::Engine;
+
+/// How often the store is pruned.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// How often memory is tidied.
+const EVICT_EVERY: Duration = Duration::from_secs(60);
+/// How long nothing is pruned after the clock was set.
+const DISTRUST: Duration = Duration::from_secs(86_400);
+/// How much the clock may gain or lose between two looks before it counts as set.
+const DRIFT_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// Silence of an incident's own, at least, whatever the times of its findings: log files of last
+/// week come one after the other, and what they tell should not end and begin again between two.
+const SETTLE: SignedDuration = SignedDuration::from_mins(5);
+/// How long the hub is not ready after the store failed, unless it saves something before.
+const TROUBLE: Duration = Duration::from_secs(30);
+/// Names the note of the last digest.
+const DIGEST_NOTE: &str = "digest";
+
+/// When things were last done, by a clock that nobody sets where that matters.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pruned_at: Option<Instant>,
+    evicted_at: Instant,
+    looked_at: (Instant, Timestamp),
+    distrusted_at: Option<Instant>,
+    /// When the store failed last.
+    pub(super) failed_at: Instant,
+}
+
+impl Upkeep {
+    pub(super) fn at(now: Timestamp) -> Self {
+        let instant = Instant::now();
+        Self {
+            pruned_at: None,
+            evicted_at: instant,
+            looked_at: (instant, now),
+            distrusted_at: None,
+            failed_at: instant,
+        }
+    }
+
+    /// Compares the clock with one that nobody sets.
+    fn look(&mut self, now: Timestamp) {
+        let (instant, before) = self.looked_at;
+        let real = SignedDuration::try_from(instant.elapsed()).unwrap_or(SignedDuration::MAX);
+        let drift = now.duration_since(before) - real;
+        if drift.abs() > DRIFT_MAX {
+            tracing::warn!(by_secs = drift.as_secs(), "the clock was set");
+            self.distrusted_at = Some(Instant::now());
+        }
+        self.looked_at = (Instant::now(), now);
+    }
+
+    fn trusts_clock(&self) -> bool {
+        self.distrusted_at.is_none_or(|at| at.elapsed() >= DISTRUST)
+    }
+}
+
+impl Engine {
+    /// What time alone changes.
+    pub(super) async fn tick(&mut self) {
+        let done = self.tick_once().await;
+        self.in_step &= done.is_ok();
+        let _ = self.note(done);
+    }
+
+    async fn tick_once(&mut self) -> Result<(), StoreError> {
+        if self.inner.trouble.borrow().is_some() {
+            // Reading may work where writing does not, and a small write where a batch has no room:
+            // only after a while without trouble does this count.
+            self.parts.store.ping().await?;
+            if self.upkeep.failed_at.elapsed() >= TROUBLE {
+                self.works();
+            }
+        }
+        self.step().await?;
+        let now = self.parts.clock.now();
+        self.upkeep.look(now);
+        self.close(now).await?;
+        self.digest(now).await?;
+        if self.memory.is_full() || self.upkeep.evicted_at.elapsed() >= EVICT_EVERY {
+            self.memory.evict(&self.parts.rules, now);
+            self.upkeep.evicted_at = Instant::now();
+        }
+        let due = self.upkeep.pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
+        if due && self.upkeep.trusts_clock() {
+            self.prune(now).await?;
+            self.upkeep.pruned_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Closes incidents of which nothing is heard any more.
+    async fn close(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut changes = close_quiet(&self.memory.open, now);
+        changes.retain(|change| {
+            let Change::Closed { id, .. } = change else { return false };
+            let beside = self.memory.beside(id);
+            beside.touched_at = beside.touched_at.min(now);
+            now.duration_since(beside.touched_at) >= SETTLE
+        });
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.memory.open.apply(&changes);
+        let batch = self.batch(changes, &BTreeMap::new(), now).await?;
+        self.save(batch).await
+    }
+
+    async fn prune(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let days = self.inner.settings.retention_days;
+        let keep = SignedDuration::from_hours(24 * i64::from(days));
+        let Ok(before) = now.checked_sub(keep) else { return Ok(()) };
+        let pruned = self.parts.store.prune(before).await?;
+        if pruned != rootwatch_store::Pruned::default() {
+            tracing::info!(
+                incidents = pruned.incidents,
+                findings = pruned.findings,
+                deliveries = pruned.deliveries,
+                unverified = pruned.unverified,
+                %before,
+                "pruned what is older than the configured {days} days"
+            );
+            // Memory may hold what is gone.
+            self.in_step &= pruned.incidents == 0;
+        }
+        Ok(())
+    }
+
+    /// Tells of informational incidents together, when the time has come.
+    async fn digest(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(due) = self.inner.settings.digest.last_due(now) else { return Ok(()) };
+        if self.memory.digested_at.is_none() {
+            let note = self.parts.store.note(DIGEST_NOTE).await?;
+            self.memory.digested_at = note.and_then(|text| text.parse().ok());
+        }
+        match self.memory.digested_at {
+            // The first start: what is there now waits for the next time.
+            None => return self.note_digest(now).await,
+            // Noted by a clock that was set back since.
+            Some(last) if last > now => return self.note_digest(now).await,
+            Some(last) if last >= due => return Ok(()),
+            Some(_) => {}
+        }
+        let filter = IncidentFilter { undigested: true, ..IncidentFilter::default() };
+        let mut page = PageRequest { items_max: PAGE_ITEMS_MAX, after: None };
+        let mut ids: Vec<IncidentId> = Vec::new();
+        loop {
+            let found = self.parts.store.incidents(&filter, &page).await?;
+            ids.extend(found.items.into_iter().map(|stored| stored.incident.id));
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+        if !ids.is_empty() {
+            let mut briefs = Vec::new();
+            for id in ids.iter().take(DIGEST_INCIDENTS_MAX) {
+                let one = self.parts.store.incident(id, ALERT_FINDINGS_MAX).await?;
+                let names = |id: &str| self.name(id);
+                let rules = &self.parts.rules;
+                briefs.push(brief(&one.incident, one.findings_total, &names, rules));
+            }
+            let alert = Alert {
+                id: format!("digest-{}", due.as_second()),
+                kind: AlertKind::Digest,
+                decided_at: now,
+                received_at: None,
+                severity: Severity::Informational,
+                incidents_left_out: ids.len().saturating_sub(briefs.len()) as u64,
+                incidents: briefs,
+                findings: Vec::new(),
+                fresh: Vec::new(),
+                next: Vec::new(),
+                note: None,
+            };
+            self.parts.store.digested(&ids, self.deliveries(&alert, now)).await?;
+            self.parts.wake.notify_one();
+        }
+        self.note_digest(now).await
+    }
+
+    async fn note_digest(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.parts.store.put_note(DIGEST_NOTE, Some(&now.to_string())).await?;
+        self.memory.digested_at = Some(now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_nothing_is_pruned_by_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut upkeep = Upkeep::at(now);
+        upkeep.look(now);
+        assert!(upkeep.trusts_clock());
+        upkeep.look(now + SignedDuration::from_hours(24));
+        assert!(!upkeep.trusts_clock());
+        let mut upkeep = Upkeep::at(now);
+        upkeep.look(now - SignedDuration::from_hours(24));
+        assert!(!upkeep.trusts_clock());
+    }
+}

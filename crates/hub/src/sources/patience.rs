@@ -1,0 +1,178 @@
+//! Waiting: pauses that grow, an intake that cannot save now, a hub that closes.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rootwatch_core::detect::Detected;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Intake;
+use crate::intake::{IngestError, Origin, Outcome};
+
+/// Seconds for which something is held that cannot be saved, before it is given back to where it
+/// came from. Giving back costs a message one of the receptions that its redrive policy allows, so
+/// a store that is out of reach for a while must not send sound messages to the dead-letter queue.
+const HOLD_SECS_MAX: u64 = 3600;
+/// Pause after the first failure to save, in milliseconds; it doubles.
+const PAUSE_MILLIS: u64 = 100;
+/// Longest pause between two tries to save, in milliseconds.
+const PAUSE_MILLIS_MAX: u64 = 10_000;
+
+/// Pauses that double, each cut by chance to between half of it and all, so that many who failed
+/// together do not come back together.
+#[derive(Debug)]
+pub(super) struct BackOff {
+    first: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl BackOff {
+    pub(super) fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, next: first }
+    }
+
+    /// The next pause.
+    pub(super) fn pause(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(self.max);
+        // A hasher with random keys is all the chance that this needs.
+        let chance = RandomState::new().build_hasher().finish() % 1024;
+        let half = whole / 2;
+        half + half.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1024.0)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+/// Waits, or not, when the hub closes. Says whether to go on.
+pub(super) async fn pause(time: Duration, shutdown: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = closing(shutdown) => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+/// Ends when the hub closes.
+pub(super) async fn closing(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that nobody can say any more that it closes: it has closed.
+    let _ = shutdown.wait_for(|closes| *closes).await;
+}
+
+/// Hands a body to the intake, again and again while it cannot be saved.
+///
+/// # Errors
+/// When the hub closes, after [`HOLD_SECS_MAX`], or when the body itself is refused.
+pub(super) async fn take(
+    intake: &dyn Intake,
+    origin: &Origin,
+    body: &Bytes,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<Vec<Outcome>, IngestError> {
+    let mut patience = Patience::new();
+    loop {
+        match intake.take(origin, body.clone()).await {
+            Err(error) => patience.bear(origin, error, shutdown).await?,
+            saved => return saved,
+        }
+    }
+}
+
+/// Hands findings to the intake, again and again while they cannot be saved.
+///
+/// # Errors
+/// When the hub closes, or after [`HOLD_SECS_MAX`].
+pub(super) async fn take_detected(
+    intake: &dyn Intake,
+    origin: &Origin,
+    detected: Vec<Detected>,
+    position: Option<(String, String)>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Result<Vec<Outcome>, IngestError> {
+    let mut patience = Patience::new();
+    loop {
+        match intake.take_detected(origin, detected.clone(), position.clone()).await {
+            Err(error) => patience.bear(origin, error, shutdown).await?,
+            saved => return saved,
+        }
+    }
+}
+
+struct Patience {
+    begin: Instant,
+    back_off: BackOff,
+    is_told: bool,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let millis = Duration::from_millis;
+        Self {
+            begin: Instant::now(),
+            back_off: BackOff::new(millis(PAUSE_MILLIS), millis(PAUSE_MILLIS_MAX)),
+            is_told: false,
+        }
+    }
+
+    /// Waits after a failure, or gives the failure back when it is time to give up.
+    async fn bear(
+        &mut self,
+        origin: &Origin,
+        error: IngestError,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), IngestError> {
+        let mut time = self.back_off.pause();
+        match &error {
+            // The first has no later; the others are the body's own fault.
+            IngestError::Closing | IngestError::TooLarge { .. } | IngestError::Damaged { .. } => {
+                return Err(error);
+            }
+            IngestError::Busy { retry_after_secs } => {
+                let asked = Duration::from_secs(*retry_after_secs);
+                time = time.max(asked.min(Duration::from_millis(PAUSE_MILLIS_MAX)));
+            }
+            _ if !self.is_told => {
+                self.is_told = true;
+                tracing::warn!(source = %origin.source, %error, "cannot be saved now: it is held");
+            }
+            _ => {}
+        }
+        if self.begin.elapsed() + time > Duration::from_secs(HOLD_SECS_MAX)
+            || !pause(time, shutdown).await
+        {
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_limit_and_vary() {
+        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(5));
+        for whole in [1, 2, 4, 5, 5] {
+            let pause = back_off.pause();
+            assert!(pause >= Duration::from_millis(whole * 500), "{pause:?} of {whole}");
+            assert!(pause <= Duration::from_secs(whole), "{pause:?} of {whole}");
+        }
+        back_off.reset();
+        assert!(back_off.pause() <= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_when_the_hub_closes() {
+        let (sender, mut receiver) = watch::channel(false);
+        assert!(pause(Duration::from_millis(1), &mut receiver).await);
+        sender.send(true).expect("a receiver");
+        assert!(!pause(Duration::from_secs(3600), &mut receiver).await);
+        drop(sender);
+        assert!(!pause(Duration::from_secs(3600), &mut receiver).await);
+    }
+}

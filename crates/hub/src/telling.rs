@@ -1,0 +1,152 @@
+//! The outbox over the store, and what it means for incidents when telling people is broken.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rootwatch_core::alert::{Alert, AlertKind, Clock, Delivery, DeliveryId};
+use rootwatch_core::finding::Severity;
+use rootwatch_notify::{Attempt, Outbox, OutboxError};
+use rootwatch_store::{Batch, Store};
+
+use crate::engine::Ingest;
+use crate::metrics;
+
+/// The store as an outbox.
+#[derive(Debug)]
+pub(crate) struct StoreOutbox {
+    store: Arc<dyn Store>,
+    ingest: Ingest,
+    clock: Arc<dyn Clock>,
+    /// When what is being sent was received, if a record caused it, and owed.
+    leased: Mutex<HashMap<DeliveryId, (Option<Timestamp>, Timestamp)>>,
+}
+
+/// Deliveries of which the times are kept.
+const LEASED_MAX: usize = 10_000;
+
+impl StoreOutbox {
+    /// This store as an outbox, and this engine for what it means.
+    pub(crate) fn new(store: Arc<dyn Store>, ingest: Ingest, clock: Arc<dyn Clock>) -> Self {
+        Self { store, ingest, clock, leased: Mutex::default() }
+    }
+
+    /// Alerts about telling itself open and close an incident, too.
+    async fn follow(&self, deliveries: &[Delivery]) {
+        let mut done: Vec<&AlertKind> = Vec::new();
+        for kind in deliveries.iter().map(|delivery| &delivery.alert.kind) {
+            if done.contains(&kind) {
+                continue;
+            }
+            done.push(kind);
+            let note = deliveries.iter().find(|delivery| &delivery.alert.kind == kind);
+            let why = note.and_then(|delivery| delivery.alert.note.clone()).unwrap_or_default();
+            let noted = match kind {
+                AlertKind::TellingBroken { destination } => {
+                    self.ingest.telling(destination.clone(), Some(why)).await
+                }
+                AlertKind::TellingMended { destination } => {
+                    self.ingest.telling(destination.clone(), None).await
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = noted {
+                // The alert itself is owed already, and says the same.
+                tracing::warn!(%error, "no incident says that telling is broken or mended");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Outbox for StoreOutbox {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, OutboxError> {
+        let leased = self.store.lease(now, until, max, busy).await.map_err(OutboxError::new)?;
+        let mut times = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() > LEASED_MAX {
+            // Leases that ran out; only a measurement is lost.
+            times.clear();
+        }
+        let since = |delivery: &Delivery| (delivery.alert.received_at, delivery.created_at);
+        times.extend(leased.iter().map(|delivery| (delivery.id.clone(), since(delivery))));
+        Ok(leased)
+    }
+
+    async fn attempted(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), OutboxError> {
+        let mut follow = Vec::new();
+        let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let is_delivered = matches!(attempt, Attempt::Delivered { .. });
+        let attempt = match attempt {
+            Attempt::Delivered { receipt } => rootwatch_store::Attempt::Delivered { receipt },
+            Attempt::Again { at, error, not_begun } => {
+                rootwatch_store::Attempt::Again { at, error, not_begun }
+            }
+            Attempt::Failed { error, instead } => {
+                follow.clone_from(&instead);
+                rootwatch_store::Attempt::Failed { error, instead }
+            }
+        };
+        // First: were the process to end in between, the attempt is made again, and the incident is
+        // there already.
+        self.follow(&follow).await;
+        self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
+        if let Some((since, begun)) = begun
+            && is_delivered
+        {
+            metrics::delivered(since, begun, now);
+        }
+        Ok(())
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, OutboxError> {
+        self.store.next_due().await.map_err(OutboxError::new)
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, OutboxError> {
+        self.store.note(name).await.map_err(OutboxError::new)
+    }
+
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError> {
+        self.store.put_note(name, value).await.map_err(OutboxError::new)
+    }
+
+    async fn raise(&self, deliveries: Vec<Delivery>) -> Result<(), OutboxError> {
+        let batch = Batch {
+            deliveries: deliveries.clone(),
+            now: Some(self.clock.now()),
+            ..Batch::default()
+        };
+        self.follow(&deliveries).await;
+        self.store.commit(batch).await.map_err(OutboxError::new)
+    }
+}
+
+/// A clearly marked alert that somebody asked for, to see whether telling works.
+#[must_use]
+pub fn test_alert(by: &str, now: Timestamp) -> Alert {
+    Alert {
+        id: format!("test-{}", now.as_millisecond()),
+        kind: AlertKind::Test,
+        decided_at: now,
+        received_at: None,
+        severity: Severity::Critical,
+        incidents: Vec::new(),
+        incidents_left_out: 0,
+        findings: Vec::new(),
+        fresh: Vec::new(),
+        next: Vec::new(),
+        note: Some(format!("asked for by {by}")),
+    }
+}

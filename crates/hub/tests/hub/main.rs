@@ -1,0 +1,6 @@
+//! The hub over its real doors: a real store, real HTTP, a clock that the test sets.
+
+mod incidents;
+mod refusals;
+mod stage;
+mod upkeep;

@@ -1,0 +1,140 @@
+//! The AWS stand-in: one for all tests of this program, on a free loopback port.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use serde_json::Value;
+
+/// The account that the stand-in is for these tests.
+pub(crate) const ACCOUNT: &str = "111122223333";
+/// Seconds until it has to answer; it takes two or three.
+const START_SECS_MAX: u64 = 60;
+
+static SHARED: LazyLock<Standin> = LazyLock::new(|| Standin::start(free_port()));
+
+/// The stand-in that tests share; each has queues and buckets of its own.
+pub(crate) async fn shared() -> &'static Standin {
+    tokio::task::spawn_blocking(|| &*SHARED).await.expect("a stand-in")
+}
+
+/// A running stand-in. It ends when this is dropped, and when this process ends in any way.
+pub(crate) struct Standin {
+    python: PathBuf,
+    process: Child,
+    port: u16,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/aws")
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Installs it if it is not there; tests that run at once wait for one another.
+fn python() -> PathBuf {
+    let own = std::env::current_exe().expect("a program");
+    // target/<profile>/deps/<this>
+    let folder = own.ancestors().nth(3).expect("a target folder").join("aws-standin");
+    let mut tried = Vec::new();
+    for name in ["python3", "python", "py"] {
+        let output = Command::new(name).arg(fixtures().join("set_up.py")).arg(&folder).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                return String::from_utf8(output.stdout).expect("UTF-8").trim().into();
+            }
+            Ok(output) => tried.push(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => tried.push(format!("{name}: {error}")),
+        }
+    }
+    panic!("the AWS stand-in cannot be installed:\n{}", tried.join("\n"));
+}
+
+impl Standin {
+    pub(crate) fn start(port: u16) -> Self {
+        let python = python();
+        let mut process = Command::new(&python)
+            .arg(fixtures().join("standin.py"))
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a process");
+        let begin = Instant::now();
+        while !is_ready(port) {
+            let ended = process.try_wait().expect("a process");
+            assert!(ended.is_none(), "the stand-in ended: {ended:?}");
+            assert!(begin.elapsed().as_secs() < START_SECS_MAX, "the stand-in does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { python, process, port }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        endpoint(self.port)
+    }
+
+    pub(crate) fn sdk(&self) -> SdkConfig {
+        sdk(self.port)
+    }
+
+    /// A call for which there is no client here.
+    pub(crate) async fn call(&self, service: &str, operation: &str, parameters: Value) -> Value {
+        let mut command = Command::new(&self.python);
+        command.arg(fixtures().join("call.py"));
+        command.args([&self.endpoint(), service, operation, &parameters.to_string()]);
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.expect("a call").expect("a process");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{service} {operation}: {told}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn endpoint(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// What the SDK would make of the environment, without looking at it.
+pub(crate) fn sdk(port: u16) -> SdkConfig {
+    let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .region(Region::new("us-east-1"))
+        .endpoint_url(endpoint(port))
+        .http_client(http)
+        .build()
+}
+
+fn is_ready(port: u16) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(
+            b"GET /_ministack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
