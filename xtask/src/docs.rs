@@ -12,7 +12,8 @@ use crate::run::{cargo, output_of, root};
 pub(crate) const HELP: &str = "\
 cargo xtask docs [--check]
 
-Writes docs/rules.md from the rules and docs/cli.md from the program's own help.
+Writes docs/rules.md from the rules, docs/cli.md from the program's own help, and docs/config.md
+and docs/rootwatch.schema.json from the schema of the configuration.
 --check writes nothing and fails with the names of the files that are stale.";
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
@@ -25,8 +26,16 @@ pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
 
 /// The generated files, by their paths.
 fn generated() -> anyhow::Result<Vec<(&'static str, String)>> {
-    let cli = output_of(cargo(&["run", "--quiet", "--package", "rootwatch", "--", "reference"]))?;
-    Ok(vec![("docs/rules.md", rules_page(Ruleset::built_in().rules())?), ("docs/cli.md", cli)])
+    let program = |words: &[&str]| {
+        let run = ["run", "--quiet", "--package", "rootwatch", "--"];
+        output_of(cargo(&[&run, words].concat()))
+    };
+    Ok(vec![
+        ("docs/rules.md", rules_page(Ruleset::built_in().rules())?),
+        ("docs/cli.md", program(&["reference", "cli"])?),
+        ("docs/config.md", program(&["reference", "config"])?),
+        ("docs/rootwatch.schema.json", program(&["config", "schema"])?),
+    ])
 }
 
 fn write_all() -> anyhow::Result<()> {

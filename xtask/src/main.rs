@@ -6,6 +6,7 @@ mod compare;
 mod docs;
 mod fuzz;
 mod run;
+mod standin;
 mod test;
 mod tidy;
 

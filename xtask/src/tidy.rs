@@ -63,8 +63,16 @@ pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Crates that `core` may depend on: none of them does I/O as we use it.
-const CORE_MAY_USE: [&str; 7] =
-    ["jiff", "memchr", "serde", "serde_json", "serde-saphyr", "simdutf8", "thiserror"];
+const CORE_MAY_USE: [&str; 8] = [
+    "jiff",
+    "memchr",
+    "serde",
+    "serde_json",
+    "serde-saphyr",
+    "simdutf8",
+    "thiserror",
+    "unicode-width",
+];
 
 fn map(tree: &Tree) -> Vec<String> {
     let Some(map) = tree.text("ARCHITECTURE.md") else {

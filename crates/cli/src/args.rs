@@ -13,8 +13,9 @@ use rootwatch_core::finding::{RootUse, Severity};
     propagate_version = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Start here:\n  rootwatch scan ./logs          when and how was the root user used?\n  \
-                  rootwatch rules list           what is looked for\n  \
+    after_help = "Start here:\n  rootwatch demo                 a recorded break-in, told as it happens\n  \
+                  rootwatch scan ./logs          when and how was the root user used?\n  \
+                  rootwatch serve                watch, and tell people\n  \
                   rootwatch help scan            everything about a command"
 )]
 pub(crate) struct Cli {
@@ -24,8 +25,24 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Play a recorded break-in through a hub of its own: no configuration, no AWS
+    Demo(DemoArgs),
     /// Hunt for root use in CloudTrail log files
     Scan(Box<ScanArgs>),
+    /// Run the hub: take records, find incidents, tell people
+    Serve(ServeArgs),
+    /// The configuration: check it, show it, print its schema
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The hub's store: back it up, check it, prune it
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Telling people
+    #[command(subcommand)]
+    Notify(NotifyCommand),
+    /// Tokens for the hub's HTTP doors
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The detection rules and their own tests
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -47,9 +64,217 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Print the reference of all commands as Markdown
+    /// Print a reference as Markdown
     #[command(hide = true)]
-    Reference,
+    Reference {
+        /// Of what
+        #[arg(value_enum, default_value_t = ReferenceOf::Cli)]
+        of: ReferenceOf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReferenceOf {
+    /// All commands
+    Cli,
+    /// All keys of the configuration
+    Config,
+}
+
+/// Which configuration is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file [default: `ROOTWATCH_CONFIG`, else rootwatch.toml here if it exists]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Address and port to listen on, instead of `hub.listen`
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// The store's file, instead of `store.path`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<String>,
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+  rootwatch serve                                  defaults: loopback, alerts on standard output
+  rootwatch serve --config /etc/rootwatch.toml
+  rootwatch config check && rootwatch serve
+
+SIGINT and SIGTERM end it in order; a second one ends it at once, and loses nothing either: what
+was acknowledged is on disk.
+
+Exit codes:
+  0  ended when it was asked to
+  1  something failed at run time
+  2  usage or configuration";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say all that is wrong with the configuration, without asking anybody outside
+    #[command(
+        after_help = "Exit codes:\n  0  sound, perhaps with warnings\n  2  cannot be used\n\n\
+                      Example:\n  rootwatch config check --config /etc/rootwatch.toml"
+    )]
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Do not look whether secrets are where the configuration says
+        #[arg(long)]
+        no_secrets: bool,
+    },
+    /// Print the configuration in effect, with where each value came from; secrets as ***
+    Show {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+}
+
+/// Which store is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The store's file, instead of the configuration's `store.path`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Copy the store to a file, also while the hub runs
+    #[command(after_help = "Example:\n  rootwatch store backup /backup/rootwatch-2026-05-04.db")]
+    Backup {
+        /// The new file; one that is there is not overwritten
+        file: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Look whether the store is sound
+    #[command(after_help = "Exit codes:\n  0  sound\n  1  something is wrong with it")]
+    Check {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Take away what ended long ago: incidents that are over, ended deliveries, unverified records
+    #[command(
+        after_help = "Open incidents and deliveries that are still owed stay, however old. What \
+                      was taken away is printed and logged.\n\nExamples:\n  rootwatch store prune \
+                      --retention-days 400\n  rootwatch store prune --before 2025-01-01"
+    )]
+    Prune {
+        /// Whatever ended before this moment: RFC 3339, a date, or an age such as `400d`
+        #[arg(long, value_name = "TIME", conflicts_with = "retention_days")]
+        before: Option<String>,
+        /// Whatever ended so many days ago [default: the configuration's `store.retention_days`]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        retention_days: Option<u32>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyCommand {
+    /// Send a test alert the way that real ones go
+    #[command(
+        after_help = "The alert is saved, leased, worded, sent and receipted as every other, by a \
+                      store of its own in a temporary folder: it works beside a hub that runs, and \
+                      leaves nothing in its store.\n\nExit codes:\n  0  every destination took it\n  \
+                      1  one did not\n  2  usage or configuration\n\nExamples:\n  rootwatch notify \
+                      test oncall\n  rootwatch notify test --all --config /etc/rootwatch.toml"
+    )]
+    Test {
+        /// Names of destinations, as in `[notify.destination.NAME]`
+        #[arg(value_name = "DESTINATION", required_unless_present = "all")]
+        destinations: Vec<String>,
+        /// Test all destinations
+        #[arg(long, conflicts_with = "destinations")]
+        all: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token: print it once, and the block for the configuration with its hash
+    #[command(after_help = "Example:\n  rootwatch token new forwarder --scope ingest")]
+    New {
+        /// Who will use it
+        name: String,
+        /// What its holder may do; may be repeated
+        #[arg(long, value_enum, value_name = "SCOPE", value_delimiter = ',', required = true)]
+        scope: Vec<ScopeArg>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScopeArg {
+    /// Send records
+    Ingest,
+    /// Read incidents, findings and deliveries
+    Read,
+    /// Acknowledge and resolve incidents
+    Write,
+}
+
+impl ScopeArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_HELP)]
+pub(crate) struct DemoArgs {
+    /// How many seconds of the story go by in a second, or `fast` for no pauses
+    #[arg(long, value_name = "TIMES", default_value = "90", value_parser = speed)]
+    pub(crate) speed: Speed,
+    /// End after the story instead of keeping the hub up to be looked at
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+const DEMO_HELP: &str = "\
+The break-in at Example Corp, 2026-05-04: a hub on a free port of this machine, with a store in a
+temporary folder, is sent the CloudTrail records of an afternoon as they happened. Alerts are
+printed as they are delivered. Everything is removed at the end.
+
+Examples:
+  rootwatch demo
+  rootwatch demo --once --speed fast";
+
+/// How fast the story is played.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speed {
+    /// So many times as fast as it happened.
+    Times(f64),
+    /// Without pauses.
+    Fast,
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "fast" {
+        return Ok(Speed::Fast);
+    }
+    match text.trim_end_matches('x').parse() {
+        Ok(times) if (1.0..=10_000.0).contains(&times) => Ok(Speed::Times(times)),
+        _ => Err("has to be 1 to 10000, or `fast`".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,32 +1,47 @@
 //! The `rootwatch` program: arguments in, rooms called, output out.
 
 mod args;
+mod config;
+mod demo;
+mod notify;
 mod output;
 mod pattern;
 mod reference;
 mod rules;
 mod scan;
+mod serve;
+mod store;
+mod token;
 
 use std::io;
 use std::process::ExitCode;
 
 use anstyle::Style;
+use anyhow::Context as _;
 use clap::Parser;
 
 use crate::args::{Cli, Command, PatternCommand};
 
+/// Exit code for what fails at run time.
+const EXIT_FAILED: u8 = 1;
 /// Exit code for usage and configuration errors.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Scan(args) => scan::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(command) => config::run(command),
+        Command::Store(command) => store::run(command),
+        Command::Notify(command) => notify::run(command),
+        Command::Token(command) => token::run(command),
         Command::Rules(command) => rules::run(command),
         Command::Pattern(PatternCommand::Match) => pattern::run(),
         Command::Completions { shell } => reference::completions(shell),
         Command::Man { dir } => reference::man(dir.as_deref()),
-        Command::Reference => reference::markdown(),
+        Command::Reference { of } => reference::markdown(of),
     };
     match result {
         Ok(code) => code,
@@ -34,9 +49,38 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say_error(&error);
-            ExitCode::from(EXIT_USAGE)
+            // Seen through contexts, too.
+            ExitCode::from(if error.is::<Failed>() { EXIT_FAILED } else { EXIT_USAGE })
         }
     }
+}
+
+/// Marks an error as one of run time, beside those of usage and configuration.
+#[derive(Debug)]
+pub(crate) struct Failed(String);
+
+impl Failed {
+    /// What was attempted, before its cause.
+    pub(crate) fn to(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot {}", self.0)
+    }
+}
+
+/// A runtime for the commands that need one, and the one provider of cryptography that all TLS of
+/// this program uses.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // A second call finds it there already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context(Failed::to("start the runtime"))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

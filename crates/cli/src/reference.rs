@@ -1,4 +1,5 @@
-//! Completions, man pages and the reference: all from the declaration in `args.rs`.
+//! Completions, man pages and the references: from the declaration in `args.rs`, and from the
+//! schema of the configuration.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::CommandFactory;
 
-use crate::args::Cli;
+use crate::args::{Cli, ReferenceOf};
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
@@ -33,8 +34,12 @@ pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `docs/cli.md`: the long help of every command.
-pub(crate) fn markdown() -> anyhow::Result<ExitCode> {
+/// `docs/cli.md`, the long help of every command, or `docs/config.md`.
+pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
+    if of == ReferenceOf::Config {
+        io::stdout().write_all(rootwatch_hub::config::reference().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut text = String::from(
         "# The commands\n\nGenerated from the program (`cargo xtask docs`); do not edit.\n",
     );

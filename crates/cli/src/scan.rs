@@ -269,7 +269,7 @@ fn options(args: &ScanArgs, now: Timestamp) -> anyhow::Result<ScanOptions> {
 }
 
 /// RFC 3339, a date (its beginning in UTC), or an age counted back from now.
-fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+pub(crate) fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     if let Ok(at) = text.parse() {
         return Ok(at);
     }

@@ -1,9 +1,17 @@
 //! The built program: exit code, standard output and standard error.
 
+mod config;
+#[cfg(unix)]
+mod demo;
 mod hostile;
+mod hub;
 mod pattern;
 mod rules;
 mod scan;
+#[cfg(unix)]
+mod serve;
+#[cfg(unix)]
+mod store;
 mod story;
 
 use std::io::Write;

@@ -1,0 +1,262 @@
+//! `rootwatch demo`: a recorded break-in, played through a hub of its own.
+//!
+//! The records come in by the HTTP door, as they would from AWS; only the clock is ours. It stands
+//! between two steps of the story and jumps with each, so that ages, leases and the closing of
+//! quiet incidents come out as on that day, whatever the speed.
+
+mod clock;
+mod story;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_core::alert::AlertKind;
+use rootwatch_core::rules::Ruleset;
+use rootwatch_hub::config::secrets::Resolver;
+use rootwatch_hub::config::{AccountConfig, Config, Scope, TelemetryConfig, TokenConfig};
+use rootwatch_hub::hub::{Parts, Running};
+use rootwatch_hub::telemetry;
+use rootwatch_store::{DeliveryFilter, PageRequest, Store};
+
+use self::clock::StoryClock;
+use self::story::Step;
+use crate::args::{DemoArgs, Speed};
+use crate::{Failed, runtime, serve, store, token};
+use rootwatch_core::words;
+
+/// Longest wait for the alerts of one step, and for what the hub does on its own every few seconds.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+/// How often the store is asked whether all is told.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+/// Seconds without a finding after which an incident is over.
+const QUIET_SECS: u32 = 3_600;
+
+/// What is logged: that the clock jumps is no news here.
+const LOG_LEVEL: &str = "warn,rootwatch_hub::engine::upkeep=error";
+
+/// The accounts of the story.
+const ACCOUNTS: [(&str, &str, &str); 3] = [
+    ("111122223333", "example-management", "root"),
+    ("222233334444", "prod-payments", "production"),
+    ("333344445555", "sandbox-ml", "sandbox"),
+];
+
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir().context(Failed::to("make a temporary folder"))?;
+    let (secret, sha256) = token::make()?;
+    let steps = story::steps()?;
+    let mut settings = settings(sha256)?;
+    settings.store.path = folder.path().join("demo.db");
+    runtime()?.block_on(async {
+        let mut signals = serve::Signals::listen()?;
+        let quiet = TelemetryConfig { log_level: LOG_LEVEL.to_owned(), ..Default::default() };
+        let telemetry = telemetry::start(&quiet)?;
+        let clock = Arc::new(StoryClock::at(story::start()?));
+        let bar = bar(steps.len());
+        let parts = Parts {
+            store: store::open(&settings.store)?,
+            rules: Ruleset::built_in(),
+            clock: Arc::clone(&clock) as _,
+            log: Arc::new(Mutex::new(AboveBar { bar: bar.clone(), out: io::stdout() })),
+            secrets: Arc::new(Resolver::new(folder.path())),
+            config: settings,
+        };
+        let running = serve::start(parts).await?;
+        let stage = Stage { running: &running, clock: &clock, bar: &bar, secret: &secret };
+        let played = tokio::select! {
+            played = stage.play(&steps, args.speed) => played.map(|()| true),
+            () = signals.next() => Ok(false),
+        };
+        bar.finish_and_clear();
+        if matches!(played, Ok(true)) {
+            stage.say_end(folder.path(), args.once).await?;
+            if !args.once {
+                signals.next().await;
+            }
+        }
+        running.shutdown().await;
+        telemetry.finish().await;
+        played.map(|_| ExitCode::SUCCESS)
+    })
+}
+
+/// What the embedded hub is given.
+fn settings(sha256: String) -> anyhow::Result<Config> {
+    let mut config = Config::default();
+    config.hub.listen = ([127, 0, 0, 1], 0).into();
+    config.hub.quiet_after_secs = QUIET_SECS;
+    config.source.http.requests_per_second_max = 10_000;
+    config.token.push(TokenConfig {
+        name: "demo".to_owned(),
+        sha256,
+        scopes: vec![Scope::Ingest, Scope::Read, Scope::Write],
+    });
+    config.account = ACCOUNTS
+        .iter()
+        .map(|(id, name, unit)| AccountConfig {
+            id: (*id).to_owned(),
+            name: Some((*name).to_owned()),
+            unit: Some((*unit).to_owned()),
+        })
+        .collect();
+    let log = serde_json::json!({ "channel": "log", "format": "text" });
+    config.notify.destination.insert("log".to_owned(), serde_json::from_value(log)?);
+    Ok(config)
+}
+
+/// Where the story is, on a terminal.
+fn bar(steps: usize) -> ProgressBar {
+    let is_shown = io::stderr().is_terminal() && io::stdout().is_terminal();
+    let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+    if let Ok(style) = ProgressStyle::with_template("{msg}  {bar:40}  Ctrl-C ends") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Writes alerts above the bar, which would stand in the way.
+#[derive(Debug)]
+struct AboveBar {
+    bar: ProgressBar,
+    out: io::Stdout,
+}
+
+impl Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bar.suspend(|| self.out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A hub with its clock and its audience.
+struct Stage<'a> {
+    running: &'a Running,
+    clock: &'a StoryClock,
+    bar: &'a ProgressBar,
+    secret: &'a str,
+}
+
+impl Stage<'_> {
+    /// All of the story, then the hour of silence, then the next morning's digest.
+    async fn play(&self, steps: &[Step], speed: Speed) -> anyhow::Result<()> {
+        let records: usize = steps.iter().map(|step| step.records.len()).sum();
+        self.say(&format!(
+            "The break-in at Example Corp, 2026-05-04 (times are UTC of that day).\n\
+             {} of three accounts go through a hub on http://{}.\n",
+            words::count(records as u64, "CloudTrail record"),
+            self.running.address(),
+        ))?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(WAIT_MAX)
+            .build()
+            .context(Failed::to("make an HTTP client"))?;
+        for step in steps {
+            let begin = Instant::now();
+            self.clock.jump(step.at);
+            self.bar.inc(1);
+            self.bar.set_message(step.at.strftime("%H:%M UTC").to_string());
+            if !step.records.is_empty() {
+                self.send(&client, step).await.context(Failed::to("send records to the hub"))?;
+                self.until(async |store| Ok(store.next_due().await?.is_none())).await?;
+            }
+            if let Speed::Times(times) = speed {
+                let pause = Duration::from_secs_f64(story::STEP_SECS as f64 / times);
+                tokio::time::sleep(pause.saturating_sub(begin.elapsed())).await;
+            }
+        }
+        let Some(last) = steps.last() else { return Ok(()) };
+        let hour = SignedDuration::from_secs(i64::from(QUIET_SECS) + story::STEP_SECS);
+        self.clock.jump(last.at.saturating_add(hour)?);
+        self.bar.set_message("an hour of silence");
+        let is_quiet = async |store: &dyn Store| {
+            let standing = store.standing().await?;
+            Ok(standing.open_incidents.values().sum::<u64>() == 0
+                && store.next_due().await?.is_none())
+        };
+        self.until(is_quiet).await?;
+        self.clock.jump(story::morning()?);
+        self.bar.set_message("the next morning");
+        let is_digested = async |store: &dyn Store| {
+            let (filter, page) = (DeliveryFilter::default(), PageRequest::default());
+            let listed = store.deliveries(&filter, &page).await?;
+            let mut told = listed.items.iter().filter(|one| one.ended_at.is_some());
+            Ok(told.any(|one| one.alert.kind == AlertKind::Digest))
+        };
+        self.until(is_digested).await
+    }
+
+    async fn send(&self, client: &reqwest::Client, step: &Step) -> anyhow::Result<()> {
+        let answer = client
+            .post(format!("http://{}/v1/events", self.running.address()))
+            .bearer_auth(self.secret)
+            .header("content-type", "application/json")
+            .body(format!("{{\"Records\":[{}]}}", step.records.join(",")))
+            .send()
+            .await?;
+        answer.error_for_status()?;
+        Ok(())
+    }
+
+    /// Waits for something to become true in the store. What takes too long is not waited for: the
+    /// story goes on.
+    async fn until(
+        &self,
+        is_so: impl AsyncFn(&dyn Store) -> Result<bool, rootwatch_store::StoreError>,
+    ) -> anyhow::Result<()> {
+        let store = self.running.store();
+        let begin = Instant::now();
+        while begin.elapsed() < WAIT_MAX {
+            if is_so(store.as_ref()).await.context(Failed::to("ask the store"))? {
+                return Ok(());
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        self.bar.suspend(|| writeln!(io::stdout(), "{text}"))?;
+        Ok(())
+    }
+
+    /// What came of it, and where to look.
+    async fn say_end(&self, folder: &std::path::Path, once: bool) -> anyhow::Result<()> {
+        let page = PageRequest { items_max: rootwatch_store::PAGE_ITEMS_MAX, after: None };
+        let store = self.running.store();
+        let incidents = store.incidents(&Default::default(), &page).await?.items.len();
+        let alerts = store.deliveries(&DeliveryFilter::default(), &page).await?.items.len();
+        self.say(&format!(
+            "\nThe story is over: {}, told in {}.",
+            words::count(incidents as u64, "incident"),
+            words::count(alerts as u64, "alert"),
+        ))?;
+        if once {
+            return Ok(());
+        }
+        let (address, secret) = (self.running.address(), self.secret);
+        self.say(&format!(
+            "The hub is still up, on the clock of the next morning. Look at it from another \
+             terminal:\n\n  \
+             TOKEN={secret}\n  \
+             curl -H \"Authorization: Bearer $TOKEN\" http://{address}/v1/incidents\n  \
+             curl -H \"Authorization: Bearer $TOKEN\" http://{address}/metrics\n\n\
+             Ctrl-C ends it and removes its store ({}).",
+            folder.display()
+        ))
+    }
+}
+
+/// The moments of the story.
+pub(crate) fn moment(text: &str) -> anyhow::Result<Timestamp> {
+    text.parse().with_context(|| format!("{text} is no moment"))
+}

@@ -1,0 +1,133 @@
+//! `rootwatch store`: back it up, check it, prune it.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_hub::telemetry;
+use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_store::{Store as _, StoreConfig};
+
+use crate::args::{StoreArgs, StoreCommand};
+use crate::{EXIT_FAILED, Failed, Hint, config, runtime, scan};
+use rootwatch_core::words;
+
+pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        StoreCommand::Backup { file, store } => backup(&file, &store),
+        StoreCommand::Check { store } => check(&store),
+        StoreCommand::Prune { before, retention_days, store } => {
+            prune(before.as_deref(), retention_days, &store)
+        }
+    }
+}
+
+/// Opens the store that a hub is to use; makes it when it is not there.
+pub(crate) fn open(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
+    let store = SqliteStore::open(&SqliteOptions::of(config))
+        .context(Failed::to(format!("open the store {}", config.path.display())))?;
+    Ok(Arc::new(store))
+}
+
+/// Opens the store that is meant, which has to be there.
+fn open_existing(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
+    if !config.path.is_file() {
+        return Err(Hint::error(
+            format!("there is no store at {}", config.path.display()),
+            "name it with --store PATH, or the configuration with --config FILE",
+        ));
+    }
+    let store = SqliteStore::open_beside(&SqliteOptions::of(config))
+        .context(Failed::to(format!("open the store {}", config.path.display())))?;
+    Ok(Arc::new(store))
+}
+
+fn load(args: &StoreArgs) -> anyhow::Result<rootwatch_hub::config::Loaded> {
+    config::load(&args.config, &[("store.path", "--store", args.store.as_ref())])
+}
+
+fn backup(file: &Path, args: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load(args)?;
+    if file.exists() {
+        return Err(Hint::error(
+            format!("{} is there already", file.display()),
+            "a backup overwrites nothing: name a new file",
+        ));
+    }
+    runtime()?.block_on(async {
+        let store = open_existing(&loaded.config.store)?;
+        store
+            .backup(file, false)
+            .context(Failed::to(format!("back the store up to {}", file.display())))?;
+        let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+        writeln!(io::stdout(), "{}: {bytes} bytes", file.display())?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load(args)?;
+    runtime()?.block_on(async {
+        let store = open_existing(&loaded.config.store)?;
+        let problems = store.check().context(Failed::to("check the store"))?;
+        let path = loaded.config.store.path.display();
+        let mut out = io::stdout().lock();
+        for problem in &problems {
+            writeln!(out, "{path}: {problem}")?;
+        }
+        if !problems.is_empty() {
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
+        let standing = store.standing().await.context(Failed::to("count what is stored"))?;
+        let open: u64 = standing.open_incidents.values().sum();
+        writeln!(
+            out,
+            "{path}: sound; {}, {} open, {} unverified",
+            words::count(standing.findings, "finding"),
+            words::count(open, "incident"),
+            standing.unverified,
+        )?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn prune(
+    before: Option<&str>,
+    retention_days: Option<u32>,
+    args: &StoreArgs,
+) -> anyhow::Result<ExitCode> {
+    let loaded = load(args)?;
+    let now = Timestamp::now();
+    let days_ago = |days: u32| now.checked_sub(SignedDuration::from_hours(24 * i64::from(days)));
+    let before = match before {
+        Some(text) => scan::moment(text, now)?,
+        None => days_ago(retention_days.unwrap_or(loaded.config.store.retention_days))?,
+    };
+    runtime()?.block_on(async {
+        let telemetry = telemetry::start(&loaded.config.telemetry)?;
+        let store = open_existing(&loaded.config.store)?;
+        let pruned = store.prune(before).await.context(Failed::to("prune the store"))?;
+        tracing::info!(
+            %before,
+            incidents = pruned.incidents,
+            findings = pruned.findings,
+            deliveries = pruned.deliveries,
+            unverified = pruned.unverified,
+            "pruned"
+        );
+        writeln!(
+            io::stdout(),
+            "{}: took away what ended before {before}: {} with {}, {}, {} unverified",
+            loaded.config.store.path.display(),
+            words::count(pruned.incidents, "incident"),
+            words::count(pruned.findings, "finding"),
+            words::count(pruned.deliveries, "delivery"),
+            pruned.unverified,
+        )?;
+        telemetry.finish().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
