@@ -8,7 +8,6 @@
 //! * a [`Channel`]: `send`, and `probe`, which goes the same way.
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -141,8 +140,6 @@ pub(crate) struct Tools<'a> {
     pub(crate) resolve: &'a dyn Fn(&SecretRef) -> Result<Secret, String>,
     /// Where `log` writes.
     pub(crate) log: LogSink,
-    /// Gives the time, for answers that name a date.
-    pub(crate) clock: Arc<dyn rootwatch_core::alert::Clock>,
 }
 
 impl Tools<'_> {

@@ -80,7 +80,7 @@ impl Notifier {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let tools = Tools { resolve, log, clock: Arc::clone(&clock) };
+        let tools = Tools { resolve, log };
         let mut destinations = BTreeMap::new();
         for (name, destination) in &config.destination {
             match destination.channel.open(&tools) {
@@ -177,12 +177,7 @@ impl Notifier {
             let name = words::cap(name, 60);
             return Sent::Misconfigured { error: format!("there is no destination `{name}`") };
         };
-        let setting = Setting {
-            link_base: self.link_base.as_deref(),
-            redact: &destination.redact,
-            stands_in_for: delivery.stands_in_for.as_ref(),
-        };
-        let wording = Wording::new(&delivery.alert, &setting);
+        let wording = self.worded(destination, delivery);
         let thread = delivery.alert.thread();
         let message = Message {
             wording: &wording,
@@ -192,6 +187,23 @@ impl Notifier {
             now: self.clock.now(),
         };
         within(destination, destination.channel.send(&message)).await
+    }
+
+    /// The words of a delivery, as its destination would be told; `None` when there is no such
+    /// destination.
+    #[must_use]
+    pub fn word(&self, delivery: &Delivery) -> Option<Wording> {
+        let destination = self.destinations.get(&delivery.destination)?;
+        Some(self.worded(destination, delivery))
+    }
+
+    fn worded(&self, destination: &Destination, delivery: &Delivery) -> Wording {
+        let setting = Setting {
+            link_base: self.link_base.as_deref(),
+            redact: &destination.redact,
+            stands_in_for: delivery.stands_in_for.as_ref(),
+        };
+        Wording::new(&delivery.alert, &setting)
     }
 
     /// Asks whether sending to a destination would work, by the same way, telling nobody anything

@@ -162,6 +162,11 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
     why.truncate(REASONS_MAX);
     let mut foot =
         format!("Incident {} · {}", brief.id, words::count(brief.findings_total, "call"),);
+    // A sentence that counts fewer than there were has to say so.
+    let quoted = alert.findings.len() as u64;
+    if !alert.findings.is_empty() && quoted < brief.findings_total {
+        foot.push_str(&format!(" ({} of them told here)", words::thousands(quoted)));
+    }
     if let Some(last) = brief.last_at {
         foot.push_str(&format!(" · last {}", moment(last)));
     }
@@ -209,7 +214,7 @@ fn lead(alert: &Alert, brief: &Brief, story: &tell::Story<'_>) -> String {
     parts.push(words::capital(&tell::how(story)));
     let from = tell::from(story);
     if !from.is_empty() {
-        parts.push(words::capital(&from));
+        parts.push(format!("From {from}"));
     }
     let is_root = matches!(brief.root_use, RootUse::Direct | RootUse::Possible);
     if is_root && brief.kind == IncidentKind::Session {

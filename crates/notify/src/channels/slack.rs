@@ -97,6 +97,20 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// The header: plain text. Slack counts as JavaScript does, in units of UTF-16.
+fn header(text: &str) -> String {
+    let mut units = 0;
+    let fits = |letter: &char| {
+        units += letter.len_utf16();
+        units < HEADER_CHARS_MAX
+    };
+    let mut head: String = text.chars().take_while(fits).collect();
+    if head.len() < text.len() {
+        head.push('…');
+    }
+    head
+}
+
 /// As many whole lines as fit.
 fn fit(lines: &[String], chars_max: usize) -> String {
     let mut text = String::new();
@@ -141,7 +155,7 @@ pub fn render(message: &Message<'_>) -> Value {
     if let Some(banner) = &wording.banner {
         head = format!("{banner} · {head}");
     }
-    let head = words::cap(&head, HEADER_CHARS_MAX / 2);
+    let head = header(&head);
     let mut room = MESSAGE_CHARS_MAX - head.chars().count();
     let mut blocks =
         vec![json!({ "type": "header", "text": { "type": "plain_text", "text": head, "emoji": true } })];

@@ -37,6 +37,8 @@ pub struct Config {
     pub allow_private: bool,
 }
 
+/// Bytes of a body: what a receiver has to be ready for.
+pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a secret at least: shorter ones can be guessed.
 const SECRET_BYTES_MIN: usize = 24;
 /// How secrets begin that are written in base64, as Standard Webhooks has it.
@@ -108,9 +110,28 @@ impl std::fmt::Debug for Webhook {
 /// The body: a CloudEvents 1.0 event in the structured mode.
 ///
 /// `id` is the delivery's, the same in every retry; `subject` ties the events about one incident
-/// together.
+/// together. At most [`BODY_BYTES_MAX`] bytes: an alert that is longer leaves its findings out, and
+/// says so with `"shortened": true`.
 #[must_use]
 pub fn render(message: &Message<'_>) -> Vec<u8> {
+    let body = event(message, message.wording.machine.clone());
+    if body.len() <= BODY_BYTES_MAX {
+        return body;
+    }
+    let wording = message.wording;
+    let short = serde_json::json!({
+        "id": message.alert.id,
+        "kind": message.alert.kind.name(),
+        "severity": wording.severity,
+        "title": wording.title,
+        "compact": wording.compact,
+        "link": wording.link,
+        "shortened": true,
+    });
+    event(message, short)
+}
+
+fn event(message: &Message<'_>, data: serde_json::Value) -> Vec<u8> {
     let event = serde_json::json!({
         "specversion": "1.0",
         "id": message.id.0,
@@ -119,7 +140,7 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
         "subject": message.thread,
         "time": message.alert.decided_at.to_string(),
         "datacontenttype": "application/json",
-        "data": message.wording.machine,
+        "data": data,
     });
     event.to_string().into_bytes()
 }

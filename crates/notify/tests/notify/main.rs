@@ -1,0 +1,7 @@
+//! Routing, wording, channels and the worker, against a scripted server and an outbox in memory.
+
+mod channels;
+mod common;
+mod routes;
+mod words;
+mod worker;

@@ -1,0 +1,201 @@
+//! What people and programs read, for each kind of alert and each channel.
+
+use jiff::Timestamp;
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::incident::IncidentState;
+use rootwatch_notify::channels::{Message, log, slack, webhook};
+use rootwatch_notify::wording::COMPACT_COLUMNS_MAX;
+use serde_json::{Value, json};
+
+use crate::common::{
+    Manual, PROD, alert, config, incident, key_created, notifier, opened, record, sign_in,
+};
+
+const NOW: &str = "2026-05-04T14:07:40Z";
+const SANDBOX: &str = "333344445555";
+
+/// A session: a sign-in without MFA, and a key that it created.
+fn session() -> Vec<Value> {
+    vec![sign_in(PROD, "2026-05-04T14:03:00Z", "Success"), key_created("2026-05-04T14:07:00Z")]
+}
+
+fn about_telling(kind: AlertKind) -> Alert {
+    let mut alert = opened();
+    alert.kind = kind;
+    alert.id = "telling-chat-1777903420.1".to_owned();
+    alert.incidents.clear();
+    alert.findings.clear();
+    alert.fresh.clear();
+    alert.next.clear();
+    alert.note = Some("the server answered 404 Not Found: no_service".to_owned());
+    alert
+}
+
+fn alerts() -> Vec<(&'static str, Alert)> {
+    let from = rootwatch_core::finding::Severity::High;
+    let mut over = incident(&session());
+    over.state = IncidentState::Quiet;
+    let failed: Vec<Value> = (0..6)
+        .map(|minute| sign_in(PROD, &format!("2026-05-04T14:0{minute}:00Z"), "Failure"))
+        .collect();
+    let spray = [
+        sign_in(PROD, "2026-05-04T13:50:00Z", "Failure"),
+        sign_in(SANDBOX, "2026-05-04T13:50:10Z", "Failure"),
+        sign_in("111122223333", "2026-05-04T13:50:20Z", "Failure"),
+    ];
+    let privileged = [json!({
+        "eventVersion": "1.11",
+        "userIdentity": { "type": "AssumedRole", "accountId": "111122223333",
+            "arn": "arn:aws:sts::111122223333:assumed-role/ops/anna@example.com" },
+        "eventTime": "2026-05-04T13:52:00Z", "eventSource": "sts.amazonaws.com",
+        "eventName": "AssumeRoot", "awsRegion": "us-east-1", "sourceIPAddress": "192.0.2.10",
+        "userAgent": "Boto3/1.34", "eventID": "one", "eventType": "AwsApiCall",
+        "recipientAccountId": "111122223333",
+        "requestParameters": { "targetPrincipal": PROD,
+            "taskPolicyArn": { "arn": "arn:aws:iam::aws:policy/root-task/S3UnlockBucketPolicy" } },
+    })];
+    let mut digest = opened();
+    digest.kind = AlertKind::Digest;
+    digest.incidents_left_out = 70;
+    vec![
+        ("opened", opened()),
+        ("rose", alert(AlertKind::Rose { from }, &incident(&session()), 1, NOW)),
+        ("closed", alert(AlertKind::Closed { why: Closing::Quiet }, &over, 2, NOW)),
+        ("failed", alert(AlertKind::Opened, &incident(&failed), 0, NOW)),
+        ("spray", alert(AlertKind::Opened, &incident(&spray), 0, NOW)),
+        ("privileged", alert(AlertKind::Opened, &incident(&privileged), 0, NOW)),
+        ("digest", digest),
+        ("test", about_telling(AlertKind::Test)),
+        ("broken", about_telling(AlertKind::TellingBroken { destination: "chat".to_owned() })),
+        ("hostile", hostile()),
+        ("long", long()),
+        ("other_script", other_script()),
+    ]
+}
+
+/// Whoever used the credentials chose the agent, and the names.
+fn hostile() -> Alert {
+    let evil =
+        "<!channel> *x* <https://evil.test|click> \u{202e}\u{1b}[2J\r\nSet-Cookie: a &amp; `";
+    let records = [
+        sign_in(PROD, "2026-05-04T14:03:00Z", "Success"),
+        record(
+            PROD,
+            "2026-05-04T14:05:00Z",
+            "CreateUser",
+            json!({ "userAgent": evil, "requestParameters": { "userName": evil } }),
+        ),
+    ];
+    let mut alert = alert(AlertKind::Opened, &incident(&records), 0, NOW);
+    for account in &mut alert.incidents[0].accounts {
+        account.name = Some(evil.to_owned());
+    }
+    alert.incidents[0].title = format!("Title {evil}");
+    alert
+}
+
+fn long() -> Alert {
+    let records: Vec<Value> = (0..59)
+        .map(|second| {
+            let time = format!("2026-05-04T14:05:{second:02}Z");
+            let user = format!("{second}{}", "<&x".repeat(400));
+            let more = json!({ "userAgent": user, "requestParameters": { "userName": user } });
+            record(PROD, &time, "CreateUser", more)
+        })
+        .collect();
+    let mut alert = alert(AlertKind::Opened, &incident(&records), 0, NOW);
+    alert.next = vec!["<&>".repeat(2_000); 8];
+    alert.incidents[0].title = "<&>".repeat(2_000);
+    alert
+}
+
+fn other_script() -> Alert {
+    let mut alert = opened();
+    alert.incidents[0].title = "支払い口座でルートユーザーがサインイン".to_owned();
+    alert.incidents[0].accounts[0].name = Some("Zahlungen-Österreich-支払い".to_owned());
+    alert
+}
+
+/// What each channel sends for an alert.
+fn rendered(channel: &str, alert: &Alert) -> String {
+    let channel_config = match channel {
+        "slack" => r#""channel": "slack", "url": "https://hooks.example.com/hush""#,
+        "webhook" => r#""channel": "webhook", "url": "https://hooks.example.com/hush""#,
+        _ => r#""channel": "log""#,
+    };
+    let clock = Manual::new(NOW);
+    let config = config(&format!(r#"{{ "destination": {{ "a": {{ {channel_config} }} }} }}"#));
+    let delivery = Delivery::new(alert.clone(), "a", clock.now());
+    let wording = notifier(&config, &clock).word(&delivery).expect("words");
+    assert!(rootwatch_core::words::width(&wording.compact) <= COMPACT_COLUMNS_MAX);
+    let now: Timestamp = clock.now();
+    let thread = alert.thread();
+    let message = Message { wording: &wording, alert, id: &delivery.id, thread: &thread, now };
+    match channel {
+        "slack" => serde_json::to_string_pretty(&slack::render(&message)).expect("JSON"),
+        "webhook" => String::from_utf8(webhook::render(&message)).expect("text"),
+        _ => log::render(log::Format::Text, &message),
+    }
+}
+
+#[test]
+fn people_read_this_in_a_terminal() {
+    for (name, alert) in alerts() {
+        insta::assert_snapshot!(format!("log_{name}"), rendered("log", &alert));
+    }
+}
+
+#[test]
+fn people_read_this_in_slack() {
+    for (name, alert) in alerts() {
+        insta::assert_snapshot!(format!("slack_{name}"), rendered("slack", &alert));
+    }
+}
+
+#[test]
+fn programs_read_the_same_with_every_finding() {
+    for (name, alert) in alerts() {
+        let text = rendered("webhook", &alert);
+        assert!(text.len() <= webhook::BODY_BYTES_MAX, "{name}");
+        let event: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(event["type"], format!("rootwatch.alert.{}", alert.kind.name()));
+        assert_eq!(event["data"]["id"], alert.id.as_str());
+        assert!(event["data"]["compact"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+    }
+}
+
+#[test]
+fn slack_keeps_its_limits_and_nothing_of_a_stranger_is_markup() {
+    for (name, alert) in alerts() {
+        let body: Value = serde_json::from_str(&rendered("slack", &alert)).expect("JSON");
+        let blocks = body["blocks"].as_array().expect("blocks");
+        assert!(blocks.len() <= slack::BLOCKS_MAX, "{name}");
+        let mut all = 0;
+        for block in blocks {
+            let text = block["text"]["text"].as_str().expect("a text");
+            let count = text.encode_utf16().count();
+            let max = match block["type"].as_str() {
+                Some("header") => slack::HEADER_CHARS_MAX,
+                _ => slack::SECTION_CHARS_MAX,
+            };
+            assert!((1..=max).contains(&count), "{name}: {count} of {max}");
+            if block["text"]["type"] == "mrkdwn" {
+                assert!(!text.contains("<!") && !text.contains("|click>"), "{name}: {text}");
+            }
+            assert!(!text.contains('\u{202e}') && !text.contains('\u{1b}'), "{name}");
+            all += count;
+        }
+        assert!(all < 13_000, "{name}: {all}");
+        assert!(!body["text"].as_str().expect("a text").contains("<!"), "{name}");
+    }
+}
+
+#[test]
+fn keys_and_mail_are_masked_in_chats_and_whole_elsewhere() {
+    let from = rootwatch_core::finding::Severity::High;
+    let mut alert = alert(AlertKind::Rose { from }, &incident(&session()), 1, NOW);
+    alert.kind = AlertKind::Closed { why: Closing::Quiet };
+    assert!(rendered("slack", &alert).contains("AKIA…MPLE"));
+    assert!(!rendered("slack", &alert).contains("AKIASTORYROOTEXAMPLE"));
+    assert!(rendered("webhook", &alert).contains("AKIASTORYROOTEXAMPLE"));
+}
