@@ -1,4 +1,5 @@
 //! The stores that we have keep what a store promises.
+#![allow(clippy::print_stdout, reason = "the seed, to see a run again")]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ promises!(sqlite:
     what_was_told_stays,
     two_writers_lose_nothing_and_double_nothing,
     what_came_is_known,
+    what_was_corrected_is_not_lost,
+    what_is_judged_otherwise_may_be_corrected,
     the_past_is_remembered,
     incidents_are_found_by_their_time,
     a_delivery_is_owed_once,

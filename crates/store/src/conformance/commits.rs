@@ -7,7 +7,7 @@ use rootwatch_core::alert::Told;
 use rootwatch_core::correlate::{
     Change, CorrelatePolicy, OpenIncidents, correlate, correlate_batch,
 };
-use rootwatch_core::finding::{Finding, FindingKey, Outcome, Severity};
+use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId};
 
 use super::sample::{
@@ -258,4 +258,79 @@ pub async fn incidents_are_found_by_their_time(store: &dyn Store) {
     save(store, Batch { changes, ..Batch::default() }).await;
     assert_eq!(found(71, 139, true).await, [None, twenty, thirty]);
     assert_eq!(found(70, 70, true).await, [None, ten, twenty, thirty]);
+}
+
+/// What a later record corrected stays with its incident, even when a writer that does not know
+/// of it goes on with the incident.
+pub async fn what_was_corrected_is_not_lost(store: &dyn Store) {
+    let first = in_session(PROD, at(0), "ListUsers", at(0));
+    let mut correction = first.clone();
+    correction.key.0.push_str(" corrected");
+    correction.event_id = Some("another".to_owned());
+    correction.addendum = Some(rootwatch_core::finding::Addendum {
+        reason: "UPDATED_DATA".to_owned(),
+        original_event_id: first.event_id.clone(),
+        updated_fields: None,
+    });
+    save(store, opening(vec![first.clone(), correction])).await;
+    let loaded = all(store).await;
+    assert_eq!(loaded[0].incident.superseded, std::slice::from_ref(&first));
+    let whole = store.incident(&loaded[0].incident.id, usize::MAX).await.expect("it is there");
+    let incidents = [whole.incident];
+    assert!(incidents[0].superseded.is_empty());
+    let mut open = OpenIncidents::from_incidents(CorrelatePolicy::default(), incidents);
+    let changes = correlate_batch(&mut open, vec![in_session(PROD, at(9), "GetUser", at(0))]);
+    save(store, Batch { changes, ..Batch::default() }).await;
+    let loaded = all(store).await;
+    assert_eq!(loaded[0].incident.superseded, std::slice::from_ref(&first));
+    assert_eq!((loaded[0].incident.findings.len(), loaded[0].findings_total), (2, 2));
+    assert_eq!(store.known(std::slice::from_ref(&first.key)).await.expect("known").len(), 1);
+}
+
+/// A finding that its incident judges otherwise, and that a later record corrects, is held as
+/// correlation holds it, in whatever order they come.
+pub async fn what_is_judged_otherwise_may_be_corrected(store: &dyn Store) {
+    let mut open = OpenIncidents::new(CorrelatePolicy::default());
+    let mut revised = false;
+    for (nth, order) in
+        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].into_iter().enumerate()
+    {
+        // Each order on a day of its own.
+        let begin = nth as i64 * 500_000;
+        let key = format!("ASIAAUDIT{nth}");
+        let mut asked = in_session(sample::MGMT, at(begin), "AssumeRoot", at(begin));
+        asked.root_use = RootUse::Privileged;
+        asked.severity = Severity::Informational;
+        asked.actor = Some("maria".to_owned());
+        asked.session.principal_type = Some("AssumedRole".to_owned());
+        asked.session.principal_arn = Some("maria".to_owned());
+        asked.session.target_account_id = Some(PROD.to_owned());
+        asked.session.task_policy = Some("IAMAuditRootUserCredentials".to_owned());
+        asked.session.issued_key_id = Some(key.clone());
+        let mut did = in_session(PROD, at(begin + 2), "GetAccountSummary", at(begin));
+        did.access_key_id = Some(key);
+        did.severity = Severity::Medium;
+        let mut correction = did.clone();
+        correction.key.0.push_str(" corrected");
+        correction.event_id = Some(format!("another {nth}"));
+        correction.addendum = Some(rootwatch_core::finding::Addendum {
+            reason: "UPDATED_DATA".to_owned(),
+            original_event_id: did.event_id.clone(),
+            updated_fields: None,
+        });
+        let findings = [asked, did, correction];
+        for place in order {
+            let changes = correlate_batch(&mut open, vec![findings[place].clone()]);
+            save(store, Batch { changes, ..Batch::default() }).await;
+            let held: Vec<Incident> = open.incidents().cloned().collect();
+            let loaded: Vec<Incident> =
+                all(store).await.into_iter().map(|one| one.incident).collect();
+            assert_eq!(loaded, held, "{order:?}");
+            let is_both = |one: &Incident| {
+                one.findings.iter().any(|finding| one.original(&finding.key).is_some())
+            };
+            revised |= held.iter().any(is_both);
+        }
+    }
+    assert!(revised, "nothing is judged otherwise");
 }

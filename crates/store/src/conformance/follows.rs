@@ -144,8 +144,7 @@ async fn all_are_listed(store: &dyn Store, seen: usize, seed: u64) {
         let id = &stored.incident.id;
         let whole = store.incident(id, usize::MAX).await.expect("it is there");
         assert_eq!(whole.incident.findings.len() as u64, stored.findings_total, "seed {seed}");
-        let mut filter = FindingFilter::default();
-        filter.incident = Some(id.clone());
+        let filter = FindingFilter { incident: Some(id.clone()), ..FindingFilter::default() };
         let mut page = PageRequest { items_max: 7, after: None };
         let mut listed: Vec<Finding> = Vec::new();
         loop {

@@ -157,7 +157,10 @@ pub async fn incidents_are_filtered(store: &dyn Store) {
         (IncidentFilter { states: vec![IncidentState::Resolved], ..any() }, &[]),
         (IncidentFilter { kinds: vec![IncidentKind::Watch], ..any() }, &[&watched]),
         (IncidentFilter { min_severity: Some(Severity::High), ..any() }, &[&watched, &grave]),
-        (IncidentFilter { account: Some("100000000001".to_owned()), ..any() }, &[&grave]),
+        (
+            IncidentFilter { account: Some(format!("{:012}", 100_000_000_001_u64)), ..any() },
+            &[&grave],
+        ),
         (IncidentFilter { account: Some("%".to_owned()), ..any() }, &[]),
         (IncidentFilter { since: Some(at(28)), ..any() }, &[&watched, &low]),
         (IncidentFilter { until: Some(at(21)), ..any() }, &[&grave]),

@@ -1,26 +1,26 @@
 //! Deliveries: owed, leased, ended.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::rows::{Cursor, from_json, items, json, micros, time};
+use super::rows::{Cursor, List, from_json, items, json, micros, time};
 use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
 
 const DELIVERY: &str = "id, destination, state, alert, created_at, due_at, leased_until, attempts, \
                         last_error, receipt, ended_at, stands_in_for, number";
-/// Rows that are looked at for each one that may be leased: those of a thread whose turn is not
-/// yet are passed over.
-const LOOKED_AT_FACTOR: usize = 16;
 
+/// Owes a delivery, behind those of its thread and destination that have not ended.
 pub(super) fn owe(connection: &Connection, delivery: &Delivery) -> Result<(), StoreError> {
     let mut put = connection.prepare_cached(
         "INSERT INTO deliveries (id, destination, thread, incident, state, alert, created_at,
-             due_at, leased_until, attempts, last_error, receipt, ended_at, stands_in_for)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             due_at, leased_until, attempts, last_error, receipt, ended_at, stands_in_for,
+             ready_at, in_turn)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+             max(?8, coalesce(?9, ?8)),
+             ?5 = 'due' AND NOT EXISTS (SELECT 1 FROM deliveries
+                 WHERE state = 'due' AND destination = ?2 AND thread = ?3))
          ON CONFLICT (id) DO NOTHING",
     )?;
     put.execute(params![
@@ -66,28 +66,60 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     })
 }
 
-/// The conditions under which a delivery may be leased, but for its turn in its thread.
-fn free(busy: &[String]) -> (String, Vec<Value>) {
-    let places: Vec<String> = (0..busy.len()).map(|place| format!("?{}", place + 2)).collect();
-    let text = format!(
-        "state = 'due' AND due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
-         AND destination NOT IN ({})",
-        places.join(", ")
-    );
-    (text, busy.iter().map(|name| Value::Text(name.clone())).collect())
+/// The destinations to which something is owed: a step in the index for each, however much is
+/// owed.
+fn destinations(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut ask = connection.prepare_cached(DESTINATION)?;
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let last = all.last().map_or("", String::as_str);
+        let next: Option<String> = ask.query_row([last], |row| row.get(0))?;
+        match next {
+            Some(next) => all.push(next),
+            None => return Ok(all),
+        }
+    }
 }
 
-pub(super) fn is_any_due(
+/// The first after another.
+const DESTINATION: &str =
+    "SELECT min(destination) FROM deliveries WHERE in_turn = 1 AND destination > ?1";
+
+/// What may be leased, as places in time and numbers: the oldest first.
+fn ready(
+    connection: &Connection,
+    now: Timestamp,
+    max: usize,
+    busy: &[String],
+) -> Result<Vec<(i64, i64)>, StoreError> {
+    let mut ask = connection.prepare_cached(READY)?;
+    let limit = i64::try_from(max).unwrap_or(i64::MAX);
+    let mut all: Vec<(i64, i64)> = Vec::new();
+    for destination in destinations(connection)? {
+        if busy.contains(&destination) {
+            continue;
+        }
+        let mut rows = ask.query(params![destination, micros(now), limit])?;
+        while let Some(row) = rows.next()? {
+            all.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    all.sort_unstable();
+    all.truncate(max);
+    Ok(all)
+}
+
+/// Of one destination.
+const READY: &str = "SELECT ready_at, number FROM deliveries
+     WHERE in_turn = 1 AND destination = ?1 AND ready_at <= ?2
+     ORDER BY ready_at, number LIMIT ?3";
+
+pub(super) fn is_any_ready(
     connection: &Connection,
     now: Timestamp,
     busy: &[String],
 ) -> Result<bool, StoreError> {
-    let (free, busy) = free(busy);
-    let mut ask =
-        connection.prepare_cached(&format!("SELECT 1 FROM deliveries WHERE {free} LIMIT 1"))?;
-    let mut values = vec![Value::Integer(micros(now))];
-    values.extend(busy);
-    Ok(ask.exists(params_from_iter(values))?)
+    Ok(!ready(connection, now, 1, busy)?.is_empty())
 }
 
 pub(super) fn lease(
@@ -97,58 +129,19 @@ pub(super) fn lease(
     max: usize,
     busy: &[String],
 ) -> Result<Vec<Delivery>, StoreError> {
-    let (free, busy) = free(busy);
-    let mut ask = connection.prepare_cached(&format!(
-        "SELECT number, destination, thread FROM deliveries WHERE {free}
-         ORDER BY due_at, number LIMIT {}",
-        max.saturating_mul(LOOKED_AT_FACTOR)
-    ))?;
-    let mut values = vec![Value::Integer(micros(now))];
-    values.extend(busy);
-    let mut first = connection.prepare_cached(
-        "SELECT min(number) FROM deliveries
-         WHERE state = 'due' AND destination = ?1 AND thread = ?2",
-    )?;
-    let mut turns: Vec<i64> = Vec::new();
-    let mut seen: HashSet<(String, String)> = HashSet::new();
-    let mut rows = ask.query(params_from_iter(values))?;
-    while let Some(row) = rows.next()? {
-        if turns.len() == max {
-            break;
-        }
-        let (number, destination, thread): (i64, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?);
-        if !seen.insert((destination.clone(), thread.clone())) {
-            continue;
-        }
-        let oldest: Option<i64> = first.query_row([destination, thread], |row| row.get(0))?;
-        let Some(oldest) = oldest else { continue };
-        if oldest == number || is_free(connection, oldest, now)? {
-            turns.push(oldest);
-        }
-    }
-    drop(rows);
-    let mut leased = Vec::with_capacity(turns.len());
     let mut put = connection.prepare_cached(&format!(
-        "UPDATE deliveries SET leased_until = ?2, attempts = attempts + 1 WHERE number = ?1
-         RETURNING {DELIVERY}"
+        "UPDATE deliveries SET leased_until = ?2, ready_at = max(due_at, ?2),
+             attempts = attempts + 1
+         WHERE number = ?1 RETURNING {DELIVERY}"
     ))?;
-    for number in turns {
+    let mut leased = Vec::new();
+    for (_, number) in ready(connection, now, max, busy)? {
         let mut rows = put.query(params![number, micros(until)])?;
-        if let Some(row) = rows.next()? {
+        while let Some(row) = rows.next()? {
             leased.push(read(row)?);
         }
     }
     Ok(leased)
-}
-
-/// True when a delivery is due and nobody sends it.
-fn is_free(connection: &Connection, number: i64, now: Timestamp) -> Result<bool, StoreError> {
-    let mut ask = connection.prepare_cached(
-        "SELECT 1 FROM deliveries WHERE number = ?1 AND due_at <= ?2
-         AND (leased_until IS NULL OR leased_until <= ?2)",
-    )?;
-    Ok(ask.exists(params![number, micros(now)])?)
 }
 
 pub(super) fn attempted(
@@ -158,31 +151,27 @@ pub(super) fn attempted(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let changed = match attempt {
-        Attempt::Delivered { receipt } => connection
-            .prepare_cached(
-                "UPDATE deliveries SET state = 'delivered', receipt = ?2, ended_at = ?3,
-                     leased_until = NULL, last_error = NULL WHERE id = ?1 AND state = 'due'",
-            )?
-            .execute(params![id.0, receipt, micros(now)])?,
-        Attempt::Again { at, error, not_begun } => connection
-            .prepare_cached(
-                "UPDATE deliveries SET due_at = ?2, last_error = ?3, leased_until = NULL,
-                     attempts = max(attempts - ?4, 0) WHERE id = ?1 AND state = 'due'",
-            )?
-            .execute(params![id.0, micros(*at), error, i64::from(*not_begun)])?,
-        Attempt::Failed { error, .. } => connection
-            .prepare_cached(
-                "UPDATE deliveries SET state = 'failed', last_error = ?2, ended_at = ?3,
-                     leased_until = NULL WHERE id = ?1 AND state = 'due'",
-            )?
-            .execute(params![id.0, error, micros(now)])?,
-    };
-    if let Attempt::Failed { instead, .. } = attempt {
-        for delivery in instead {
-            owe(connection, delivery)?;
+        Attempt::Delivered { receipt } => {
+            end(connection, id, DeliveryState::Delivered, Some(receipt), None, now)?
         }
-    }
-    if changed == 0 {
+        Attempt::Again { at, error, not_begun } => {
+            let mut put = connection.prepare_cached(
+                "UPDATE deliveries SET due_at = ?2, ready_at = ?2, last_error = ?3,
+                     leased_until = NULL, attempts = max(attempts - ?4, 0)
+                 WHERE id = ?1 AND state = 'due'",
+            )?;
+            put.execute(params![id.0, micros(*at), error, i64::from(*not_begun)])? > 0
+        }
+        Attempt::Failed { error, instead } => {
+            let ended = end(connection, id, DeliveryState::Failed, None, Some(error), now)?;
+            // What another delivered meanwhile needs nothing instead.
+            for delivery in instead.iter().filter(|_| ended) {
+                owe(connection, delivery)?;
+            }
+            ended
+        }
+    };
+    if !changed {
         let mut ask = connection.prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?;
         if !ask.exists([&id.0])? {
             return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
@@ -192,17 +181,45 @@ pub(super) fn attempted(
     Ok(())
 }
 
-pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
-    let due: Option<i64> = connection
-        .prepare_cached(
-            "SELECT min(max(due_at, coalesce(leased_until, due_at))) FROM deliveries
-             WHERE state = 'due'",
-        )?
-        .query_row([], |row| row.get(0))
-        .optional()?
-        .flatten();
-    due.map(time).transpose()
+/// Ends a delivery, and gives the turn to the next of its thread; false when it ended before.
+fn end(
+    connection: &Connection,
+    id: &DeliveryId,
+    state: DeliveryState,
+    receipt: Option<&str>,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut put = connection.prepare_cached(
+        "UPDATE deliveries SET state = ?2, receipt = ?3, last_error = ?4, ended_at = ?5,
+             leased_until = NULL, in_turn = 0
+         WHERE id = ?1 AND state = 'due' RETURNING destination, thread",
+    )?;
+    let ended = params![id.0, state.name(), receipt, error, micros(now)];
+    let of = put.query_row(ended, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((destination, thread)): Option<(String, String)> = of else { return Ok(false) };
+    let mut next = connection.prepare_cached(NEXT_IN_LINE)?;
+    next.execute([destination, thread])?;
+    Ok(true)
 }
+
+/// Gives the turn to the oldest of a thread.
+const NEXT_IN_LINE: &str = "UPDATE deliveries SET in_turn = 1
+     WHERE number = (SELECT min(number) FROM deliveries
+         WHERE state = 'due' AND destination = ?1 AND thread = ?2)";
+
+pub(super) fn next_due(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let mut ask = connection.prepare_cached(NEXT)?;
+    let mut next: Option<i64> = None;
+    for destination in destinations(connection)? {
+        let ready: Option<i64> = ask.query_row([destination], |row| row.get(0))?;
+        next = next.into_iter().chain(ready).min();
+    }
+    next.map(time).transpose()
+}
+
+/// Of one destination.
+const NEXT: &str = "SELECT min(ready_at) FROM deliveries WHERE in_turn = 1 AND destination = ?1";
 
 pub(super) fn list(
     connection: &Connection,
@@ -226,7 +243,7 @@ pub(super) fn list(
         }
     }
     if let Some(after) = &page.after {
-        values.push(Value::Integer(Cursor::read(after)?.number));
+        values.push(Value::Integer(Cursor::read(List::Deliveries, after)?.number));
         conditions.push(format!("number < ?{}", values.len()));
     }
     let sql = if conditions.is_empty() {
@@ -246,6 +263,37 @@ pub(super) fn list(
     }
     let more = all.len() > items_max;
     all.truncate(items_max);
-    let next = all.last().filter(|_| more).map(|(number, _)| Cursor::write(*number, "delivery"));
+    let next = all
+        .last()
+        .filter(|_| more)
+        .map(|(number, _)| Cursor::write(List::Deliveries, *number, "delivery"));
     Ok(Page { items: all.into_iter().map(|(_, delivery)| delivery).collect(), next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_costs_a_lease_nothing() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch(include_str!("schema.sql")).expect("a schema");
+        connection
+            .execute_batch(
+                "WITH RECURSIVE nth(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM nth WHERE n < 100000)
+                 INSERT INTO deliveries (id, destination, thread, incident, state, alert,
+                     created_at, due_at, attempts, ended_at, in_turn, ready_at)
+                 SELECT 'Z' || n, 'chat', 'X', 'X', 'delivered', '{}', 0, 0, 1, 1, 0, 0 FROM nth;
+                 ANALYZE;",
+            )
+            .expect("many ended ones");
+        for sql in [DESTINATION, READY, NEXT, NEXT_IN_LINE] {
+            let mut ask = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("sql");
+            let plan = ask.raw_query().mapped(|row| row.get::<_, String>(3));
+            let plan: Vec<String> = plan.collect::<Result<_, _>>().expect("a plan");
+            let plan = plan.join("; ");
+            assert!(plan.contains("SEARCH deliveries USING"), "{sql}: {plan}");
+            assert!(!plan.contains("SCAN") && !plan.contains("TEMP"), "{sql}: {plan}");
+        }
+    }
 }

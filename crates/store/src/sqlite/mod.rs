@@ -87,7 +87,10 @@ impl SqliteStore {
     /// When another hub has it open, it is damaged, of a newer version, or cannot be written.
     pub fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let lock = lock(&options.path)?;
-        Self::open_with(options, Some(lock))
+        private(&options.path)?;
+        let mut connection = connect(options, true)?;
+        migrate(&mut connection)?;
+        Self::open_with(options, connection, Some(lock))
     }
 
     /// Opens a database beside a hub that may have it open: for backups, checks and pruning.
@@ -100,12 +103,25 @@ impl SqliteStore {
             let name = options.path.display().to_string();
             return Err(StoreError::NotFound { what: "database", name });
         }
-        Self::open_with(options, None)
+        let connection = connect(options, true)?;
+        let version = version(&connection)?;
+        if version != MIGRATIONS.len() {
+            return Err(StoreError::Damaged {
+                reason: format!(
+                    "it is of version {version}, this program works on version {}: start the hub \
+                     once, which brings it up to date",
+                    MIGRATIONS.len()
+                ),
+            });
+        }
+        Self::open_with(options, connection, None)
     }
 
-    fn open_with(options: &SqliteOptions, lock: Option<std::fs::File>) -> Result<Self, StoreError> {
-        let mut connection = connect(options, true)?;
-        migrate(&mut connection)?;
+    fn open_with(
+        options: &SqliteOptions,
+        connection: Connection,
+        lock: Option<std::fs::File>,
+    ) -> Result<Self, StoreError> {
         let sound: String = connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(|error| store_error(&error))?;
@@ -151,7 +167,7 @@ fn lock(path: &Path) -> Result<std::fs::File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let unavailable = |reason: String| StoreError::Unavailable { reason };
-    let file = std::fs::OpenOptions::new()
+    let file = private_options()
         .create(true)
         .truncate(false)
         .write(true)
@@ -168,19 +184,15 @@ fn lock(path: &Path) -> Result<std::fs::File, StoreError> {
 
 fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreError> {
     let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags |= if writes {
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
-    } else {
-        OpenFlags::SQLITE_OPEN_READ_ONLY
-    };
-    if writes {
-        private(&options.path)?;
-    }
+    flags |=
+        if writes { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let fail = |error: rusqlite::Error| store_error(&error);
     let connection = Connection::open_with_flags(&options.path, flags).map_err(fail)?;
     connection.busy_timeout(options.busy_timeout).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     if writes {
+        // Before anything is written to what may be another program's.
+        version(&connection)?;
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
@@ -198,36 +210,50 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
     Ok(connection)
 }
 
-/// Makes the file so that only its owner can read it.
-#[cfg(unix)]
+/// Makes files so that only their owner can read them.
+fn private_options() -> std::fs::OpenOptions {
+    let mut options = std::fs::OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options
+}
+
+/// Makes a file that is not there yet, so that only its owner can read it.
 fn private(path: &Path) -> Result<(), StoreError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let made = private_options().write(true).create_new(true).open(path);
+    let made = made.and_then(|_| sync_folder(path));
     match made {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(StoreError::Unavailable { reason: format!("{}: {error}", path.display()) })
         }
+        _ => Ok(()),
     }
 }
 
-#[cfg(not(unix))]
-fn private(_: &Path) -> Result<(), StoreError> {
+/// Makes the name of a file survive a crash of the machine.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if cfg!(unix) {
+        std::fs::File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|folder| folder.sync_all())?;
+    }
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let fail = |error: rusqlite::Error| store_error(&error);
-    let number = |connection: &Connection, name: &str| {
-        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
+/// How many migrations were applied; writes nothing.
+fn version(connection: &Connection) -> Result<usize, StoreError> {
+    let number = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(|error| store_error(&error))
     };
-    let version = number(connection, "user_version").map_err(fail)?;
-    let application = number(connection, "application_id").map_err(fail)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(fail)?;
-    if tables > 0 && application != i64::from(APPLICATION_ID) {
+    let version = number("PRAGMA user_version")?;
+    let application = number("PRAGMA application_id")?;
+    let is_new = number("SELECT count(*) FROM sqlite_schema")? == 0;
+    if application != i64::from(APPLICATION_ID) && !(is_new && application == 0 && version == 0) {
         return Err(StoreError::Damaged {
             reason: "this is a database of another program".to_owned(),
         });
@@ -242,6 +268,12 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             ),
         });
     }
+    Ok(done)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let fail = |error: rusqlite::Error| store_error(&error);
+    let done = version(connection)?;
     for (place, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         let transaction = connection.transaction().map_err(fail)?;
         transaction.execute_batch(migration).map_err(fail)?;
@@ -375,7 +407,7 @@ impl Store for SqliteStore {
         // Most of the time nothing is due: asking costs no flush of the disk.
         let asked = busy.clone();
         let any =
-            self.read(move |connection| deliveries::is_any_due(connection, now, &asked)).await?;
+            self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
         if !any {
             return Ok(Vec::new());
         }

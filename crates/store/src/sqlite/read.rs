@@ -9,7 +9,7 @@ use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::rows::{self, Cursor, from_json, items, micros, time, time_or_none};
+use super::rows::{self, Cursor, List, NO_TIME, from_json, items, micros, time, time_or_none};
 use crate::{
     FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
     StoredIncident, Unverified,
@@ -92,9 +92,15 @@ impl Conditions {
     }
 
     /// Everything after the last item of the page before, newest first.
-    fn after(&mut self, page: &PageRequest, number: &str, name: &str) -> Result<(), StoreError> {
+    fn after(
+        &mut self,
+        list: List,
+        page: &PageRequest,
+        number: &str,
+        name: &str,
+    ) -> Result<(), StoreError> {
         let Some(after) = &page.after else { return Ok(()) };
-        let cursor = Cursor::read(after)?;
+        let cursor = Cursor::read(list, after)?;
         self.values.push(cursor.number.into());
         self.values.push(cursor.name.into());
         let last = self.values.len();
@@ -195,14 +201,19 @@ pub(super) fn incident(
     let raw = ask.query_row([&id.0], Raw::read).optional()?;
     let missing = || StoreError::NotFound { what: "incident", name: id.0.clone() };
     let mut stored = raw.ok_or_else(missing)?.stored()?;
-    let mut ask = connection.prepare_cached(
-        "SELECT shown FROM findings WHERE incident = ?1 AND shown IS NOT NULL
-         ORDER BY at, key LIMIT ?2",
-    )?;
-    let limit = i64::try_from(findings_max).unwrap_or(i64::MAX);
-    let rows = ask.query_map(params![id.0, limit], |row| row.get::<_, String>(0))?;
-    for row in rows {
-        stored.incident.findings.push(from_json("a finding", &row?)?);
+    // What states no time comes last.
+    for times in ["at > ?3", "at = ?3"] {
+        let mut ask = connection.prepare_cached(&format!(
+            "SELECT shown FROM findings WHERE incident = ?1 AND {times} AND shown IS NOT NULL
+             ORDER BY at, key LIMIT ?2"
+        ))?;
+        let room = findings_max.saturating_sub(stored.incident.findings.len());
+        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let mut rows = ask.query(params![id.0, room, NO_TIME])?;
+        while let Some(row) = rows.next()? {
+            let shown: String = row.get(0)?;
+            stored.incident.findings.push(from_json("a finding", &shown)?);
+        }
     }
     stored.incident.findings.sort_by(by_time);
     Ok(stored)
@@ -234,7 +245,7 @@ pub(super) fn incidents(
     if filter.undigested {
         conditions.text.push("severity = 0 AND digested = 0".to_owned());
     }
-    conditions.after(page, "last_at", "id")?;
+    conditions.after(List::Incidents, page, "last_at", "id")?;
     let items_max = items(page);
     let mut ask = connection.prepare(&format!(
         "SELECT {INCIDENT} FROM incidents {} ORDER BY last_at DESC, id DESC LIMIT {}",
@@ -247,15 +258,20 @@ pub(super) fn incidents(
         let raw = raw?;
         all.push((raw.last_at, raw.stored()?));
     }
-    Ok(cut(all, items_max, |stored| stored.incident.id.0.clone()))
+    Ok(cut(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
 }
 
 /// A page of what was found, with the cursor of its last item when there is more.
-fn cut<T>(mut all: Vec<(i64, T)>, items_max: usize, name: impl Fn(&T) -> String) -> Page<T> {
+fn cut<T>(
+    list: List,
+    mut all: Vec<(i64, T)>,
+    items_max: usize,
+    name: impl Fn(&T) -> String,
+) -> Page<T> {
     let more = all.len() > items_max;
     all.truncate(items_max);
     let next =
-        all.last().filter(|_| more).map(|(number, item)| Cursor::write(*number, &name(item)));
+        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
     Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
 }
 
@@ -277,6 +293,10 @@ pub(super) fn findings(
         conditions.add("severity >= ?", severity as i64);
     }
     if let Some(rule) = &filter.rule {
+        if rule.is_empty() || rule.contains(' ') {
+            // No rule is called so; the text of all of them may contain it.
+            conditions.text.push("FALSE".to_owned());
+        }
         conditions.add("instr(rules, ?) > 0", format!(" {rule} "));
     }
     if let Some(since) = filter.since {
@@ -285,7 +305,7 @@ pub(super) fn findings(
     if let Some(until) = filter.until {
         conditions.add("at < ?", micros(until));
     }
-    conditions.after(page, "at", "key")?;
+    conditions.after(List::Findings, page, "at", "key")?;
     let items_max = items(page);
     let mut ask = connection.prepare(&format!(
         "SELECT shown, incident, received_at, at FROM findings {}
@@ -304,7 +324,7 @@ pub(super) fn findings(
         };
         all.push((row.get(3)?, finding));
     }
-    Ok(cut(all, items_max, |stored| stored.finding.key.0.clone()))
+    Ok(cut(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
 }
 
 pub(super) fn unverified(
@@ -312,7 +332,7 @@ pub(super) fn unverified(
     page: &PageRequest,
 ) -> Result<Page<Unverified>, StoreError> {
     let mut conditions = Conditions::default();
-    conditions.after(page, "received_at", "key")?;
+    conditions.after(List::Unverified, page, "received_at", "key")?;
     let items_max = items(page);
     let mut ask = connection.prepare(&format!(
         "SELECT body, received_at FROM unverified {} ORDER BY received_at DESC, key DESC LIMIT {}",
@@ -325,7 +345,7 @@ pub(super) fn unverified(
         let body: String = row.get(0)?;
         all.push((row.get(1)?, from_json("an unverified record", &body)?));
     }
-    Ok(cut(all, items_max, |one| one.key.0.clone()))
+    Ok(cut(List::Unverified, all, items_max, |one| one.key.0.clone()))
 }
 
 pub(super) fn note(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {

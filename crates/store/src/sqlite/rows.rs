@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::{PAGE_ITEMS_MAX, PageRequest, StoreError};
 
 /// The place in time of what states none: before everything.
-const NO_TIME: i64 = i64::MIN;
+pub(super) const NO_TIME: i64 = i64::MIN;
 
 /// Microseconds since 1970.
 pub(super) fn micros(at: Timestamp) -> i64 {
@@ -84,23 +84,43 @@ pub(super) struct Cursor {
     pub(super) name: String,
 }
 
-/// Marks our cursors, and their version.
-const CURSOR: &str = "1";
+/// A list that has pages: what begins its cursors, so that one of another list is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    Incidents,
+    Findings,
+    Deliveries,
+    Unverified,
+}
+
+impl List {
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Incidents => "i",
+            Self::Findings => "f",
+            Self::Deliveries => "d",
+            Self::Unverified => "u",
+        }
+    }
+}
+
+/// Characters of a cursor at most: the longest name is a finding's key.
+const CURSOR_CHARS_MAX: usize = 4_096;
 
 impl Cursor {
     /// Safe in a URL; says nothing to anybody but us.
-    pub(super) fn write(number: i64, name: &str) -> String {
+    pub(super) fn write(list: List, number: i64, name: &str) -> String {
         let text = format!("{number} {name}");
-        text.bytes().fold(CURSOR.to_owned(), |mut cursor, byte| {
+        text.bytes().fold(list.mark().to_owned(), |mut cursor, byte| {
             cursor.push_str(&format!("{byte:02x}"));
             cursor
         })
     }
 
-    pub(super) fn read(text: &str) -> Result<Self, StoreError> {
+    pub(super) fn read(list: List, text: &str) -> Result<Self, StoreError> {
         let bad = || StoreError::BadCursor;
-        let hex = text.strip_prefix(CURSOR).ok_or_else(bad)?;
-        if hex.len() > 4_096
+        let hex = text.strip_prefix(list.mark()).ok_or_else(bad)?;
+        if hex.len() > CURSOR_CHARS_MAX
             || hex.len() % 2 != 0
             || !hex.bytes().all(|one| one.is_ascii_hexdigit())
         {
@@ -110,6 +130,9 @@ impl Cursor {
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect::<Result<_, _>>()?;
         let text = String::from_utf8(bytes).map_err(|_| bad())?;
         let (number, name) = text.split_once(' ').ok_or_else(bad)?;
+        if name.is_empty() {
+            return Err(bad());
+        }
         Ok(Self { number: number.parse().map_err(|_| bad())?, name: name.to_owned() })
     }
 }
@@ -125,11 +148,15 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_and_a_forged_one_is_refused() {
-        let text = Cursor::write(-7, "222233334444/e-1/iam/Ünïcode/x");
+        let text = Cursor::write(List::Findings, -7, "222233334444/e-1/iam/Ünïcode/x");
         let cursor = Cursor { number: -7, name: "222233334444/e-1/iam/Ünïcode/x".to_owned() };
-        assert_eq!(Cursor::read(&text).expect("ours"), cursor);
-        for forged in ["", "1", "2aa", "1zz", "1a", "x", "1ff", "1é", &text[..text.len() - 1]] {
-            assert!(matches!(Cursor::read(forged), Err(StoreError::BadCursor)), "{forged:?}");
+        assert_eq!(Cursor::read(List::Findings, &text).expect("ours"), cursor);
+        let cut = &text[..text.len() - 1];
+        for forged in ["", "f", "2aa", "fzz", "fa", "x", "fff", "fé", "f3720", cut] {
+            let read = Cursor::read(List::Findings, forged);
+            assert!(matches!(read, Err(StoreError::BadCursor)), "{forged:?}");
         }
+        let of_another = Cursor::read(List::Incidents, &text);
+        assert!(matches!(of_another, Err(StoreError::BadCursor)));
     }
 }

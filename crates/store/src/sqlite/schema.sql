@@ -42,6 +42,9 @@ CREATE TABLE findings (
 CREATE INDEX findings_by_incident ON findings (incident, at, key);
 CREATE INDEX findings_by_time ON findings (at, key);
 CREATE INDEX findings_by_echo ON findings (echo_of) WHERE echo_of IS NOT NULL;
+-- An incident is loaded without its echoes, however many there are; they are counted.
+CREATE INDEX findings_kept ON findings (incident) WHERE echo_of IS NULL;
+CREATE INDEX findings_echoing ON findings (incident, echo_of, at) WHERE echo_of IS NOT NULL;
 CREATE INDEX findings_with_original ON findings (incident) WHERE original IS NOT NULL;
 
 CREATE TABLE past_keys (
@@ -55,6 +58,8 @@ CREATE TABLE past_addresses (
     PRIMARY KEY (account, address)
 ) STRICT, WITHOUT ROWID;
 
+-- in_turn: 1 for the oldest of its thread and destination that has not ended.
+-- ready_at: when it can be leased, were it its turn: when due, or when its lease runs out.
 CREATE TABLE deliveries (
     number        INTEGER PRIMARY KEY,
     id            TEXT NOT NULL UNIQUE,
@@ -70,10 +75,14 @@ CREATE TABLE deliveries (
     last_error    TEXT,
     receipt       TEXT,
     ended_at      INTEGER,
-    stands_in_for TEXT
+    stands_in_for TEXT,
+    in_turn       INTEGER NOT NULL,
+    ready_at      INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (due_at, number) WHERE state = 'due';
-CREATE INDEX deliveries_in_turn ON deliveries (destination, thread, number) WHERE state = 'due';
+CREATE INDEX deliveries_ready ON deliveries (destination, ready_at, number) WHERE in_turn = 1;
+CREATE INDEX deliveries_in_line ON deliveries (destination, thread, number) WHERE state = 'due';
+CREATE INDEX deliveries_owed ON deliveries (created_at) WHERE state = 'due';
+CREATE INDEX deliveries_counted ON deliveries (destination, state);
 CREATE INDEX deliveries_by_incident ON deliveries (incident);
 CREATE INDEX deliveries_ended ON deliveries (ended_at) WHERE state != 'due';
 

@@ -10,8 +10,9 @@ use super::rows::micros;
 use super::{SqliteStore, connect, store_error};
 use crate::{Pruned, StoreError};
 
-/// Incidents that one transaction prunes at most, and other rows.
+/// Incidents that one transaction prunes at most.
 const SLICE_INCIDENTS: usize = 50;
+/// Rows of each kind that one transaction prunes at most; of findings those of one incident more.
 const SLICE_ROWS: usize = 2_000;
 /// Pages that a backup copies at a time, and how long it lets others work in between.
 const BACKUP_PAGES: i32 = 1_000;
@@ -35,6 +36,9 @@ pub(super) fn prune(
         ids.collect::<Result<_, _>>()?
     };
     for id in &ended {
+        if pruned.findings >= SLICE_ROWS as u64 {
+            break;
+        }
         pruned.findings +=
             connection.execute("DELETE FROM findings WHERE incident = ?1", [id])? as u64;
         connection.execute("DELETE FROM incident_accounts WHERE incident = ?1", [id])?;
@@ -57,6 +61,7 @@ pub(super) fn prune(
         params![before, SLICE_ROWS as i64, SEEN],
     )?;
     let more = ended.len() == SLICE_INCIDENTS
+        || pruned.incidents < ended.len() as u64
         || [pruned.deliveries, pruned.unverified, notes as u64].contains(&(SLICE_ROWS as u64));
     Ok((pruned, more))
 }
@@ -80,22 +85,34 @@ impl SqliteStore {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
             _ => {}
         }
-        super::private(part)?;
-        let source = connect(&self.options, false)?;
-        {
-            let mut copy = Connection::open(part).map_err(|error| store_error(&error))?;
-            let backup = rusqlite::backup::Backup::new(&source, &mut copy)?;
-            backup.run_to_completion(BACKUP_PAGES, BACKUP_PAUSE, None)?;
-            drop(backup);
-            // A copy is one file.
-            copy.execute_batch("PRAGMA journal_mode=DELETE")?;
-            let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if sound != "ok" {
-                return Err(StoreError::Damaged { reason: sound });
-            }
+        let copied = self.copy(part).and_then(|()| {
+            std::fs::File::open(part).and_then(|file| file.sync_all()).map_err(io)?;
+            std::fs::rename(part, to).map_err(io)?;
+            super::sync_folder(to).map_err(io)
+        });
+        if copied.is_err() {
+            // The reason is told already.
+            let _ = std::fs::remove_file(part);
         }
-        std::fs::File::open(part).and_then(|file| file.sync_all()).map_err(io)?;
-        std::fs::rename(part, to).map_err(io)
+        copied
+    }
+
+    fn copy(&self, to: &Path) -> Result<(), StoreError> {
+        super::private(to)?;
+        let source = connect(&self.options, false)?;
+        // One snapshot: a copy that followed the writer would begin again with each write.
+        source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+        let mut copy = Connection::open(to)?;
+        let backup = rusqlite::backup::Backup::new(&source, &mut copy)?;
+        backup.run_to_completion(BACKUP_PAGES, BACKUP_PAUSE, None)?;
+        drop(backup);
+        // A copy is one file.
+        copy.execute_batch("PRAGMA journal_mode=DELETE")?;
+        let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if sound != "ok" {
+            return Err(StoreError::Damaged { reason: sound });
+        }
+        copy.close().map_err(|(_, error)| store_error(&error))
     }
 
     /// Looks whether the database is sound and agrees with itself. Blocks; reads all of it.
@@ -133,7 +150,7 @@ impl SqliteStore {
 }
 
 /// What must not be there, and what it means.
-const CHECKS: [(&str, &str); 6] = [
+const CHECKS: [(&str, &str); 9] = [
     (
         "SELECT DISTINCT incident FROM findings WHERE incident NOT IN (SELECT id FROM incidents)
          LIMIT 100",
@@ -160,7 +177,24 @@ const CHECKS: [(&str, &str); 6] = [
         "a delivery that ended and does not look so",
     ),
     (
+        "SELECT id FROM deliveries AS one WHERE in_turn != (state = 'due' AND number =
+         (SELECT min(number) FROM deliveries AS other WHERE other.state = 'due'
+          AND other.destination = one.destination AND other.thread = one.thread)) LIMIT 100",
+        "a delivery that is out of its turn",
+    ),
+    (
+        "SELECT id FROM deliveries WHERE state = 'due'
+         AND ready_at != max(due_at, coalesce(leased_until, due_at)) LIMIT 100",
+        "a delivery that would be sent at another time",
+    ),
+    (
         "SELECT key FROM findings WHERE shown IS NULL AND original IS NULL LIMIT 100",
         "a finding without content",
+    ),
+    (
+        "SELECT key FROM findings AS one WHERE echo_of IS NOT NULL AND NOT EXISTS
+         (SELECT 1 FROM findings AS other WHERE other.key = one.echo_of
+          AND other.incident = one.incident AND other.echo_of IS NULL) LIMIT 100",
+        "a finding that echoes none of its incident",
     ),
 ];

@@ -18,7 +18,7 @@ use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
 struct Head {
     /// Without findings.
     incident: Incident,
-    /// Findings that were there before; `None` for an incident that opens.
+    /// The revision before; `None` for an incident that opens.
     revision: Option<u64>,
     findings_total: i64,
 }
@@ -28,6 +28,8 @@ struct Work<'a> {
     heads: BTreeMap<IncidentId, Head>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
+    /// Incidents that the batch knows of: none other loses a finding to it.
+    named: HashSet<IncidentId>,
 }
 
 pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
@@ -40,9 +42,14 @@ pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), Store
     }
     let now = batch.now.unwrap_or_else(Timestamp::now);
     let received = &batch.received;
-    let mut work = Work { connection, heads: BTreeMap::new(), received, now };
+    let named = batch.changes.iter().filter_map(named).cloned().collect();
+    let mut work = Work { connection, heads: BTreeMap::new(), received, now, named };
     for change in &batch.changes {
-        work.change(change)?;
+        work.change(change).map_err(|error| match error {
+            // Another writer let it join another, or pruned it.
+            StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
+            error => error,
+        })?;
     }
     work.finish()?;
     for (id, told) in &batch.told {
@@ -67,6 +74,16 @@ pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), Store
         put.execute([name, mark])?;
     }
     Ok(())
+}
+
+/// The incident that a change takes from or gives to.
+fn named(change: &Change) -> Option<&IncidentId> {
+    match change {
+        Change::Opened(incident) => Some(&incident.id),
+        Change::Grew(growth) => Some(&growth.id),
+        Change::Joined { from, .. } => Some(from),
+        _ => None,
+    }
 }
 
 impl Work<'_> {
@@ -111,6 +128,11 @@ impl Work<'_> {
     }
 
     fn open(&mut self, incident: &Incident) -> Result<(), StoreError> {
+        let mut ask = self.connection.prepare_cached("SELECT 1 FROM incidents WHERE id = ?1")?;
+        if self.heads.contains_key(&incident.id) || ask.exists([&incident.id.0])? {
+            // Another writer opened it, or an old one has the same name.
+            return Err(StoreError::Conflict { id: incident.id.clone() });
+        }
         // Ids are short: one that is not in the writer's memory any more may be taken.
         let mut taken = self.connection.prepare_cached("SELECT 1 FROM incidents WHERE id = ?1")?;
         if taken.exists([&incident.id.0])? {
@@ -154,7 +176,7 @@ impl Work<'_> {
             }
             match self.shown_in(&growth.id, &original.key)? {
                 Some(shown) if !is_hidden => {
-                    self.put_original(&original.key, Some(original), Some(&shown))?
+                    self.put_original(&original.key, Some(original), Some(&shown))?;
                 }
                 _ => self.put(&growth.id, original, None, Some(original), None)?,
             }
@@ -224,6 +246,13 @@ impl Work<'_> {
             .prepare_cached("SELECT incident, shown IS NOT NULL FROM findings WHERE key = ?1")?;
         let before: Option<(String, bool)> =
             ask.query_row([&finding.key.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        if let Some((home, _)) = &before
+            && *home != id.0
+            && !self.named.contains(&IncidentId(home.clone()))
+        {
+            // Another writer saved this finding since.
+            return Err(StoreError::Conflict { id: IncidentId(home.clone()) });
+        }
         let received_at = self.received.get(&finding.key).copied().unwrap_or(self.now);
         let mut put = self.connection.prepare_cached(
             "INSERT INTO findings (key, incident, at, account, root_use, severity, rules, shown,
@@ -275,6 +304,7 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What is not shown keeps its original, whatever the batch says: nothing else is left of it.
     fn put_original(
         &self,
         key: &FindingKey,
@@ -282,7 +312,8 @@ impl Work<'_> {
         shown: Option<&str>,
     ) -> Result<(), StoreError> {
         let mut put = self.connection.prepare_cached(
-            "UPDATE findings SET original = ?2, shown = coalesce(?3, shown) WHERE key = ?1",
+            "UPDATE findings SET original = ?2, shown = coalesce(?3, shown)
+             WHERE key = ?1 AND (?2 IS NOT NULL OR shown IS NOT NULL)",
         )?;
         put.execute(params![key.0, original.map(json).transpose()?, shown])?;
         Ok(())
@@ -392,8 +423,13 @@ pub(super) fn handle(
     deliveries: &[Delivery],
 ) -> Result<(), StoreError> {
     let received = BTreeMap::new();
-    let mut work =
-        Work { connection, heads: BTreeMap::new(), received: &received, now: handled.at };
+    let mut work = Work {
+        connection,
+        heads: BTreeMap::new(),
+        received: &received,
+        now: handled.at,
+        named: HashSet::new(),
+    };
     work.load(id)?.incident.state = handled.state;
     work.finish()?;
     let mut handled = handled.clone();
