@@ -10,6 +10,8 @@
 //! Client, hub and receiver share the machine's cores. `LOAD_DIR` says where the stores are made;
 //! a folder in memory would measure nothing.
 
+#![allow(clippy::print_stdout, reason = "what this prints is what it is for")]
+
 mod traffic;
 
 use std::collections::{HashMap, HashSet};

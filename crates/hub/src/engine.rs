@@ -401,19 +401,20 @@ impl Engine {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut closing = false;
         loop {
+            // What is due goes first: there may always be another job.
             tokio::select! {
                 biased;
-                job = self.jobs.recv() => match job {
-                    Some(job) => self.work(job).await,
-                    None => break,
-                },
-                _ = tick.tick(), if !closing => self.tick().await,
                 // Whoever held the other end is gone: that is a shutdown too.
                 () = crate::ended(&mut shutdown), if !closing => {
                     closing = true;
                     // What is in the queue is still done; nothing new comes in.
                     self.jobs.close();
                 }
+                _ = tick.tick(), if !closing => self.tick().await,
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.work(job).await,
+                    None => break,
+                },
             }
         }
     }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use jiff::{SignedDuration, Timestamp};
 
 /// Accounts that AWS's documentation uses.
-pub const ACCOUNTS: [&str; 6] = [
+pub(crate) const ACCOUNTS: [&str; 6] = [
     "111122223333",
     "222233334444",
     "333344445555",
@@ -35,16 +35,16 @@ const CALLS: [(&str, &str, bool); 12] = [
 
 /// Numbers that look random: splitmix64.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Equal seeds roll equal numbers.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -53,12 +53,12 @@ impl Dice {
     }
 
     /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.roll() % end.max(1) as u64) as usize
     }
 
     /// Puts a list in another order.
-    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for place in (1..list.len()).rev() {
             list.swap(place, self.below(place + 1));
         }
@@ -67,11 +67,11 @@ impl Dice {
 
 /// One event.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub(crate) struct Made {
     /// The record's `eventID`.
-    pub id: String,
+    pub(crate) id: String,
     /// The EventBridge event.
-    pub json: String,
+    pub(crate) json: String,
 }
 
 /// What a session's events have in common.
@@ -84,7 +84,7 @@ struct Session {
 
 /// The events of `sessions` root sessions, each with a sign-in or not and up to `calls_max` calls,
 /// all within `span` before `end`.
-pub fn sessions(
+pub(crate) fn sessions(
     dice: &mut Dice,
     sessions: usize,
     calls_max: usize,
@@ -112,7 +112,7 @@ pub fn sessions(
 }
 
 /// Calls of one session in one account: a burst.
-pub fn burst(dice: &mut Dice, calls: usize, end: Timestamp) -> Vec<Made> {
+pub(crate) fn burst(dice: &mut Dice, calls: usize, end: Timestamp) -> Vec<Made> {
     let session = Session {
         number: 0,
         account: ACCOUNTS[1],
@@ -128,7 +128,7 @@ pub fn burst(dice: &mut Dice, calls: usize, end: Timestamp) -> Vec<Made> {
 }
 
 /// One call of a session of its own: it opens an incident that is told.
-pub fn lone_call(number: usize, at: Timestamp, dice: &mut Dice) -> Made {
+pub(crate) fn lone_call(number: usize, at: Timestamp, dice: &mut Dice) -> Made {
     let session = Session {
         number,
         account: ACCOUNTS[number % ACCOUNTS.len()],
