@@ -3,6 +3,8 @@
 //!
 //! Set `ROOTWATCH_TEST_SEED` to replay a run; every run prints its seed.
 
+#![allow(clippy::print_stdout, reason = "the seed has to be seen to replay a run")]
+
 mod program;
 mod receiver;
 #[path = "../../../hub/benches/traffic/mod.rs"]
