@@ -45,6 +45,10 @@ use traffic::{Dice, Made};
 
 /// Events of the throughput runs.
 const EVENTS: usize = 40_000;
+/// Accounts that they are of, and days in which they happened: busy ones, with three sessions of the
+/// root user a day.
+const ACCOUNTS: usize = 200;
+const DAYS: i64 = 5;
 /// Events of a request, where many share one.
 const BATCH: usize = 100;
 /// Requests under way at one time: of many events, and of one.
@@ -315,11 +319,17 @@ async fn replay(batches: &[Batch]) -> anyhow::Result<Duration> {
 
 async fn throughput() -> anyhow::Result<()> {
     let mut dice = Dice::new(1);
-    let span = SignedDuration::from_mins(40);
-    let mut events = traffic::sessions(&mut dice, EVENTS / 12, 24, Timestamp::now(), span);
+    let span = SignedDuration::from_hours(24 * DAYS);
+    let mut events =
+        traffic::sessions(&mut dice, EVENTS / 12, ACCOUNTS, 24, Timestamp::now(), span);
     events.truncate(EVENTS);
     dice.shuffle(&mut events);
-    println!("durable ingest, {} events of {} B", events.len(), events[0].json.len());
+    println!(
+        "durable ingest, {} events of {} B: {} sessions in {ACCOUNTS} accounts",
+        events.len(),
+        events[0].json.len(),
+        EVENTS / 12
+    );
 
     // Without a recorder: copying what goes by costs time.
     let folder = folder()?;

@@ -1,6 +1,6 @@
 //! The channels: kinds of destinations.
 //!
-//! A channel is one file and one word on the [`roster!`]. Its file holds
+//! A channel is one file and one word on the `roster!`. Its file holds
 //!
 //! * `Config`: its keys, [`Settings`] for it, with what can be checked offline,
 //! * `render`: a pure function from a [`Message`] to what is sent, bounded by the channel's limits

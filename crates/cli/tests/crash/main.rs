@@ -170,6 +170,7 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     let events = traffic::sessions(
         &mut dice,
         SESSIONS,
+        traffic::ACCOUNTS.len(),
         CALLS_MAX,
         Timestamp::now(),
         SignedDuration::from_mins(30),

@@ -1,7 +1,7 @@
 //! Incidents that may still grow, and how far a link could reach between them.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::correlate::echo::shelves;
 use crate::correlate::gather::{FAILURES_BACK_SECS, RECOVERY_BACK_SECS};
 use crate::correlate::links::{SIGN_IN_LAG_SECS, View, filled};
 use crate::correlate::{Change, CorrelatePolicy};
-use crate::finding::{Finding, FindingKey};
+use crate::finding::{Finding, FindingKey, RootUse};
 use crate::incident::{Incident, IncidentId, IncidentState};
 
 /// Incidents that may still grow.
@@ -25,8 +25,8 @@ pub struct OpenIncidents {
     known: HashMap<FindingKey, (IncidentId, usize)>,
     /// Neighbourhood by a mark that findings share whatever the time.
     marks: HashMap<Mark, usize>,
-    /// Neighbourhood by a mark and the time, in Unix seconds.
-    times: HashMap<Mark, BTreeMap<i64, usize>>,
+    /// Time, in Unix seconds, and neighbourhood, by a mark.
+    times: HashMap<Mark, BTreeSet<(i64, usize)>>,
     /// Neighbourhoods are disjoint sets; each points at one that it became part of, or at itself.
     joined_to: Vec<usize>,
     /// Incidents of a neighbourhood. May name some that have moved on or are no more.
@@ -74,6 +74,37 @@ type Mark = (&'static str, String);
 const FAILED: &str = "failed from";
 /// Marks anything else from an address.
 const USED: &str = "used from";
+/// Marks what an account's sign-ins and pages have to be placed by: the time alone.
+const PLACED: &str = "placed";
+/// Marks when an account's sessions began and were used.
+const CALLED: &str = "called";
+/// Marks a sign-in into an account.
+const SIGNED_IN: &str = "signed in";
+/// Marks a password recovery of an account.
+const RECOVERED: &str = "recovered";
+/// Marks a watched act.
+const WATCHED: &str = "watched";
+/// Marks an `AssumeRoot` call.
+const AUDITED: &str = "audited";
+
+/// True where points that are as near to one another as to those who ask are neighbours anyway:
+/// then the nearest on each side stand for all.
+fn is_chain(kind: &str) -> bool {
+    !matches!(kind, USED | CALLED | SIGNED_IN | RECOVERED)
+}
+
+/// A moment at which a finding may be found by others, and where it looks for them.
+struct Point {
+    kind: &'static str,
+    /// An account, an address or an actor.
+    text: String,
+    /// Unix seconds.
+    at: i64,
+    /// Kinds whose points of the same text are neighbours.
+    meets: &'static [&'static str],
+    /// When they are at most this many seconds away.
+    gap_secs: i64,
+}
 
 impl OpenIncidents {
     /// None yet.
@@ -284,25 +315,24 @@ impl OpenIncidents {
     }
 
     fn neighbours(&self, view: &View<'_>, mut meet: impl FnMut(usize)) {
-        let (marks, times) = marks(view, &self.policy);
+        let (marks, points) = marks(view, &self.policy);
         for mark in &marks {
             self.marks.get(mark).copied().into_iter().for_each(&mut meet);
         }
-        for (mark, at, gap_secs) in &times {
-            let Some(line) = self.times.get(mark) else { continue };
-            // What lies farther on the same line is a neighbour of what is found here.
-            let before = line.range(at.saturating_sub(*gap_secs)..=*at).next_back();
-            let after = line.range(*at..=at.saturating_add(*gap_secs)).next();
-            before.into_iter().chain(after).for_each(|(_, &area)| meet(area));
+        for Point { text, at, meets, gap_secs, .. } in points {
+            let (from, to) = (at.saturating_sub(gap_secs), at.saturating_add(gap_secs));
+            for &kind in meets {
+                let Some(line) = self.times.get(&(kind, text.clone())) else { continue };
+                if is_chain(kind) {
+                    let before = line.range((from, 0)..=(at, usize::MAX)).next_back();
+                    let after = line.range((at, 0)..=(to, usize::MAX)).next();
+                    before.into_iter().chain(after).for_each(|&(_, area)| meet(area));
+                } else {
+                    let near = line.range((from, 0)..=(to, usize::MAX));
+                    near.for_each(|&(_, area)| meet(area));
+                }
+            }
         }
-        // An address alone makes neighbours only of a failed sign-in and what else it did: an
-        // organisation may share one address. Those points are not neighbours of one another.
-        let (Some(client), Some(at)) = (view.client, view.at) else { return };
-        let gap_secs = self.policy.spray_gap_secs.max(self.policy.spray_related_secs);
-        let other = if view.failed_sign_in() { USED } else { FAILED };
-        let Some(line) = self.times.get(&(other, client.to_owned())) else { return };
-        let near = line.range(at.saturating_sub(gap_secs)..=at.saturating_add(gap_secs));
-        near.for_each(|(_, &area)| meet(area));
     }
 
     /// Notes where the findings of an incident are, as they came in.
@@ -354,12 +384,12 @@ impl OpenIncidents {
         for other in near {
             area = self.join(area, other);
         }
-        let (marks, times) = marks(&view, &self.policy);
+        let (marks, points) = marks(&view, &self.policy);
         for mark in marks {
             self.marks.insert(mark, area);
         }
-        for (mark, at, _) in times {
-            self.times.entry(mark).or_default().insert(at, area);
+        for Point { kind, text, at, .. } in points {
+            self.times.entry((kind, text)).or_default().insert((at, area));
         }
         area
     }
@@ -382,21 +412,28 @@ impl OpenIncidents {
 }
 
 /// Everything through which a link could reach this finding, a superset of what the links ask:
-/// marks that hold whatever the time, and marks that hold within a gap, in seconds.
-fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<(Mark, i64, i64)>) {
+/// marks that hold whatever the time, and points in time.
+///
+/// Neither two sessions nor two uses of an address are neighbours for being near: only what has to
+/// be placed by time can tie them. So an account in which many sessions go on at once is many
+/// neighbourhoods, and a new finding costs what its own session costs.
+fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<Point>) {
     let pair = |one: &str, other: &dyn std::fmt::Display| format!("{one} {other}");
     let mut marks: Vec<Mark> = Vec::new();
-    let mut times = Vec::new();
+    let mut points: Vec<Point> = Vec::new();
     let mut mark = |kind, text: Option<String>| marks.extend(text.map(|text| (kind, text)));
+    let mut point = |kind, text: &str, at: Option<i64>, meets, gap_secs| {
+        let text = text.to_owned();
+        points.extend(at.map(|at| Point { kind, text, at, meets, gap_secs }));
+    };
     let finding = view.finding;
     mark("shared", filled(&finding.shared_event_id).map(str::to_owned));
     mark("event", filled(&finding.event_id).map(str::to_owned));
     mark("event", view.corrects().map(str::to_owned));
     if view.watch_only() {
-        let gap_secs = policy.sign_in_gap_secs;
-        times
-            .extend(view.at.map(|at| (("watch", pair(view.account, &view.actor())), at, gap_secs)));
-        return (marks, times);
+        let who = pair(view.account, &view.actor());
+        point(WATCHED, &who, view.at, &[WATCHED], policy.sign_in_gap_secs);
+        return (marks, points);
     }
     mark("sign-in", view.sign_in_arn().map(str::to_owned));
     mark("key", view.access_key().map(str::to_owned));
@@ -407,30 +444,35 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<(Mark, i6
     mark("assumed", view.root_created().map(|at| pair(view.account, &at)));
     mark("service", view.on_behalf().map(|(name, day)| format!("{} {day} {name}", view.account)));
 
-    let address_gap_secs = policy.spray_gap_secs.max(policy.spray_related_secs);
-    if let (Some(client), Some(at)) = (view.client, view.at) {
-        // Another's use of the address at the same second is kept by joining the two.
-        let (kind, gap_secs) =
-            if view.failed_sign_in() { (FAILED, address_gap_secs) } else { (USED, 0) };
-        times.push(((kind, client.to_owned()), at, gap_secs));
+    if let Some(client) = view.client {
+        // An organisation may share one address: only a failed sign-in makes neighbours of it.
+        let gap_secs = policy.spray_gap_secs.max(policy.spray_related_secs);
+        if view.failed_sign_in() {
+            point(FAILED, client, view.at, &[FAILED, USED], gap_secs);
+        } else {
+            point(USED, client, view.at, &[FAILED], gap_secs);
+        }
     }
     if view.assume_root() {
-        let gap_secs = policy.audit_gap_secs;
-        times.extend(view.at.map(|at| (("audit", view.actor().to_owned()), at, gap_secs)));
-        return (marks, times);
+        point(AUDITED, view.actor(), view.at, &[AUDITED], policy.audit_gap_secs);
+        return (marks, points);
+    }
+    // No link: what a sign-in means depends on the recovery before it.
+    if view.recovered() {
+        point(RECOVERED, view.account, view.at, &[SIGNED_IN], RECOVERY_BACK_SECS);
+    } else if view.console_sign_in() {
+        point(SIGNED_IN, view.account, view.at, &[RECOVERED], RECOVERY_BACK_SECS);
     }
     // A session is near a sign-in by when it began, and near an account page by when it was used.
-    let account_gap_secs =
-        policy.sign_in_gap_secs.max(policy.sign_in_lead_secs).max(SIGN_IN_LAG_SECS);
-    let account_gap_secs = account_gap_secs.max(FAILURES_BACK_SECS);
-    // No link: what a sign-in means depends on the recovery before it.
-    if view.console_sign_in() || view.recovered() {
-        let account = view.account.to_owned();
-        times.extend(view.at.map(|at| (("signed in", account), at, RECOVERY_BACK_SECS)));
+    let gap_secs = policy.sign_in_gap_secs.max(policy.sign_in_lead_secs).max(SIGN_IN_LAG_SECS);
+    let gap_secs = gap_secs.max(FAILURES_BACK_SECS);
+    let used = view.at.filter(|_| finding.root_use != RootUse::OnBehalf);
+    for at in [used, view.root_created()] {
+        if finding.session.sign_in || view.placed_by_time() {
+            point(PLACED, view.account, at, &[PLACED, CALLED], gap_secs);
+        } else {
+            point(CALLED, view.account, at, &[PLACED], gap_secs);
+        }
     }
-    let used = view.at.filter(|_| finding.root_use != crate::finding::RootUse::OnBehalf);
-    for at in used.into_iter().chain(view.root_created()) {
-        times.push((("account", view.account.to_owned()), at, account_gap_secs));
-    }
-    (marks, times)
+    (marks, points)
 }

@@ -74,19 +74,26 @@ pub(crate) struct Made {
     pub(crate) json: String,
 }
 
+/// An account of an organisation: those of AWS's documentation first, then numbers that it does not
+/// give out.
+pub(crate) fn account(number: usize) -> String {
+    ACCOUNTS.get(number).map_or_else(|| format!("{number:012}"), |&id| id.to_owned())
+}
+
 /// What a session's events have in common.
 struct Session {
     number: usize,
-    account: &'static str,
+    account: String,
     begun_at: Timestamp,
     address: String,
 }
 
-/// The events of `sessions` root sessions, each with a sign-in or not and up to `calls_max` calls,
-/// all within `span` before `end`.
+/// The events of `sessions` root sessions in so many accounts, each with a sign-in or not and up to
+/// `calls_max` calls, all within `span` before `end`.
 pub(crate) fn sessions(
     dice: &mut Dice,
     sessions: usize,
+    accounts: usize,
     calls_max: usize,
     end: Timestamp,
     span: SignedDuration,
@@ -95,7 +102,7 @@ pub(crate) fn sessions(
     for number in 0..sessions {
         let session = Session {
             number,
-            account: ACCOUNTS[dice.below(ACCOUNTS.len())],
+            account: account(dice.below(accounts)),
             begun_at: before(end, span, dice),
             address: format!("198.51.100.{}", 1 + dice.below(250)),
         };
@@ -115,7 +122,7 @@ pub(crate) fn sessions(
 pub(crate) fn burst(dice: &mut Dice, calls: usize, end: Timestamp) -> Vec<Made> {
     let session = Session {
         number: 0,
-        account: ACCOUNTS[1],
+        account: account(1),
         begun_at: end - SignedDuration::from_mins(50),
         address: "203.0.113.77".to_owned(),
     };
@@ -131,7 +138,7 @@ pub(crate) fn burst(dice: &mut Dice, calls: usize, end: Timestamp) -> Vec<Made> 
 pub(crate) fn lone_call(number: usize, at: Timestamp, dice: &mut Dice) -> Made {
     let session = Session {
         number,
-        account: ACCOUNTS[number % ACCOUNTS.len()],
+        account: account(number % ACCOUNTS.len()),
         // No two are alike: the start of the session is part of what ties its calls together.
         begun_at: at - SignedDuration::from_secs(60 + number as i64),
         address: format!("198.51.{}.{}", 100, 1 + number % 250),
@@ -200,7 +207,7 @@ fn record(
     dice: &mut Dice,
 ) -> Made {
     let id = event_id(dice);
-    let (account, address) = (session.account, &session.address);
+    let (account, address) = (&session.account, &session.address);
     let mut json = String::with_capacity(1600);
     // Writing to a text cannot fail.
     let _ = write!(
