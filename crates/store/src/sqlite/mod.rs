@@ -196,7 +196,7 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
-                 PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16000;",
+                 PRAGMA wal_autocheckpoint=16000; PRAGMA cache_size=-65536;",
             )
             .map_err(fail)?;
         if let Some(pages) = options.pages_max {

@@ -130,12 +130,8 @@ impl Work<'_> {
     fn open(&mut self, incident: &Incident) -> Result<(), StoreError> {
         let mut ask = self.connection.prepare_cached("SELECT 1 FROM incidents WHERE id = ?1")?;
         if self.heads.contains_key(&incident.id) || ask.exists([&incident.id.0])? {
-            // Another writer opened it, or an old one has the same name.
-            return Err(StoreError::Conflict { id: incident.id.clone() });
-        }
-        // Ids are short: one that is not in the writer's memory any more may be taken.
-        let mut taken = self.connection.prepare_cached("SELECT 1 FROM incidents WHERE id = ?1")?;
-        if taken.exists([&incident.id.0])? {
+            // Another writer opened it, or an old one that the hub does not remember has the
+            // same short name.
             return Err(StoreError::Conflict { id: incident.id.clone() });
         }
         let opened = Head { incident: head(incident), revision: None, findings_total: 0 };
