@@ -1,12 +1,16 @@
-//! Nothing acknowledged is ever lost: the built program is fed over HTTP, killed with `SIGKILL` at
-//! random instants and started again, while the end that is told misbehaves.
+//! Nothing acknowledged is ever lost: the built program is fed over HTTP and from a queue, killed
+//! with `SIGKILL` at random instants and started again, while the end that is told misbehaves.
 //!
 //! Set `ROOTWATCH_TEST_SEED` to replay a run; every run prints its seed.
 
 #![allow(clippy::print_stdout, reason = "the seed has to be seen to replay a run")]
 
 mod program;
+mod queue;
 mod receiver;
+#[path = "../../../hub/tests/sources/standin.rs"]
+#[allow(dead_code, reason = "only a part of it is needed here")]
+mod standin;
 #[path = "../../../hub/benches/traffic/mod.rs"]
 mod traffic;
 
@@ -25,6 +29,7 @@ use rootwatch_core::rules::Ruleset;
 use serde_json::Value;
 
 use program::Program;
+use queue::Queue;
 use receiver::{Mood, Receiver};
 use traffic::{Dice, Made};
 
@@ -53,7 +58,12 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("bound")
 }
 
-fn config(folder: &std::path::Path, hub: SocketAddr, receiver: &Receiver) -> PathBuf {
+fn config(
+    folder: &std::path::Path,
+    hub: SocketAddr,
+    receiver: &Receiver,
+    queue: &Queue,
+) -> PathBuf {
     let digest = ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes());
     let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let store = folder.join("hub.db");
@@ -80,8 +90,9 @@ secrets = ["whsec_Y3Jhc2gtdGVzdC1zZWNyZXQtMDEyMzQ1Njc4OQ=="]
 allow_private = true
 timeout_secs = 2
 concurrency = 16
-"#,
-        receiver.address
+{}"#,
+        receiver.address,
+        queue.config()
     );
     let path = folder.join("rootwatch.toml");
     std::fs::write(&path, text).expect("a temporary folder");
@@ -179,14 +190,19 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     assert_eq!(distinct.len(), events.len());
     let expected = expected(&events);
 
-    // One in five comes twice, all in any order, in requests of one to forty.
+    // One in five comes twice, all in any order: one in three as a message of a queue, the others
+    // in requests of one to forty.
     let mut stream: Vec<&Made> = events.iter().collect();
     for _ in 0..events.len() / 5 {
         stream.push(&events[dice.below(events.len())]);
     }
     dice.shuffle(&mut stream);
+    let (queued, posted): (Vec<&Made>, Vec<&Made>) =
+        stream.into_iter().partition(|_| dice.below(3) == 0);
+    let messages: Vec<String> = queued.iter().map(|made| made.json.clone()).collect();
+    let messages_total = messages.len();
     let mut bodies = Vec::new();
-    let mut rest = &stream[..];
+    let mut rest = &posted[..];
     while !rest.is_empty() {
         let (now, later) = rest.split_at((1 + dice.below(40)).min(rest.len()));
         let list: Vec<&str> = now.iter().map(|made| made.json.as_str()).collect();
@@ -196,16 +212,19 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let receiver = Receiver::start(seed, Mood::Moody).await;
+    let queue = Arc::new(Queue::new().await);
     let hub = free_address();
-    let mut program = Program::new(&config(folder.path(), hub, &receiver), hub);
+    let mut program = Program::new(&config(folder.path(), hub, &receiver, &queue), hub);
     program.start().await;
 
     let bodies = Arc::new(bodies);
     let next = Arc::new(AtomicUsize::new(0));
     let fed = Arc::new(AtomicBool::new(false));
-    let senders: Vec<_> = (0..SENDERS)
+    let mut senders: Vec<_> = (0..SENDERS)
         .map(|_| tokio::spawn(feed(hub, Arc::clone(&bodies), Arc::clone(&next))))
         .collect();
+    let (to, mut pauses) = (Arc::clone(&queue), dice.clone());
+    senders.push(tokio::spawn(async move { to.feed(&messages, &mut pauses).await }));
     let watch = {
         let fed = Arc::clone(&fed);
         tokio::spawn(async move {
@@ -228,6 +247,7 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     }
     watch.await.expect("all were acknowledged");
     receiver.behave(Mood::Kind);
+    queue.drained(DRAIN).await;
 
     // Every event once, every incident once.
     let mut incidents: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -279,7 +299,7 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
         }
     }
     println!(
-        "{} events in {} requests, {kills} kills, {} incidents, {} deliveries, {} refused by the receiver",
+        "{} events in {} requests and {messages_total} messages, {kills} kills, {} incidents, {} deliveries, {} refused by the receiver",
         events.len(),
         bodies.len(),
         listed.len(),

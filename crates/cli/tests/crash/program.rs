@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::standin::ACCOUNT;
+
 /// Longest wait for the program to be ready.
 const READY: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,8 @@ impl Program {
             .args(["serve", "--config"])
             .arg(&self.config)
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ACCESS_KEY_ID", ACCOUNT)
+            .env("AWS_SECRET_ACCESS_KEY", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
