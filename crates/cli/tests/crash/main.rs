@@ -1,5 +1,6 @@
 //! Nothing acknowledged is ever lost: the built program is fed over HTTP and from a queue, killed
-//! with `SIGKILL` at random instants and started again, while the end that is told misbehaves.
+//! with `SIGKILL` at random instants and started again, while the end that is told misbehaves. For a
+//! while the store may not grow.
 //!
 //! Set `ROOTWATCH_TEST_SEED` to replay a run; every run prints its seed.
 
@@ -35,6 +36,8 @@ use traffic::{Dice, Made};
 
 /// How often the hub is killed while it is fed.
 const KILLS: usize = 24;
+/// Kills between which the store is full.
+const FULL: std::ops::Range<usize> = 1..13;
 /// Root sessions that are made up.
 const SESSIONS: usize = 260;
 /// Calls of a session at most.
@@ -63,6 +66,7 @@ fn config(
     hub: SocketAddr,
     receiver: &Receiver,
     queue: &Queue,
+    is_full: bool,
 ) -> PathBuf {
     let digest = ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes());
     let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -74,7 +78,7 @@ listen = "{hub}"
 
 [store]
 path = {store:?}
-
+{}
 [[token]]
 name = "driver"
 sha256 = "{sha256}"
@@ -91,6 +95,7 @@ allow_private = true
 timeout_secs = 2
 concurrency = 16
 {}"#,
+        if is_full { "size_bytes_max = 1048576\n" } else { "" },
         receiver.address,
         queue.config()
     );
@@ -119,7 +124,12 @@ fn expected(events: &[Made]) -> BTreeSet<BTreeSet<String>> {
 }
 
 /// Sends until everything was acknowledged, whatever happens to the hub meanwhile.
-async fn feed(hub: SocketAddr, bodies: Arc<Vec<String>>, next: Arc<AtomicUsize>) {
+async fn feed(
+    hub: SocketAddr,
+    bodies: Arc<Vec<String>>,
+    next: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+) {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()
@@ -145,6 +155,7 @@ async fn feed(hub: SocketAddr, bodies: Arc<Vec<String>>, next: Arc<AtomicUsize>)
                     status.is_success() || status.is_server_error() || status.as_u16() == 429,
                     "the hub refused with {status}"
                 );
+                refused.fetch_add(1, Ordering::Relaxed);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -214,14 +225,19 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     let receiver = Receiver::start(seed, Mood::Moody).await;
     let queue = Arc::new(Queue::new().await);
     let hub = free_address();
-    let mut program = Program::new(&config(folder.path(), hub, &receiver, &queue), hub);
+    let configure = |is_full| config(folder.path(), hub, &receiver, &queue, is_full);
+    let mut program = Program::new(&configure(false), hub);
     program.start().await;
 
     let bodies = Arc::new(bodies);
     let next = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
     let fed = Arc::new(AtomicBool::new(false));
     let mut senders: Vec<_> = (0..SENDERS)
-        .map(|_| tokio::spawn(feed(hub, Arc::clone(&bodies), Arc::clone(&next))))
+        .map(|_| {
+            let (bodies, next) = (Arc::clone(&bodies), Arc::clone(&next));
+            tokio::spawn(feed(hub, bodies, next, Arc::clone(&refused)))
+        })
         .collect();
     let (to, mut pauses) = (Arc::clone(&queue), dice.clone());
     senders.push(tokio::spawn(async move { to.feed(&messages, &mut pauses).await }));
@@ -241,8 +257,16 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
         assert!(!watch.is_finished() || fed.load(Ordering::Relaxed), "a sender was refused");
         if kills < KILLS {
             program.kill();
-            program.start().await;
             kills += 1;
+            if kills == FULL.start {
+                refused.store(0, Ordering::Relaxed);
+            } else if kills == FULL.end {
+                let refused = refused.load(Ordering::Relaxed);
+                assert!(refused > 0, "a store that is full acknowledges nothing");
+                println!("{refused} requests refused by the hub while its store was full");
+            }
+            configure(FULL.contains(&kills));
+            program.start().await;
         }
     }
     watch.await.expect("all were acknowledged");
