@@ -227,7 +227,7 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     let hub = free_address();
     let configure = |is_full| config(folder.path(), hub, &receiver, &queue, is_full);
     let mut program = Program::new(&configure(false), hub);
-    program.start().await;
+    program.start("/readyz").await;
 
     let bodies = Arc::new(bodies);
     let next = Arc::new(AtomicUsize::new(0));
@@ -265,8 +265,10 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
                 assert!(refused > 0, "a store that is full acknowledges nothing");
                 println!("{refused} requests refused by the hub while its store was full");
             }
-            configure(FULL.contains(&kills));
-            program.start().await;
+            let is_full = FULL.contains(&kills);
+            configure(is_full);
+            // A hub that can save nothing says that it is not ready.
+            program.start(if is_full { "/livez" } else { "/readyz" }).await;
         }
     }
     watch.await.expect("all were acknowledged");

@@ -29,8 +29,9 @@ impl Program {
         Self { config: config.to_owned(), address, child: None, client }
     }
 
-    /// Starts the program and waits until it is ready.
-    pub(crate) async fn start(&mut self) {
+    /// Starts the program and waits until `path` says that it is well: `/readyz`, or `/livez` where
+    /// it cannot be ready.
+    pub(crate) async fn start(&mut self, path: &str) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -50,7 +51,7 @@ impl Program {
         self.child = Some(child);
         let begin = Instant::now();
         loop {
-            let ready = self.client.get(format!("http://{}/readyz", self.address)).send().await;
+            let ready = self.client.get(format!("http://{}{path}", self.address)).send().await;
             if ready.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
