@@ -45,6 +45,11 @@ pub enum AlertKind {
         /// The severity that was told last.
         from: Severity,
     },
+    /// Somebody says that they look after it.
+    Acknowledged {
+        /// Who.
+        by: String,
+    },
     /// It is over.
     Closed {
         /// Why.
@@ -74,6 +79,7 @@ impl AlertKind {
             Self::Opened => "opened",
             Self::Reopened => "reopened",
             Self::Rose { .. } => "rose",
+            Self::Acknowledged { .. } => "acknowledged",
             Self::Closed { .. } => "closed",
             Self::Digest => "digest",
             Self::Test => "test",

@@ -2,10 +2,14 @@
 //!
 //! A channel is one file and one word on the `roster!`. Its file holds
 //!
-//! * `Config`: its keys, [`Settings`] for it, with what can be checked offline,
+//! * `Config`: its keys, [`Settings`] for it, with what can be checked offline, what is written of it
+//!   in `docs/channels.md`, and an example,
 //! * `render`: a pure function from a [`Message`] to what is sent, bounded by the channel's limits
 //!   and with every text escaped,
 //! * a [`Channel`]: `send`, and `probe`, which goes the same way.
+//!
+//! A channel that changes what it sent before (a ticket, a thread) keeps the vendor's id of it in a
+//! [`Memory`].
 
 use std::fmt;
 
@@ -17,9 +21,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Sent;
 use crate::notifier::LogSink;
 use crate::wording::Wording;
+use crate::{Outbox, Sent};
 
 /// Makes the modules, the configuration and the dispatch from the names of the channels.
 macro_rules! roster {
@@ -70,6 +74,16 @@ macro_rules! roster {
             fn settings(&self) -> &dyn AnySettings {
                 match self { $(Self::$name(config) => config,)+ }
             }
+
+            /// What a destination of the channel with this name looks like; `None` when there is no
+            /// such channel.
+            #[must_use]
+            pub fn example(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name(Settings::example())),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -84,6 +98,18 @@ impl ChannelConfig {
 
     pub(crate) fn traits(&self) -> Traits {
         self.settings().traits()
+    }
+
+    /// What is known of the channel, for its documentation.
+    #[must_use]
+    pub fn facts(&self) -> &'static Facts {
+        self.settings().facts()
+    }
+
+    /// The bytes that would be sent for a message: the body of a request, a mail, an entry.
+    #[must_use]
+    pub fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        self.settings().render(message)
     }
 
     pub(crate) fn open(&self, tools: &Tools<'_>) -> Result<Box<dyn Channel>, Vec<Fault>> {
@@ -103,12 +129,39 @@ pub(crate) struct Traits {
     pub(crate) rate_per_minute: u32,
 }
 
+/// A secret as examples show it.
+fn example_secret(name: &str) -> SecretRef {
+    SecretRef::Env(name.to_owned())
+}
+
+/// What is known of a channel: `docs/channels.md` is made of it. Texts are Markdown.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// What it is, and what somebody has to set up on the other side; sentences.
+    pub about: &'static str,
+    /// Limits that every message keeps: what, and how much.
+    pub limits: &'static [(&'static str, &'static str)],
+    /// What an answer means: the answer, and what follows from it.
+    pub answers: &'static [(&'static str, &'static str)],
+    /// What happens when a message is sent again because its answer was lost.
+    pub repeats: &'static str,
+    /// What `probe` asks, and what it cannot know.
+    pub probe: &'static str,
+}
+
 /// The keys of a channel.
 pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const TRAITS: Traits;
+    const FACTS: Facts;
+
+    /// A destination as the documentation shows it, with secrets of `env:`.
+    fn example() -> Self;
 
     /// Faults that can be found offline.
     fn problems(&self) -> Vec<Fault>;
+
+    /// The bytes that would be sent for a message. Pure; bounded by the channel's limits.
+    fn render(&self, message: &Message<'_>) -> Vec<u8>;
 
     /// Makes the channel ready: resolves secrets, builds clients. Sends nothing.
     fn open(&self, tools: &Tools<'_>) -> Result<Box<dyn Channel>, Vec<Fault>>;
@@ -116,6 +169,8 @@ pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
 
 trait AnySettings {
     fn traits(&self) -> Traits;
+    fn facts(&self) -> &'static Facts;
+    fn render(&self, message: &Message<'_>) -> Vec<u8>;
     fn problems(&self) -> Vec<Fault>;
     fn open(&self, tools: &Tools<'_>) -> Result<Box<dyn Channel>, Vec<Fault>>;
 }
@@ -123,6 +178,14 @@ trait AnySettings {
 impl<S: Settings> AnySettings for S {
     fn traits(&self) -> Traits {
         S::TRAITS
+    }
+
+    fn facts(&self) -> &'static Facts {
+        &S::FACTS
+    }
+
+    fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        Settings::render(self, message)
     }
 
     fn problems(&self) -> Vec<Fault> {
@@ -140,6 +203,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) resolve: &'a dyn Fn(&SecretRef) -> Result<Secret, String>,
     /// Where `log` writes.
     pub(crate) log: LogSink,
+    /// The destination's name.
+    pub(crate) destination: &'a str,
 }
 
 impl Tools<'_> {
@@ -166,11 +231,44 @@ pub struct Message<'a> {
     pub now: Timestamp,
 }
 
+/// What a channel keeps of one thread between its messages: the vendor's id of a ticket or of a
+/// thread's first message. It survives restarts.
+///
+/// A crash between the vendor's answer and [`Memory::put`] loses it: a channel asks the vendor first
+/// where that can be asked for our id.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    outbox: &'a dyn Outbox,
+    name: String,
+}
+
+impl<'a> Memory<'a> {
+    /// What the destination keeps of this thread.
+    pub(crate) fn new(outbox: &'a dyn Outbox, destination: &str, thread: &str) -> Self {
+        Self { outbox, name: format!("thread:{destination}:{thread}") }
+    }
+
+    /// What was kept last; `Err` is what has to be said of the attempt.
+    pub(crate) async fn get(&self) -> Result<Option<String>, Sent> {
+        self.outbox.note(&self.name).await.map_err(|error| Self::refused(&error))
+    }
+
+    /// Keeps a small text in place of the last one.
+    pub(crate) async fn put(&self, text: &str) -> Result<(), Sent> {
+        let kept = self.outbox.put_note(&self.name, Some(text)).await;
+        kept.map_err(|error| Self::refused(&error))
+    }
+
+    fn refused(error: &crate::OutboxError) -> Sent {
+        Sent::RetryAfter { after: None, error: error.to_string() }
+    }
+}
+
 /// A way to tell people, made ready.
 #[async_trait]
 pub(crate) trait Channel: fmt::Debug + Send + Sync {
     /// One attempt. The caller bounds its time.
-    async fn send(&self, message: &Message<'_>) -> Sent;
+    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent;
 
     /// Asks whether sending would work, by the same way, without telling anybody anything where the
     /// channel can be asked so.

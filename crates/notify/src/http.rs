@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, Method, StatusCode, redirect};
 use rootwatch_core::words;
 use url::{Host, Url};
 
@@ -70,10 +70,23 @@ impl Http {
         headers: Vec<(HeaderName, String)>,
         body: Vec<u8>,
     ) -> Result<Answer, Sent> {
+        self.ask(Method::POST, url, headers, body, ANSWER_BYTES_MAX).await
+    }
+
+    /// One request, and as much of its answer. `Err` is what has to be said of an attempt that
+    /// brought no answer.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: Vec<(HeaderName, String)>,
+        body: Vec<u8>,
+        answer_bytes_max: usize,
+    ) -> Result<Answer, Sent> {
         if let Some(error) = self.refusal(url) {
             return Err(Sent::Misconfigured { error });
         }
-        let mut request = self.client.post(url.clone()).body(body);
+        let mut request = self.client.request(method, url.clone()).body(body);
         for (name, value) in headers {
             match HeaderValue::from_str(&value) {
                 Ok(value) => request = request.header(name, value),
@@ -84,7 +97,7 @@ impl Http {
             }
         }
         let response = request.send().await.map_err(|error| failed(&error))?;
-        read(response).await.map_err(|error| failed(&error))
+        read(response, answer_bytes_max).await.map_err(|error| failed(&error))
     }
 
     fn refusal(&self, url: &Url) -> Option<String> {
@@ -136,13 +149,13 @@ pub(crate) fn parse_url(text: &str, allow_private: bool) -> Result<Url, String> 
     Ok(url)
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Answer, reqwest::Error> {
+async fn read(mut response: reqwest::Response, bytes_max: usize) -> Result<Answer, reqwest::Error> {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await? {
-        let room = ANSWER_BYTES_MAX - body.len();
+        let room = bytes_max - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
-        if body.len() == ANSWER_BYTES_MAX {
+        if body.len() == bytes_max {
             break;
         }
     }

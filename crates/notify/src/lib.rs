@@ -22,7 +22,7 @@ mod telling;
 pub use self::config::{
     ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
 };
-pub use self::notifier::{LogSink, Notifier, standard_output};
+pub use self::notifier::{LogSink, Notifier, preview, standard_output};
 pub use self::outbox::{Attempt, Outbox, OutboxError};
 pub use self::wording::Wording;
 pub use self::worker::Worker;

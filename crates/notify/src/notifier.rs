@@ -6,15 +6,15 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{Alert, Clock, Delivery};
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 
-use crate::channels::{Channel, Message, Tools};
-use crate::config::{self, Common, ConfigProblem, NotifyConfig, RedactConfig};
+use crate::channels::{Channel, Memory, Message, Tools};
+use crate::config::{self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig};
 use crate::wording::{Setting, Wording};
-use crate::{Sent, route};
+use crate::{Outbox, Sent, route};
 
 /// Where the channel `log` writes.
 pub type LogSink = Arc<Mutex<dyn Write + Send>>;
@@ -80,9 +80,9 @@ impl Notifier {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let tools = Tools { resolve, log };
         let mut destinations = BTreeMap::new();
         for (name, destination) in &config.destination {
+            let tools = Tools { resolve, log: Arc::clone(&log), destination: name };
             match destination.channel.open(&tools) {
                 Ok(channel) => {
                     let traits = destination.channel.traits();
@@ -170,8 +170,9 @@ impl Notifier {
     }
 
     /// One attempt: words the alert for the destination's channel and sends it. Bounded in time by
-    /// the destination's `timeout_secs`.
-    pub async fn send(&self, delivery: &Delivery) -> Sent {
+    /// the destination's `timeout_secs`. What the channel has to remember of the thread is kept in
+    /// the notes of `outbox`.
+    pub async fn send(&self, delivery: &Delivery, outbox: &dyn Outbox) -> Sent {
         let name = &delivery.destination;
         let Some(destination) = self.destinations.get(name) else {
             let name = words::cap(name, 60);
@@ -186,7 +187,8 @@ impl Notifier {
             thread: &thread,
             now: self.clock.now(),
         };
-        within(destination, destination.channel.send(&message)).await
+        let memory = Memory::new(outbox, name, &thread);
+        within(destination, destination.channel.send(&message, &memory)).await
     }
 
     /// The words of a delivery, as its destination would be told; `None` when there is no such
@@ -232,4 +234,32 @@ fn bounded(sent: Sent) -> Sent {
         Sent::Rejected { error } => Sent::Rejected { error: cap(error) },
         Sent::Misconfigured { error } => Sent::Misconfigured { error: cap(error) },
     }
+}
+
+/// The bytes that a destination would be sent for a delivery: worded, masked and rendered as when it
+/// is sent. Asks for no secret, and sends nothing.
+#[must_use]
+pub fn preview(
+    destination: &DestinationConfig,
+    redact: &RedactConfig,
+    delivery: &Delivery,
+    now: Timestamp,
+) -> Vec<u8> {
+    let nothing = RedactConfig::NOTHING;
+    let is_masked = destination.common.redact.unwrap_or(destination.channel.traits().is_chat);
+    let setting = Setting {
+        link_base: None,
+        redact: if is_masked { redact } else { &nothing },
+        stands_in_for: delivery.stands_in_for.as_ref(),
+    };
+    let wording = Wording::new(&delivery.alert, &setting);
+    let thread = delivery.alert.thread();
+    let message = Message {
+        wording: &wording,
+        alert: &delivery.alert,
+        id: &delivery.id,
+        thread: &thread,
+        now,
+    };
+    destination.channel.render(&message)
 }

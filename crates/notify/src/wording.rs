@@ -127,6 +127,9 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
     let title = match &alert.kind {
         AlertKind::Rose { from } => format!("{label} (was {from}) · {what} · {accounts}"),
         AlertKind::Reopened => format!("{label} · Goes on: {what} · {accounts}"),
+        AlertKind::Acknowledged { by } => {
+            format!("{} looks after it · {what} · {accounts}", words::cap(by, 60))
+        }
         AlertKind::Closed { why } => match why {
             Closing::Quiet => format!("Quiet now · {what} · {accounts}"),
             Closing::Resolved => format!("Resolved · {what} · {accounts}"),
@@ -138,6 +141,10 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
     let from = brief.addresses.first().map(|ip| format!(" from {}", words::cap(ip, 45)));
     let from = from.unwrap_or_default();
     let compact = match &alert.kind {
+        AlertKind::Acknowledged { by } => {
+            let (by, title) = (words::cap(by, 40), words::cap(&brief.title, 60));
+            format!("TAKEN by {by}: {title} {}. Inc {}", short(brief), brief.id)
+        }
         AlertKind::Closed { why } => {
             let how = match why {
                 Closing::Quiet => "QUIET".to_owned(),

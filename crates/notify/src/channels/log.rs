@@ -9,7 +9,7 @@ use rootwatch_core::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Fault, Message, Settings, Tools, Traits};
+use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
 use crate::Sent;
 use crate::notifier::LogSink;
 
@@ -37,6 +37,22 @@ pub enum Format {
 
 impl Settings for Config {
     const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const FACTS: Facts = Facts {
+        about: "Writes each alert to the standard output: one line of JSON for a collector of logs, or \
+                lines for people.",
+        limits: &[("an entry", "256 KiB; what is longer leaves its findings out and says so")],
+        answers: &[("the output cannot be written to", "tried again")],
+        repeats: "An entry may be written twice; `delivery` is the same in both.",
+        probe: "Flushes the output.",
+    };
+
+    fn example() -> Self {
+        Self { format: Format::Text }
+    }
+
+    fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        render(self.format, message).into_bytes()
+    }
 
     fn problems(&self) -> Vec<Fault> {
         Vec::new()
@@ -137,7 +153,7 @@ fn text(message: &Message<'_>) -> String {
 
 #[async_trait]
 impl Channel for Log {
-    async fn send(&self, message: &Message<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
         let entry = render(self.format, message);
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         match sink.write_all(entry.as_bytes()).and_then(|()| sink.flush()) {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Fault, Message, Settings, Tools, Traits};
+use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
 use crate::config::secret_schema;
 use crate::http::{Http, parse_url};
@@ -47,6 +47,33 @@ pub struct Config {
 impl Settings for Config {
     /// Slack takes one message a second, and more in a burst.
     const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const FACTS: Facts = Facts {
+        about: "Posts to a channel of Slack with Block Kit. An incoming webhook posts to the channel \
+                for which it was made; it can neither update nor thread.",
+        limits: &[
+            ("blocks", "50"),
+            ("header", "150 characters of UTF-16"),
+            ("text of a section", "3,000 characters"),
+            ("message in all", "12,000 characters: below about 13,200, which Slack does not document \
+                               and beyond which it answers `msg_blocks_too_long`"),
+        ],
+        answers: &[
+            ("200 `ok`", "delivered"),
+            ("400 `msg_blocks_too_long`, `invalid_blocks`", "sent once more at once, in one line"),
+            ("other 400, 401, 403, 404, 410", "for good: the webhook is revoked, the channel archived"),
+            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+        ],
+        repeats: "A message may come twice: a webhook knows no idempotency.",
+        probe: "Posts an empty text, which a webhook that works refuses with `no_text`: nobody sees it.",
+    };
+
+    fn example() -> Self {
+        Self { url: example_secret("SLACK_URL"), allow_private: false }
+    }
+
+    fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        render(message).to_string().into_bytes()
+    }
 
     fn problems(&self) -> Vec<Fault> {
         match &self.url {
@@ -228,7 +255,7 @@ impl Slack {
 
 #[async_trait]
 impl Channel for Slack {
-    async fn send(&self, message: &Message<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
         let (sent, too_long) = self.post(&render(message), message.now).await;
         if !too_long || !matches!(sent, Sent::Rejected { .. }) {
             return sent;

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Channel, Fault, Message, Settings, Tools, Traits};
+use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
 use crate::config::{secret_schema, secrets_schema};
 use crate::http::{Http, parse_url};
@@ -46,6 +46,37 @@ const SECRET_PREFIX: &str = "whsec_";
 
 impl Settings for Config {
     const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const FACTS: Facts = Facts {
+        about: "Posts a CloudEvents 1.0 event (structured mode, JSON), signed in the manner of \
+                Standard Webhooks: `webhook-signature` holds, for each secret, `v1,` and the base64 \
+                of HMAC-SHA256 over `webhook-id`, `.`, `webhook-timestamp`, `.` and the body. To \
+                rotate, add the new secret, move the receiver, take the old one away. A receiver \
+                refuses time stamps that are more than five minutes from its clock, and remembers \
+                `webhook-id` for as long: a message cannot be replayed then. Addresses that are not \
+                on the internet are refused without `allow_private`.",
+        limits: &[("a body", "256 KiB; a longer alert leaves its findings out and says `\"shortened\": true`")],
+        answers: &[
+            ("200 to 299", "delivered"),
+            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+            ("300 to 399", "for good: redirects are not followed"),
+            ("other", "for good"),
+        ],
+        repeats: "`webhook-id`, and `id` in the event, is the same in every retry.",
+        probe: "Posts an event of type `rootwatch.probe` without data.",
+    };
+
+    fn example() -> Self {
+        Self {
+            url: example_secret("WEBHOOK_URL"),
+            secrets: vec![example_secret("WEBHOOK_SECRET")],
+            bearer: None,
+            allow_private: false,
+        }
+    }
+
+    fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        render(message)
+    }
 
     fn problems(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -190,7 +221,7 @@ impl Webhook {
 
 #[async_trait]
 impl Channel for Webhook {
-    async fn send(&self, message: &Message<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
         self.post(&message.id.0, message.now, render(message)).await
     }
 

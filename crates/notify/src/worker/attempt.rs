@@ -79,7 +79,8 @@ impl Around {
     /// One attempt.
     pub(super) async fn attempt(self, delivery: Delivery) -> Ended {
         // A mistake in a channel costs this delivery an attempt, and nothing else.
-        let send = AssertUnwindSafe(self.notifier.send(&delivery)).catch_unwind();
+        let send =
+            AssertUnwindSafe(self.notifier.send(&delivery, self.outbox.as_ref())).catch_unwind();
         let sent = send.await.unwrap_or_else(|_| Sent::RetryAfter {
             after: None,
             error: "the channel broke; the log says more".to_owned(),

@@ -7,7 +7,7 @@ use ring::hmac;
 use rootwatch_core::alert::{Clock as _, Delivery};
 use rootwatch_notify::{Notifier, Sent};
 
-use crate::common::{Answer, Manual, Server, config, notifier, opened, plain, status};
+use crate::common::{Answer, Manual, Memory, Server, config, notifier, opened, plain, status};
 
 const NOW: &str = "2026-05-04T14:03:40Z";
 
@@ -19,7 +19,7 @@ async fn sent(channel: &str, server: &Server, more: &str) -> Sent {
     );
     let clock = Manual::new(NOW);
     let delivery = Delivery::new(opened(), "a", clock.now());
-    notifier(&config(&text), &clock).send(&delivery).await
+    notifier(&config(&text), &clock).send(&delivery, &Memory::default()).await
 }
 
 #[tokio::test]
@@ -169,7 +169,8 @@ async fn a_name_that_leads_to_a_private_address_is_refused_when_it_is_called() {
     let text =
         r#"{ "destination": { "a": { "channel": "webhook", "url": "https://localhost/hush" } } }"#;
     let notifier: Arc<Notifier> = notifier(&config(text), &clock);
-    let result = notifier.send(&Delivery::new(opened(), "a", clock.now())).await;
+    let result =
+        notifier.send(&Delivery::new(opened(), "a", clock.now()), &Memory::default()).await;
     let Sent::Misconfigured { error } = result else { panic!("{result:?}") };
     assert!(error.contains("localhost is at") && !error.contains("hush"), "{error}");
 }

@@ -3,5 +3,5 @@
 mod channels;
 mod common;
 mod routes;
-mod words;
+pub(crate) mod words;
 mod worker;
