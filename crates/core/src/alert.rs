@@ -239,6 +239,21 @@ pub fn decide(told: Told, incident: &Incident) -> Option<AlertKind> {
     }
 }
 
+/// Decides whether it is told that somebody looks after an incident: when it was told, is not over,
+/// and nobody looked after it before. Only channels that keep a ticket or a page of their own hear of
+/// it; people do not have to be woken for it.
+#[must_use]
+pub fn acknowledging(
+    told: Told,
+    before: IncidentState,
+    incident: &Incident,
+    by: &str,
+) -> Option<AlertKind> {
+    let is_taken = incident.state == IncidentState::Acknowledged && before != incident.state;
+    (is_taken && told.severity.is_some() && !told.closed)
+        .then(|| AlertKind::Acknowledged { by: by.to_owned() })
+}
+
 /// Decides whether it is told that an incident joined another one: when it was told, and not said
 /// to be over. `told` is what was told of the one that is no more.
 #[must_use]

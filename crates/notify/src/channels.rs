@@ -100,6 +100,11 @@ impl ChannelConfig {
         self.settings().traits()
     }
 
+    /// True where the channel hears that somebody looks after an incident.
+    pub(crate) fn keeps_tickets(&self) -> bool {
+        self.settings().keeps_tickets()
+    }
+
     /// What is known of the channel, for its documentation.
     #[must_use]
     pub fn facts(&self) -> &'static Facts {
@@ -153,6 +158,9 @@ pub struct Facts {
 pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const TRAITS: Traits;
     const FACTS: Facts;
+    /// True where each incident has a ticket or a page of its own that shows who looks after it.
+    /// Other channels do not hear of [`rootwatch_core::alert::AlertKind::Acknowledged`].
+    const KEEPS_TICKETS: bool = false;
 
     /// A destination as the documentation shows it, with secrets of `env:`.
     fn example() -> Self;
@@ -169,6 +177,7 @@ pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
 
 trait AnySettings {
     fn traits(&self) -> Traits;
+    fn keeps_tickets(&self) -> bool;
     fn facts(&self) -> &'static Facts;
     fn render(&self, message: &Message<'_>) -> Vec<u8>;
     fn problems(&self) -> Vec<Fault>;
@@ -178,6 +187,10 @@ trait AnySettings {
 impl<S: Settings> AnySettings for S {
     fn traits(&self) -> Traits {
         S::TRAITS
+    }
+
+    fn keeps_tickets(&self) -> bool {
+        S::KEEPS_TICKETS
     }
 
     fn facts(&self) -> &'static Facts {

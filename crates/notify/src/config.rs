@@ -37,10 +37,39 @@ pub struct NotifyConfig {
     pub digest: DigestConfig,
     /// What is masked before a message leaves for a chat.
     pub redact: RedactConfig,
+    /// Wordings of your own, by name; a destination takes one with `template`.
+    pub template: BTreeMap<String, TemplateConfig>,
+}
+
+/// `[notify.template.<name>]`: texts in your own words, in the template language of Jinja (`{{ }}`,
+/// `{% if %}`, `{% for %}`, filters). What is left out stays as it is.
+///
+/// A template can name `severity`, `kind`, `title`, `compact`, `lead`, `prose`, `foot`, `link`
+/// (texts), `fresh`, `why`, `next`, `timeline`, `listed` (lists of texts), `accounts` (each with
+/// `id`, `name`, `unit`), `incident` and `findings` (as the channel `webhook` sends them). It is
+/// tried on sample alerts when the configuration is read; if it fails later, the built-in text goes
+/// and the log says so. Markup is escaped: a template makes words, not layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TemplateConfig {
+    /// The title: one line of at most 140 columns.
+    pub title: Option<String>,
+    /// The line for a lock screen or a text message: at most 160 columns.
+    pub compact: Option<String>,
+    /// When, from where, by what way.
+    pub lead: Option<String>,
+    /// What was done, in sentences.
+    pub prose: Option<String>,
+    /// What to do first: a step a line.
+    pub next: Option<String>,
+    /// The last line.
+    pub foot: Option<String>,
 }
 
 /// `[notify.redact]`: what is masked in messages to people. Each destination says with `redact`
-/// whether it applies; chats mask by default, `log` and `webhook` do not.
+/// whether it applies; where people read (chats, mail, tickets) it does by default, where programs
+/// read (`log`, `webhook`, `eventbridge`, `ocsf`, `securityhub`) it does not. Request parameters as
+/// such are never part of an alert: it names what was changed, and nothing else of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedactConfig {
@@ -48,19 +77,34 @@ pub struct RedactConfig {
     pub access_keys: bool,
     /// E-mail addresses become `a…@example.com`.
     pub emails: bool,
+    /// Tokens and keys become `…`: secret access keys, session tokens, JSON Web Tokens, tokens of
+    /// chats and code hosts, private keys, and what follows `password=`, `token=` and the like.
+    pub tokens: bool,
     /// Source addresses lose their last part: `203.0.113.x`.
     pub addresses: bool,
+    /// Fields of an alert that are left out where the whole alert is sent, by their names, wherever
+    /// they stand.
+    pub fields: Vec<String>,
 }
 
 impl Default for RedactConfig {
+    /// User agents and error messages are free texts that a caller chose or that quote request
+    /// parameters.
     fn default() -> Self {
-        Self { access_keys: true, emails: true, addresses: false }
+        let fields = ["error_message", "user_agent", "updated_fields"].map(str::to_owned).to_vec();
+        Self { access_keys: true, emails: true, tokens: true, addresses: false, fields }
     }
 }
 
 impl RedactConfig {
     /// Masks nothing.
-    pub(crate) const NOTHING: Self = Self { access_keys: false, emails: false, addresses: false };
+    pub(crate) const NOTHING: Self = Self {
+        access_keys: false,
+        emails: false,
+        tokens: false,
+        addresses: false,
+        fields: Vec::new(),
+    };
 }
 
 /// `[[notify.route]]`: conditions, which all have to hold, and where the alert goes then. What is
@@ -80,7 +124,7 @@ pub struct Route {
     /// How the root user is involved.
     #[schemars(schema_with = "root_uses_schema")]
     pub root_use: Vec<RootUse>,
-    /// Why people are told: `opened`, `reopened`, `rose`, `closed`, `digest`.
+    /// Why people are told: `opened`, `reopened`, `rose`, `acknowledged`, `closed`, `digest`.
     pub alert: Vec<String>,
     /// Only at this time of day, as the alert is decided.
     pub time: Option<TimeOfDay>,

@@ -11,6 +11,7 @@ pub mod channels;
 pub mod config;
 pub mod outbox;
 pub mod route;
+pub mod sample;
 pub mod wording;
 pub mod worker;
 
@@ -21,6 +22,7 @@ mod telling;
 
 pub use self::config::{
     ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
+    TemplateConfig,
 };
 pub use self::notifier::{LogSink, Notifier, preview, standard_output};
 pub use self::outbox::{Attempt, Outbox, OutboxError};

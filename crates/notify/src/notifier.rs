@@ -12,7 +12,9 @@ use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 
 use crate::channels::{Channel, Memory, Message, Tools};
-use crate::config::{self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig};
+use crate::config::{
+    self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig, TemplateConfig,
+};
 use crate::wording::{Setting, Wording};
 use crate::{Outbox, Sent, route};
 
@@ -36,6 +38,7 @@ pub(crate) struct Destination {
     pub(crate) rate_per_minute: u32,
     channel: Box<dyn Channel>,
     redact: RedactConfig,
+    template: Option<TemplateConfig>,
 }
 
 /// Routes, words and sends alerts.
@@ -93,7 +96,12 @@ impl Notifier {
                     } else {
                         RedactConfig::NOTHING
                     };
-                    let made = Destination { common, rate_per_minute, channel, redact };
+                    let template = common
+                        .template
+                        .as_ref()
+                        .and_then(|name| config.template.get(name))
+                        .cloned();
+                    let made = Destination { common, rate_per_minute, channel, redact, template };
                     destinations.insert(name.clone(), made);
                 }
                 Err(faults) => problems.extend(faults.into_iter().map(|(key, problem)| {
@@ -204,6 +212,7 @@ impl Notifier {
             link_base: self.link_base.as_deref(),
             redact: &destination.redact,
             stands_in_for: delivery.stands_in_for.as_ref(),
+            template: destination.template.as_ref(),
         };
         Wording::new(&delivery.alert, &setting)
     }
@@ -241,16 +250,18 @@ fn bounded(sent: Sent) -> Sent {
 #[must_use]
 pub fn preview(
     destination: &DestinationConfig,
-    redact: &RedactConfig,
+    config: &NotifyConfig,
+    public_url: Option<&str>,
     delivery: &Delivery,
     now: Timestamp,
 ) -> Vec<u8> {
     let nothing = RedactConfig::NOTHING;
     let is_masked = destination.common.redact.unwrap_or(destination.channel.traits().is_chat);
     let setting = Setting {
-        link_base: None,
-        redact: if is_masked { redact } else { &nothing },
+        link_base: public_url.map(|url| url.trim_end_matches('/')),
+        redact: if is_masked { &config.redact } else { &nothing },
         stands_in_for: delivery.stands_in_for.as_ref(),
+        template: destination.common.template.as_ref().and_then(|name| config.template.get(name)),
     };
     let wording = Wording::new(&delivery.alert, &setting);
     let thread = delivery.alert.thread();

@@ -10,11 +10,13 @@ use crate::config::{NotifyConfig, Route, TimeOfDay};
 
 /// Kinds of alerts that routes speak of. A test, and that telling people is broken, go their own
 /// way.
-pub const ROUTED_KINDS: [&str; 5] = ["opened", "reopened", "rose", "closed", "digest"];
+pub const ROUTED_KINDS: [&str; 6] =
+    ["opened", "reopened", "rose", "acknowledged", "closed", "digest"];
 
 /// The destinations of an alert, in the order in which the routes name them, each once.
 ///
-/// That telling is broken goes to all others, a test to all, whatever their `min_severity`.
+/// That telling is broken goes to all others, a test to all, whatever their `min_severity`. That
+/// somebody looks after an incident goes to channels that keep tickets, and to no other.
 #[must_use]
 pub fn route(config: &NotifyConfig, alert: &Alert) -> Vec<String> {
     match &alert.kind {
@@ -48,9 +50,12 @@ pub fn route(config: &NotifyConfig, alert: &Alert) -> Vec<String> {
     if !fits_any {
         names = config.destination.keys().collect();
     }
+    let is_for_tickets = matches!(alert.kind, AlertKind::Acknowledged { .. });
     let takes = |name: &&String| {
-        let destination = config.destination.get(name.as_str());
-        destination.is_some_and(|one| alert.severity >= one.common.min_severity)
+        config.destination.get(name.as_str()).is_some_and(|one| {
+            alert.severity >= one.common.min_severity
+                && (!is_for_tickets || one.channel.keeps_tickets())
+        })
     };
     names.into_iter().filter(takes).cloned().collect()
 }

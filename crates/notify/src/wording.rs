@@ -7,6 +7,7 @@
 //! is the channel's business.
 
 mod redact;
+pub(crate) mod template;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +17,7 @@ use rootwatch_core::incident::{IncidentKind, IncidentState};
 use rootwatch_core::words::{self, fold, tell};
 use serde_json::Value;
 
-use crate::config::RedactConfig;
+use crate::config::{RedactConfig, TemplateConfig};
 
 /// Columns of the compact wording: what a text message holds beside what a channel adds.
 pub const COMPACT_COLUMNS_MAX: usize = 160;
@@ -73,6 +74,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) link_base: Option<&'a str>,
     pub(crate) redact: &'a RedactConfig,
     pub(crate) stands_in_for: Option<&'a DeliveryId>,
+    pub(crate) template: Option<&'a TemplateConfig>,
 }
 
 impl Wording {
@@ -93,6 +95,16 @@ impl Wording {
         }
         wording.machine = machine(alert, &wording);
         redact::apply(&mut wording, setting.redact);
+        if let Some(template) = setting.template {
+            for (text, fault) in template::apply(&mut wording, template) {
+                tracing::warn!(
+                    alert = alert.id,
+                    text,
+                    fault,
+                    "a template failed; our own words go"
+                );
+            }
+        }
         wording
     }
 
@@ -116,6 +128,13 @@ impl Wording {
         lines.extend(self.link.clone());
         lines
     }
+}
+
+/// The texts of a template that fail for an alert, and why.
+pub(crate) fn template_faults(alert: &Alert, template: &TemplateConfig) -> Vec<template::Fault> {
+    let redact = RedactConfig::NOTHING;
+    let setting = Setting { link_base: None, redact: &redact, stands_in_for: None, template: None };
+    template::apply(&mut Wording::new(alert, &setting), template)
 }
 
 fn of_incident(alert: &Alert, brief: &Brief) -> Wording {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, decide};
+use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, Told, acknowledging, decide};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::{Batch, Handled, StoreError, StoredIncident};
@@ -12,7 +12,7 @@ use super::Engine;
 use super::memory::beside;
 
 impl Engine {
-    /// Gives an incident a state by hand, and tells that it is over.
+    /// Gives an incident a state by hand, and tells that it is over, or that somebody looks after it.
     pub(super) async fn handle(
         &mut self,
         id: &IncidentId,
@@ -22,7 +22,7 @@ impl Engine {
         let now = self.parts.clock.now();
         // As the store has it: an incident of last year need not be in memory for this.
         let mut stored = self.parts.store.incident(id, ALERT_FINDINGS_MAX).await?;
-        stored.incident.state = handled.state;
+        let before = std::mem::replace(&mut stored.incident.state, handled.state);
         let mut aside = beside(&stored);
         aside.by = Some(handled.by.clone());
         if let Some(known) = self.memory.beside.get_mut(id) {
@@ -36,10 +36,19 @@ impl Engine {
         let incident = whole.as_ref().unwrap_or(&stored.incident);
         let mut told = None;
         let mut deliveries = Vec::new();
+        // What is new stays new to those who are not told of this.
+        let mut keeps_fresh = true;
         if let Some(kind) = decide(aside.told, incident) {
             let alert = self.alert(incident, &aside, kind, None, now);
             deliveries = self.deliveries(&alert, now);
             told = Some(aside.told.after(incident));
+            keeps_fresh = false;
+        } else if let Some(kind) = acknowledging(aside.told, before, incident, &handled.by) {
+            let alert = self.alert(incident, &aside, kind, None, now);
+            deliveries = self.deliveries(&alert, now);
+            // Counted, for the alert's id; what people were told stays what it was.
+            let alerts = aside.told.after(incident).alerts;
+            told = (!deliveries.is_empty()).then_some(Told { alerts, ..aside.told });
         }
         let owes = !deliveries.is_empty();
         let done = self.parts.store.handle(id, handled, told, deliveries).await;
@@ -53,7 +62,8 @@ impl Engine {
             known.touched_at = now;
             if let Some(told) = told {
                 known.told = told;
-            } else {
+            }
+            if keeps_fresh {
                 known.fresh = aside.fresh;
             }
         }

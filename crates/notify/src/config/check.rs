@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::{ConfigProblem, DESTINATIONS_MAX, DestinationConfig, NotifyConfig, ROUTES_MAX};
 use crate::route::{ROUTED_KINDS, parse_days, parse_time, parse_zone};
+use crate::sample;
+use crate::wording::template_faults;
 
 /// Bytes of a destination's name.
 const NAME_BYTES_MAX: usize = 40;
@@ -25,6 +27,7 @@ pub(crate) fn check(config: &NotifyConfig) -> Vec<ConfigProblem> {
     }
     routes(config, &mut problems);
     problems.extend(config.digest.problems());
+    templates(config, &mut problems);
     problems
 }
 
@@ -62,8 +65,37 @@ fn destination_problems(
     within("timeout_secs", common.timeout_secs, 1..=30);
     within("concurrency", common.concurrency, 1..=32);
     within("rate_per_minute", common.rate_per_minute.unwrap_or(0), 0..=60_000);
+    if let Some(template) = &common.template
+        && !config.template.contains_key(template)
+    {
+        let template = rootwatch_core::words::cap(template, 60);
+        problems
+            .push(ConfigProblem::new(at("template"), format!("there is no template `{template}`")));
+    }
     for (key, problem) in destination.channel.problems() {
         problems.push(ConfigProblem::new(at(key), problem));
+    }
+}
+
+/// Templates that fail on a sample alert, each text named once.
+fn templates(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
+    if config.template.is_empty() {
+        return;
+    }
+    let alerts = sample::NAMES.map(|name| (name, sample::alert(name).ok().flatten()));
+    for (name, template) in &config.template {
+        let mut told = BTreeSet::new();
+        for (sample, alert) in &alerts {
+            let faults = alert.iter().flat_map(|alert| template_faults(alert, template));
+            for (text, fault) in faults {
+                if told.insert(text) {
+                    let name = rootwatch_core::words::cap(name, 60);
+                    let key = format!("notify.template.{name}.{text}");
+                    let problem = format!("{fault} (with the sample `{sample}`)");
+                    problems.push(ConfigProblem::new(key, problem));
+                }
+            }
+        }
     }
 }
 

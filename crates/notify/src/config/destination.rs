@@ -42,6 +42,8 @@ pub struct Common {
     pub rate_per_minute: Option<u32>,
     /// True to mask what `[notify.redact]` says. By default in chats.
     pub redact: Option<bool>,
+    /// The name of a `[notify.template.<name>]`; without it the built-in words.
+    pub template: Option<String>,
 }
 
 impl Default for Common {
@@ -55,13 +57,14 @@ impl Default for Common {
             concurrency: 4,
             rate_per_minute: None,
             redact: None,
+            template: None,
         }
     }
 }
 
 impl Common {
     /// The names of the keys.
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 9] = [
         "min_severity",
         "escalate_to",
         "escalate_after_mins",
@@ -70,6 +73,7 @@ impl Common {
         "concurrency",
         "rate_per_minute",
         "redact",
+        "template",
     ];
 }
 

@@ -112,3 +112,19 @@ fn faults_are_found_offline_and_named_by_their_key() {
     let problems: Vec<String> = Notifier::check(&faulty).iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(problems.join("\n"));
 }
+
+#[test]
+fn templates_are_tried_on_every_sample_before_anything_is_sent() {
+    let config = config(
+        r#"{ "destination": { "a": { "channel": "log", "template": "ours" },
+                               "b": { "channel": "log", "template": "theirs" } },
+             "template": { "ours": { "title": "{{ severity }} in {{ accounts[0].name }}",
+                                     "compact": "{{ severity }} {{ accounts | length }}" } } }"#,
+    );
+    let problems: Vec<String> = Notifier::check(&config).iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert_eq!(problems[0], "notify.destination.b.template: there is no template `theirs`");
+    // A test is about no account.
+    assert!(problems[1].starts_with("notify.template.ours.title: undefined"), "{}", problems[1]);
+    assert!(problems[1].ends_with("(with the sample `test`)"), "{}", problems[1]);
+}

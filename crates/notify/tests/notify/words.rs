@@ -5,7 +5,7 @@ use rootwatch_core::incident::IncidentState;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
 use rootwatch_notify::config::Common;
 use rootwatch_notify::wording::COMPACT_COLUMNS_MAX;
-use rootwatch_notify::{DestinationConfig, RedactConfig, preview};
+use rootwatch_notify::{DestinationConfig, NotifyConfig, preview};
 use serde_json::{Value, json};
 
 use crate::common::{Manual, PROD, alert, incident, key_created, opened, record, sign_in};
@@ -124,7 +124,7 @@ pub(crate) fn rendered(channel: &str, alert: &Alert) -> Vec<u8> {
     let clock = Manual::new(NOW);
     let delivery = Delivery::new(alert.clone(), "a", clock.now());
     let destination = DestinationConfig { common: Common::default(), channel: config };
-    preview(&destination, &RedactConfig::default(), &delivery, clock.now())
+    preview(&destination, &NotifyConfig::default(), None, &delivery, clock.now())
 }
 
 fn text(channel: &str, alert: &Alert) -> String {
