@@ -12,8 +12,9 @@ use crate::run::{cargo, output_of, root};
 pub(crate) const HELP: &str = "\
 cargo xtask docs [--check]
 
-Writes docs/rules.md from the rules, docs/cli.md from the program's own help, and docs/config.md
-and docs/rootwatch.schema.json from the schema of the configuration.
+Writes docs/rules.md from the rules, docs/cli.md from the program's own help, docs/config.md and
+docs/rootwatch.schema.json from the schema of the configuration, and docs/channels.md from what the
+channels say of themselves.
 --check writes nothing and fails with the names of the files that are stale.";
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
@@ -34,6 +35,7 @@ fn generated() -> anyhow::Result<Vec<(&'static str, String)>> {
         ("docs/rules.md", rules_page(Ruleset::built_in().rules())?),
         ("docs/cli.md", program(&["reference", "cli"])?),
         ("docs/config.md", program(&["reference", "config"])?),
+        ("docs/channels.md", program(&["reference", "channels"])?),
         ("docs/rootwatch.schema.json", program(&["config", "schema"])?),
     ])
 }

@@ -17,7 +17,7 @@ cargo xtask COMMAND
 
   test           everything that must hold: format, lints, conventions, docs, rules, tests, fuzzing
   tidy           the conventions that are tests
-  docs           write docs/rules.md and docs/cli.md
+  docs           write what is generated below docs/
   fuzz           run the fuzz targets
   bench-compare  compare the CPU time of two commits
 

@@ -79,6 +79,8 @@ pub(crate) enum ReferenceOf {
     Cli,
     /// All keys of the configuration
     Config,
+    /// All channels: keys, limits, answers, what is sent
+    Channels,
 }
 
 /// Which configuration is meant.
@@ -200,6 +202,29 @@ pub(crate) enum NotifyCommand {
         /// Test all destinations
         #[arg(long, conflicts_with = "destinations")]
         all: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print the exact bytes that would be sent, and send nothing
+    #[command(
+        after_help = "What is printed is the body of the request, the mail or the entry, worded and \
+                      masked as when it is sent; secrets are not needed and not asked for.\n\nExit \
+                      codes:\n  0  printed\n  2  usage, configuration, or a file without root use\n\nExamples:\n  \
+                      rootwatch notify preview --channel slack --incident rose\n  rootwatch notify \
+                      preview --channel email --incident records.json\n  rootwatch notify preview \
+                      --destination oncall --incident opened"
+    )]
+    Preview {
+        /// The channel, as it is without any configuration
+        #[arg(long, value_name = "CHANNEL", required_unless_present = "destination")]
+        channel: Option<String>,
+        /// A destination of the configuration: its keys, its template, its masking
+        #[arg(long, value_name = "DESTINATION", conflicts_with = "channel")]
+        destination: Option<String>,
+        /// A sample (opened, rose, acknowledged, closed, failed, privileged, digest, test), or a
+        /// file of CloudTrail records or EventBridge events
+        #[arg(long, value_name = "FIXTURE", default_value = "opened")]
+        incident: String,
         #[command(flatten)]
         config: ConfigArgs,
     },

@@ -34,10 +34,15 @@ pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `docs/cli.md`, the long help of every command, or `docs/config.md`.
+/// `docs/cli.md`, the long help of every command, `docs/config.md` or `docs/channels.md`.
 pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
-    if of == ReferenceOf::Config {
-        io::stdout().write_all(rootwatch_hub::config::reference().as_bytes())?;
+    let page = match of {
+        ReferenceOf::Cli => None,
+        ReferenceOf::Config => Some(rootwatch_hub::config::reference()),
+        ReferenceOf::Channels => Some(rootwatch_hub::config::channels_reference()),
+    };
+    if let Some(page) = page {
+        io::stdout().write_all(page.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::from(

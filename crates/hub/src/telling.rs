@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Alert, AlertKind, Clock, Delivery, DeliveryId};
-use rootwatch_core::finding::Severity;
+use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
 use rootwatch_notify::{Attempt, Outbox, OutboxError};
 use rootwatch_store::{Batch, Store};
 
@@ -130,23 +129,5 @@ impl Outbox for StoreOutbox {
         };
         self.follow(&deliveries).await;
         self.store.commit(batch).await.map_err(OutboxError::new)
-    }
-}
-
-/// A clearly marked alert that somebody asked for, to see whether telling works.
-#[must_use]
-pub fn test_alert(by: &str, now: Timestamp) -> Alert {
-    Alert {
-        id: format!("test-{}", now.as_millisecond()),
-        kind: AlertKind::Test,
-        decided_at: now,
-        received_at: None,
-        severity: Severity::Critical,
-        incidents: Vec::new(),
-        incidents_left_out: 0,
-        findings: Vec::new(),
-        fresh: Vec::new(),
-        next: Vec::new(),
-        note: Some(format!("asked for by {by}")),
     }
 }

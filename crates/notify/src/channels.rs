@@ -105,6 +105,12 @@ impl ChannelConfig {
         self.settings().keeps_tickets()
     }
 
+    /// True where people read: what `[notify.redact]` says is masked by default.
+    #[must_use]
+    pub fn is_read_by_people(&self) -> bool {
+        self.traits().is_chat
+    }
+
     /// What is known of the channel, for its documentation.
     #[must_use]
     pub fn facts(&self) -> &'static Facts {

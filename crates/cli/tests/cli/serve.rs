@@ -93,3 +93,49 @@ fn a_test_alert_goes_the_way_of_real_ones_and_failure_is_said() {
     // The hub's own store was not touched.
     assert!(!folder.path().join("hub.db").exists());
 }
+
+#[test]
+fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[notify.destination.chat]\nchannel = \"slack\"\nurl = \"env:ROOTWATCH_TEST_UNSET\"\n\
+                template = \"ours\"\n[notify.template.ours]\ntitle = \"OURS {{ severity }}\"\n";
+    let config = file(folder.path(), text);
+    let preview = |args: &[&str]| {
+        let command =
+            hub_program().args(["notify", "preview", "--config", &config]).args(args).output();
+        ran(command.expect("the program"))
+    };
+    let told = preview(&["--destination", "chat", "--incident", "rose"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    let body: serde_json::Value = serde_json::from_str(&told.out).expect("the body of a request");
+    let head = body["blocks"][0]["text"]["text"].as_str().expect("a header");
+    assert!(head.ends_with("OURS critical"), "{head}");
+    // A file of records, and a channel without any configuration.
+    let record = r#"{"eventVersion":"1.11","userIdentity":{"type":"Root","accountId":"111122223333",
+        "arn":"arn:aws:iam::111122223333:root"},"eventTime":"2026-05-04T14:03:00Z",
+        "eventSource":"iam.amazonaws.com","eventName":"CreateAccessKey","awsRegion":"us-east-1",
+        "sourceIPAddress":"203.0.113.77","eventID":"one","eventType":"AwsApiCall",
+        "recipientAccountId":"111122223333"}"#;
+    let records = folder.path().join("records.json");
+    std::fs::write(&records, format!("{{\"Records\":[{record}]}}")).expect("written");
+    let records = records.to_str().expect("a path");
+    let told = preview(&["--channel", "webhook", "--incident", records]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    assert!(
+        told.out.contains("111122223333") && told.out.contains("CreateAccessKey"),
+        "{}",
+        told.out
+    );
+    std::fs::write(records, r#"{"Records":[]}"#).expect("written");
+    for (args, code, word) in [
+        (["--channel", "pigeon", "--incident", "rose"], 2, "known are log, "),
+        (["--destination", "nobody", "--incident", "rose"], 2, "known are chat"),
+        (["--channel", "log", "--incident", "nothing-there"], 2, "samples are opened, "),
+        (["--channel", "log", "--incident", records], 2, "there is no root use in it"),
+    ] {
+        let told = preview(&args);
+        assert_eq!(told.code, code, "{args:?}: {}", told.err);
+        assert!(told.err.contains(word), "{args:?}: {}", told.err);
+        assert!(told.out.is_empty(), "{args:?}");
+    }
+}

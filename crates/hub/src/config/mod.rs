@@ -4,6 +4,7 @@
 //! from them. [`load()`] puts file, environment and flags together and says all that is wrong;
 //! [`secrets`] resolves what is kept elsewhere.
 
+mod channels;
 mod check;
 pub mod load;
 pub mod rules;
@@ -20,6 +21,7 @@ use rootwatch_store::StoreConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::channels::channels_reference;
 pub use self::load::{Inputs, Loaded, Place, Problem, Refused, load};
 pub use self::show::{reference, show};
 use crate::sources::{DirectoryConfig, SqsConfig};

@@ -134,6 +134,27 @@ fn tables(text: &mut String, root: &Value, properties: &Map<String, Value>, path
     }
 }
 
+/// The table of a channel's own keys, those that every channel has left out.
+pub(super) fn channel_keys(text: &mut String, channel: &str) {
+    let schema = super::schema();
+    let notify = resolve(&schema, &schema["properties"]["notify"]);
+    let destinations = &notify["properties"]["destination"]["additionalProperties"];
+    let all = resolve(&schema, destinations)["oneOf"].as_array().cloned().unwrap_or_default();
+    for one in all.iter().filter(|one| fixed(one).is_some_and(|(_, name)| name == channel)) {
+        let own: Map<String, Value> = one["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, property)| {
+                name.as_str() != "channel"
+                    && !all.iter().all(|other| other["properties"].get(*name) == Some(*property))
+            })
+            .map(|(name, property)| (name.clone(), property.clone()))
+            .collect();
+        keys(text, &schema, &own, one);
+    }
+}
+
 /// A table of which one key says what the others are: what all have first, then each.
 fn variants(text: &mut String, root: &Value, schema: &Value, path: &str, of: &Value) {
     let Some(all) = schema["oneOf"].as_array() else {

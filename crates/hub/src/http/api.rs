@@ -25,7 +25,6 @@ use super::auth::{Reader, Writer};
 use super::types::{DeliveryItem, FindingItem, IncidentItem, PageOf, UnverifiedItem, kind, state};
 use super::{Doors, Problem, SMALL_BODY_BYTES_MAX, read_body};
 use crate::metrics;
-use crate::telling::test_alert;
 
 /// What the description says of the API as a whole.
 pub(super) fn description() -> OpenApi {
@@ -438,7 +437,7 @@ async fn notify_test(
             bad(format!("the body is not `{{\"destination\": \"…\"}}`: {error}"))
         })?
     };
-    let alert = test_alert(&caller.name, doors.clock.now());
+    let alert = rootwatch_notify::sample::test(&caller.name, doors.clock.now());
     let id = alert.id.clone();
     let to = doors.ingest.raise(alert, destination).await?;
     if to.is_empty() {
