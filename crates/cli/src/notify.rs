@@ -102,7 +102,7 @@ fn of_file(path: &str) -> anyhow::Result<Alert> {
                 format!("samples are {}", sample::NAMES.join(", ")),
             ));
         }
-        Err(error) => return Err(error).with_context(|| Failed::to(&format!("read {path}"))),
+        Err(error) => return Err(error).with_context(|| Failed::to(format!("read {path}"))),
     };
     sample::of_records(&bytes).map_err(|fault| anyhow::anyhow!("{path}: {fault}"))
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, FindingKey, NeedsRoot, Reason, RootUse, Severity};
 use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use crate::rules::Ruleset;
+use crate::window::{Approval, Window, approval};
 
 /// Findings that an alert quotes at most: the worst and the latest of them.
 pub const ALERT_FINDINGS_MAX: usize = 40;
@@ -44,6 +45,11 @@ pub enum AlertKind {
     Rose {
         /// The severity that was told last.
         from: Severity,
+    },
+    /// It was inside an approved window, and goes on outside it.
+    LeftWindow {
+        /// The window's name.
+        window: String,
     },
     /// Somebody says that they look after it.
     Acknowledged {
@@ -79,6 +85,7 @@ impl AlertKind {
             Self::Opened => "opened",
             Self::Reopened => "reopened",
             Self::Rose { .. } => "rose",
+            Self::LeftWindow { .. } => "left_window",
             Self::Acknowledged { .. } => "acknowledged",
             Self::Closed { .. } => "closed",
             Self::Digest => "digest",
@@ -174,6 +181,9 @@ pub struct Alert {
     pub fresh: Vec<FindingKey>,
     /// What to do first, at most [`ALERT_STEPS_MAX`]: from the worst rule.
     pub next: Vec<String>,
+    /// Whether it was approved.
+    #[serde(default)]
+    pub approval: Approval,
     /// More words, for what is not an incident: why telling is broken.
     pub note: Option<String>,
 }
@@ -337,6 +347,8 @@ pub struct Telling<'a> {
     pub names: &'a dyn Fn(&str) -> AccountName,
     /// For what to do.
     pub rules: &'a Ruleset,
+    /// Approved root use.
+    pub windows: &'a [Window],
 }
 
 /// Words an alert about an incident as it is now. `id` is the incident's with the number of this
@@ -357,6 +369,7 @@ pub fn compose(id: String, kind: AlertKind, incident: &Incident, telling: &Telli
         fresh: fresh.cloned().collect(),
         findings: findings.into_iter().cloned().collect(),
         next: next(incident, &brief.rules, telling.rules),
+        approval: approval(incident, telling.windows),
         incidents: vec![brief],
         note: None,
     }
@@ -542,6 +555,7 @@ mod tests {
             by: Some("maria"),
             names: &name,
             rules: &rules,
+            windows: &[],
         };
         compose(format!("{}.1", incident.id), kind, incident, &telling)
     }

@@ -19,4 +19,5 @@ pub mod record;
 pub mod rules;
 pub mod secret;
 pub mod split;
+pub mod window;
 pub mod words;

@@ -23,6 +23,7 @@ use rootwatch_core::detect::Detected;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_core::rules::Ruleset;
+use rootwatch_core::window::Window;
 use rootwatch_notify::{DigestConfig, Notifier};
 use rootwatch_store::{Handled, Store, StoreError, StoredIncident};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -69,6 +70,8 @@ pub struct Settings {
     pub digest: DigestConfig,
     /// Names of accounts.
     pub accounts: BTreeMap<String, AccountName>,
+    /// Approved root use.
+    pub windows: Vec<Window>,
     /// Which records are ours.
     pub trust: Trust,
 }

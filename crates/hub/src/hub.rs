@@ -228,6 +228,7 @@ fn settings(config: &Config) -> Settings {
         retention_days: config.store.retention_days,
         digest: config.notify.digest.clone(),
         accounts: named.collect(),
+        windows: config.window.iter().filter_map(|window| window.read().ok()).collect(),
         trust: Trust { accounts },
     }
 }

@@ -122,6 +122,7 @@ impl Bench {
             retention_days: 365,
             digest: config.digest.clone(),
             accounts: Default::default(),
+            windows: Vec::new(),
             trust: Trust::default(),
         };
         let (engine, ingest) = Engine::new(parts, settings).await.expect("an engine");

@@ -124,8 +124,11 @@ pub struct Route {
     /// How the root user is involved.
     #[schemars(schema_with = "root_uses_schema")]
     pub root_use: Vec<RootUse>,
-    /// Why people are told: `opened`, `reopened`, `rose`, `acknowledged`, `closed`, `digest`.
+    /// Why people are told: `opened`, `reopened`, `rose`, `left_window`, `acknowledged`,
+    /// `closed`, `digest`.
     pub alert: Vec<String>,
+    /// True for alerts about what is wholly inside an approved window, false for all others.
+    pub approved: Option<bool>,
     /// Only at this time of day, as the alert is decided.
     pub time: Option<TimeOfDay>,
     /// Names of destinations; none says that nobody is told.

@@ -6,12 +6,14 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use rootwatch_core::alert::{Alert, AlertKind, Brief};
 
+use rootwatch_core::window::Approval;
+
 use crate::config::{NotifyConfig, Route, TimeOfDay};
 
 /// Kinds of alerts that routes speak of. A test, and that telling people is broken, go their own
 /// way.
-pub const ROUTED_KINDS: [&str; 6] =
-    ["opened", "reopened", "rose", "acknowledged", "closed", "digest"];
+pub const ROUTED_KINDS: [&str; 7] =
+    ["opened", "reopened", "rose", "left_window", "acknowledged", "closed", "digest"];
 
 /// The destinations of an alert, in the order in which the routes name them, each once.
 ///
@@ -80,6 +82,9 @@ fn fits(route: &Route, alert: &Alert) -> bool {
         && (route.rule.is_empty()
             || about(&|brief| brief.rules.iter().any(|rule| any(&route.rule, rule))))
         && (route.root_use.is_empty() || about(&|brief| route.root_use.contains(&brief.root_use)))
+        && route
+            .approved
+            .is_none_or(|wanted| wanted == matches!(alert.approval, Approval::Inside(_)))
         && route.time.as_ref().is_none_or(|time| in_time(time, alert.decided_at))
 }
 

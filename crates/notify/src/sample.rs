@@ -12,11 +12,24 @@ use rootwatch_core::detect::{Detector, settle};
 use rootwatch_core::finding::Severity;
 use rootwatch_core::incident::{Incident, IncidentState};
 use rootwatch_core::rules::Ruleset;
+use rootwatch_core::window::{Approval, Window};
 
 /// The names of the samples.
-pub const NAMES: [&str; 8] =
-    ["opened", "rose", "acknowledged", "closed", "failed", "privileged", "digest", "test"];
+pub const NAMES: [&str; 10] = [
+    "opened",
+    "rose",
+    "approved",
+    "left_window",
+    "acknowledged",
+    "closed",
+    "failed",
+    "privileged",
+    "digest",
+    "test",
+];
 
+/// The account of the session.
+const ACCOUNT: &str = "222233334444";
 /// A console session of the root user without MFA, which creates an access key.
 const SESSION: &[u8] = include_bytes!("sample/session.json");
 /// Sign-ins that fail.
@@ -30,14 +43,21 @@ const PRIVILEGED: &[u8] = include_bytes!("sample/privileged.json");
 /// Never for a name of [`NAMES`]: a test makes them all. In words, why records give no alert.
 pub fn alert(name: &str) -> Result<Option<Alert>, String> {
     let alert = match name {
-        "opened" => of_log(SESSION, &AlertKind::Opened, 1)?,
-        "rose" => of_log(SESSION, &AlertKind::Rose { from: Severity::High }, 2)?,
-        "acknowledged" => of_log(SESSION, &AlertKind::Acknowledged { by: "anna".to_owned() }, 2)?,
-        "closed" => of_log(SESSION, &AlertKind::Closed { why: Closing::Quiet }, 2)?,
-        "failed" => of_log(FAILED, &AlertKind::Opened, usize::MAX)?,
-        "privileged" => of_log(PRIVILEGED, &AlertKind::Opened, usize::MAX)?,
+        "opened" => of_log(SESSION, &AlertKind::Opened, 1, &[])?,
+        "rose" => of_log(SESSION, &AlertKind::Rose { from: Severity::High }, 2, &[])?,
+        "approved" => of_log(SESSION, &AlertKind::Opened, 1, &[window()])?,
+        "left_window" => {
+            let kind = AlertKind::LeftWindow { window: "CHG-1042".to_owned() };
+            of_log(SESSION, &kind, 2, &[window()])?
+        }
+        "acknowledged" => {
+            of_log(SESSION, &AlertKind::Acknowledged { by: "anna".to_owned() }, 2, &[])?
+        }
+        "closed" => of_log(SESSION, &AlertKind::Closed { why: Closing::Quiet }, 2, &[])?,
+        "failed" => of_log(FAILED, &AlertKind::Opened, usize::MAX, &[])?,
+        "privileged" => of_log(PRIVILEGED, &AlertKind::Opened, usize::MAX, &[])?,
         "digest" => {
-            let mut digest = of_log(PRIVILEGED, &AlertKind::Digest, usize::MAX)?;
+            let mut digest = of_log(PRIVILEGED, &AlertKind::Digest, usize::MAX, &[])?;
             "digest-2026-05-04".clone_into(&mut digest.id);
             digest.severity = Severity::Informational;
             digest.findings.clear();
@@ -57,7 +77,7 @@ pub fn alert(name: &str) -> Result<Option<Alert>, String> {
 /// # Errors
 /// In words: what cannot be decoded, with its place; or that there is no root use in it.
 pub fn of_records(log: &[u8]) -> Result<Alert, String> {
-    of_log(log, &AlertKind::Opened, usize::MAX)
+    of_log(log, &AlertKind::Opened, usize::MAX, &[])
 }
 
 /// A clearly marked alert that somebody asked for, to see whether telling works.
@@ -74,13 +94,19 @@ pub fn test(by: &str, now: Timestamp) -> Alert {
         findings: Vec::new(),
         fresh: Vec::new(),
         next: Vec::new(),
+        approval: Approval::Unknown,
         note: Some(format!("asked for by {by}")),
     }
 }
 
 /// An alert about the worst incident in a log file, of which the first `records_max` records came.
 /// All but the last finding were told before when the kind says that something was.
-fn of_log(log: &[u8], kind: &AlertKind, records_max: usize) -> Result<Alert, String> {
+fn of_log(
+    log: &[u8],
+    kind: &AlertKind,
+    records_max: usize,
+    windows: &[Window],
+) -> Result<Alert, String> {
     let rules = Ruleset::built_in();
     let mut detector = Detector::new(&rules);
     let mut detected = Vec::new();
@@ -98,7 +124,7 @@ fn of_log(log: &[u8], kind: &AlertKind, records_max: usize) -> Result<Alert, Str
             skipped = skipped.take().or_else(|| {
                 let Place { record, offset } = fault.place;
                 Some(format!("record {record}, at byte {offset}: {}", fault.reason))
-            })
+            });
         }
     });
     let findings = settle(detected, &rules).0;
@@ -111,10 +137,10 @@ fn of_log(log: &[u8], kind: &AlertKind, records_max: usize) -> Result<Alert, Str
         AlertKind::Acknowledged { .. } => IncidentState::Acknowledged,
         _ => incident.state,
     };
-    Ok(of_incident(&incident, kind.clone(), &rules))
+    Ok(of_incident(&incident, kind.clone(), &rules, windows))
 }
 
-fn of_incident(incident: &Incident, kind: AlertKind, rules: &Ruleset) -> Alert {
+fn of_incident(incident: &Incident, kind: AlertKind, rules: &Ruleset, windows: &[Window]) -> Alert {
     let was_told = !matches!(kind, AlertKind::Opened);
     let last = incident.findings.last().map(|finding| &finding.key);
     let decided_at = incident
@@ -133,14 +159,32 @@ fn of_incident(incident: &Incident, kind: AlertKind, rules: &Ruleset) -> Alert {
         by: by.as_deref(),
         names: &name,
         rules,
+        windows,
     };
     compose(format!("{}.1", incident.id), kind, incident, &telling)
+}
+
+/// An hour in which a sign-in is approved, and nothing else.
+fn window() -> Window {
+    let hour = SignedDuration::from_hours(1);
+    // 2026-05-04T14:00:00Z.
+    let from = Timestamp::from_second(1_777_903_200).unwrap_or(Timestamp::UNIX_EPOCH);
+    Window {
+        name: "CHG-1042".to_owned(),
+        accounts: [ACCOUNT.to_owned()].into(),
+        from,
+        until: from.saturating_add(hour).unwrap_or(Timestamp::MAX),
+        by: "anna".to_owned(),
+        reason: "change the support plan".to_owned(),
+        addresses: Vec::new(),
+        calls: ["ConsoleLogin".to_owned()].into(),
+    }
 }
 
 fn name(id: &str) -> AccountName {
     let (name, unit) = match id {
         "111122223333" => (Some("example-management"), None),
-        "222233334444" => (Some("prod-payments"), Some("Production")),
+        ACCOUNT => (Some("prod-payments"), Some("Production")),
         _ => (None, None),
     };
     AccountName { id: id.to_owned(), name: name.map(str::to_owned), unit: unit.map(str::to_owned) }
@@ -155,7 +199,7 @@ mod tests {
         for name in NAMES {
             let alert = alert(name).expect("a sample").expect("it is known");
             let kind = match name {
-                "failed" | "privileged" => "opened",
+                "failed" | "privileged" | "approved" => "opened",
                 name => name,
             };
             assert_eq!(alert.kind.name(), kind);

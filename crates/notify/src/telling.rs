@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use rootwatch_core::alert::{Alert, AlertKind};
 use rootwatch_core::finding::Severity;
+use rootwatch_core::window::Approval;
 
 use crate::{Outbox, OutboxError};
 
@@ -137,6 +138,7 @@ fn alert(id: String, kind: AlertKind, severity: Severity, note: &str, now: Times
         findings: Vec::new(),
         fresh: Vec::new(),
         next: Vec::new(),
+        approval: Approval::Unknown,
         note: (!note.is_empty()).then(|| note.to_owned()),
     }
 }

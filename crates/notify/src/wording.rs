@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use rootwatch_core::alert::{AccountName, Alert, AlertKind, Brief, Closing, DeliveryId};
 use rootwatch_core::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{IncidentKind, IncidentState};
+use rootwatch_core::window::{Approval, Approved};
 use rootwatch_core::words::{self, fold, tell};
 use serde_json::Value;
 
@@ -146,6 +147,10 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
     let title = match &alert.kind {
         AlertKind::Rose { from } => format!("{label} (was {from}) · {what} · {accounts}"),
         AlertKind::Reopened => format!("{label} · Goes on: {what} · {accounts}"),
+        AlertKind::LeftWindow { window } => {
+            let window = words::cap(window, 40);
+            format!("{label} · Outside window {window}: {what} · {accounts}")
+        }
         AlertKind::Acknowledged { by } => {
             format!("{} looks after it · {what} · {accounts}", words::cap(by, 60))
         }
@@ -154,7 +159,12 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
             Closing::Resolved => format!("Resolved · {what} · {accounts}"),
             Closing::Joined(into) => format!("Part of {into} · {what} · {accounts}"),
         },
-        _ => format!("{label} · {what} · {accounts}"),
+        _ => match &alert.approval {
+            Approval::Inside(of) => {
+                format!("{label} · Approved ({}) · {what} · {accounts}", words::cap(&of.window, 40))
+            }
+            _ => format!("{label} · {what} · {accounts}"),
+        },
     };
     let at = brief.first_at.map(clock).unwrap_or_default();
     let from = brief.addresses.first().map(|ip| format!(" from {}", words::cap(ip, 45)));
@@ -173,19 +183,28 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
             format!("{how} {} {}. Inc {}", words::cap(&brief.title, 60), short(brief), brief.id)
         }
         _ => format!(
-            "{label} {} {} {at}Z{from}. Inc {}",
+            "{label}{} {} {} {at}Z{from}. Inc {}",
+            match &alert.approval {
+                Approval::Inside(_) => " APPROVED",
+                Approval::Partly { .. } => " NOT ALL APPROVED",
+                Approval::None | Approval::Unknown => "",
+            },
             words::cap(&brief.title, 60),
             short(brief),
             brief.id
         ),
     };
     let is_over = matches!(alert.kind, AlertKind::Closed { .. });
-    let is_update = matches!(alert.kind, AlertKind::Rose { .. } | AlertKind::Reopened);
+    let is_update = matches!(
+        alert.kind,
+        AlertKind::Rose { .. } | AlertKind::LeftWindow { .. } | AlertKind::Reopened
+    );
     let prose = Some(tell::prose(&story)).filter(|prose| !prose.is_empty());
     let mut why: Vec<String> =
         brief.reasons.iter().map(|reason| words::cap(&reason.text, 120)).collect();
     why.dedup();
     why.truncate(REASONS_MAX);
+    why.extend(approved(&alert.approval));
     let mut foot =
         format!("Incident {} · {}", brief.id, words::count(brief.findings_total, "call"),);
     // A sentence that counts fewer than there were has to say so.
@@ -259,6 +278,23 @@ fn lead(alert: &Alert, brief: &Brief, story: &tell::Story<'_>) -> String {
         }
     }
     words::cap(&format!("{}.", parts.join(". ")), TEXT_COLUMNS_MAX)
+}
+
+/// Whether it was approved; nothing where there are no windows.
+fn approved(approval: &Approval) -> Option<String> {
+    let told = |of: &Approved| {
+        let [window, by, reason] =
+            [&of.window, &of.by, &of.reason].map(|text| words::cap(text, 60));
+        format!("window {window} of {by} until {}: {reason}", moment(of.until))
+    };
+    match approval {
+        Approval::Unknown => None,
+        Approval::None => Some("no approved window".to_owned()),
+        Approval::Inside(of) => Some(format!("inside the {}", told(of))),
+        Approval::Partly { window, outside } => {
+            Some(format!("{} outside the {}", words::count(*outside, "call"), told(window)))
+        }
+    }
 }
 
 /// How long it lasted, and what it leaves behind.

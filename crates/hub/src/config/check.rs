@@ -15,6 +15,7 @@ pub(crate) fn check(config: &Config, tree: &Node) -> Vec<Problem> {
     checker.hub(config);
     checker.tokens(config);
     checker.accounts(config);
+    checker.windows(config);
     checker.sources(config);
     checker.rules(config);
     checker.telemetry(config);
@@ -145,6 +146,24 @@ impl Checker<'_> {
             self.account_id(&key, &account.id);
             if !seen.insert(&account.id) {
                 self.fault(&key, "is the id of another [[account]] too");
+            }
+        }
+    }
+
+    fn windows(&mut self, config: &Config) {
+        let mut seen = HashSet::new();
+        for (index, window) in config.window.iter().enumerate() {
+            if let Err((key, fault)) = window.read() {
+                self.fault(&format!("window[{index}].{key}"), &fault);
+            }
+            for (place, id) in window.accounts.iter().enumerate() {
+                self.account_id(&format!("window[{index}].accounts[{place}]"), id);
+            }
+            if !seen.insert(&window.name) {
+                self.fault(
+                    &format!("window[{index}].name"),
+                    "is the name of another [[window]] too",
+                );
             }
         }
     }

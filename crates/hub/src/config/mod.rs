@@ -12,6 +12,7 @@ pub mod secrets;
 mod shape;
 mod show;
 mod tree;
+mod window;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::channels::channels_reference;
 pub use self::load::{Inputs, Loaded, Place, Problem, Refused, load};
 pub use self::show::{reference, show};
+pub use self::window::WindowConfig;
 use crate::sources::{DirectoryConfig, SqsConfig};
 
 /// The JSON Schema of [`Config`].
@@ -46,6 +48,9 @@ pub struct Config {
     pub token: Vec<TokenConfig>,
     /// Names of accounts, for people and for routes. An account need not be named to be watched.
     pub account: Vec<AccountConfig>,
+    /// Root use that is approved. Alerts say whether they are inside a window, and routes can ask;
+    /// nothing is hidden or made less severe by one.
+    pub window: Vec<WindowConfig>,
     /// Where records come from.
     pub source: SourceConfig,
     /// Detection rules beside the built-in ones.

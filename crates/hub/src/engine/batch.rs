@@ -10,6 +10,7 @@ use rootwatch_core::alert::{
 use rootwatch_core::correlate::{Change, correlate_batch};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind};
+use rootwatch_core::window::left;
 use rootwatch_store::{Batch, StoreError, Unverified};
 use tracing::Instrument as _;
 
@@ -161,7 +162,10 @@ impl Engine {
         if incident.kind == IncidentKind::Telling {
             return;
         }
-        let Some(kind) = decide(beside.told, incident) else { return };
+        let Some(kind) = decide(beside.told, incident).or_else(|| self.left(incident, beside))
+        else {
+            return;
+        };
         let told = beside.told.after(incident);
         let alert = self.alert(incident, beside, kind, received_at, now);
         batch.deliveries.extend(self.deliveries(&alert, now));
@@ -213,6 +217,7 @@ impl Engine {
             by: beside.by.as_deref(),
             names: &|id| self.name(id),
             rules: &self.parts.rules,
+            windows: &self.inner.settings.windows,
         };
         let number = beside.told.alerts.saturating_add(1);
         let alert = compose(format!("{}.{number}", incident.id), kind, incident, &telling);
@@ -223,6 +228,14 @@ impl Engine {
             "decided to tell"
         );
         alert
+    }
+
+    /// Told when an incident that was approved goes beyond what was.
+    fn left(&self, incident: &Incident, beside: &Beside) -> Option<AlertKind> {
+        let is_told = beside.told.severity.is_some() && !beside.told.closed;
+        let seen = |key: &FindingKey| !beside.fresh.contains(key);
+        let window = is_told.then(|| left(incident, &self.inner.settings.windows, &seen))?;
+        window.map(|window| AlertKind::LeftWindow { window })
     }
 
     pub(super) fn name(&self, id: &str) -> AccountName {

@@ -188,6 +188,7 @@ impl Engine {
                 findings: Vec::new(),
                 fresh: Vec::new(),
                 next: Vec::new(),
+                approval: rootwatch_core::window::Approval::Unknown,
                 note: None,
             };
             self.parts.store.digested(&ids, self.deliveries(&alert, now)).await?;

@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stage::{READ, Stage, TOKEN, answer, event, expected, gzip, story};
+use rootwatch_hub::config::WindowConfig;
+
+use crate::stage::{READ, Stage, TOKEN, answer, config, event, expected, gzip, story};
 
 /// Numbers that look random, the same each time.
 fn shuffle<T>(list: &mut [T]) {
@@ -260,5 +262,38 @@ async fn broken_telling_is_one_incident_until_it_is_mended() {
     assert_eq!(stage.all("/v1/incidents?kind=telling&state=quiet").await.len(), 1);
     assert_eq!(stage.all("/v1/incidents").await.len(), 1);
     assert!(stage.all("/v1/deliveries").await.is_empty(), "its alert is the notifier's");
+    stage.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn approved_use_says_so_and_what_goes_beyond_it_is_told() {
+    let mut config = config();
+    config.window.push(WindowConfig {
+        name: "CHG-1042".to_owned(),
+        accounts: vec!["222233334444".to_owned()],
+        from: "2026-05-04T14:00:00Z".to_owned(),
+        until: "2026-05-04T15:00:00Z".to_owned(),
+        by: "anna".to_owned(),
+        reason: "unlock a bucket".to_owned(),
+        addresses: Vec::new(),
+        calls: vec!["DeleteBucketPolicy".to_owned()],
+    });
+    let stage = Stage::with(config, "2026-05-04T14:10:00Z").await;
+    let call = |id: &str, name: &str| event(id, "222233334444", "2026-05-04T14:05:00Z", name);
+    stage.take(call("one", "DeleteBucketPolicy")).await;
+    stage.take(call("two", "ListUsers")).await;
+    // Told once: what is outside it stays outside.
+    stage.take(call("three", "ListRoles")).await;
+    stage.until("two alerts", async || stage.told().await.len() >= 2).await;
+    let told: Vec<serde_json::Value> =
+        stage.told().await.iter().map(|line| line["alert"].clone()).collect();
+    let titles: Vec<&str> = told.iter().filter_map(|one| one["title"].as_str()).collect();
+    let kinds: Vec<&str> = told.iter().filter_map(|one| one["kind"].as_str()).collect();
+    assert_eq!(kinds, ["opened", "left_window"], "{titles:?}");
+    assert!(titles[0].contains("Approved (CHG-1042)"), "{titles:?}");
+    assert!(titles[1].contains("Outside window CHG-1042"), "{titles:?}");
+    assert_eq!(told[0]["approval"]["is"], "inside");
+    assert_eq!(told[1]["approval"]["is"], "partly");
+    assert_eq!(told[1]["approval"]["outside"], 1);
     stage.running.shutdown().await;
 }

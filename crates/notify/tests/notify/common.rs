@@ -384,6 +384,7 @@ pub(crate) fn alert(kind: AlertKind, incident: &Incident, seen: usize, now: &str
         by: None,
         names: &name,
         rules: &Ruleset::built_in(),
+        windows: &[],
     };
     compose(format!("{}.1", incident.id), kind, incident, &telling)
 }

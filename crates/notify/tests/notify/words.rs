@@ -5,7 +5,7 @@ use rootwatch_core::incident::IncidentState;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
 use rootwatch_notify::config::Common;
 use rootwatch_notify::wording::COMPACT_COLUMNS_MAX;
-use rootwatch_notify::{DestinationConfig, NotifyConfig, preview};
+use rootwatch_notify::{DestinationConfig, NotifyConfig, preview, sample};
 use serde_json::{Value, json};
 
 use crate::common::{Manual, PROD, alert, incident, key_created, opened, record, sign_in};
@@ -64,6 +64,8 @@ pub(crate) fn alerts() -> Vec<(&'static str, Alert)> {
         ("taken", alert(AlertKind::Acknowledged { by: "anna".to_owned() }, &taken, 2, NOW)),
         ("closed", alert(AlertKind::Closed { why: Closing::Quiet }, &over, 2, NOW)),
         ("failed", alert(AlertKind::Opened, &incident(&failed), 0, NOW)),
+        ("approved", sample::alert("approved").expect("a sample").expect("it is known")),
+        ("left_window", sample::alert("left_window").expect("a sample").expect("it is known")),
         ("spray", alert(AlertKind::Opened, &incident(&spray), 0, NOW)),
         ("privileged", alert(AlertKind::Opened, &incident(&privileged), 0, NOW)),
         ("digest", digest),

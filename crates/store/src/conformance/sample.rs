@@ -307,6 +307,7 @@ pub fn delivery(alert: &str, thread: &str, destination: &str, now: Timestamp) ->
         findings: Vec::new(),
         fresh: Vec::new(),
         next: Vec::new(),
+        approval: rootwatch_core::window::Approval::Unknown,
         note: None,
     };
     Delivery::new(alert, destination, now)
