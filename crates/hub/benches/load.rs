@@ -3,7 +3,9 @@
 //! Runs the hub with its store on a real disk and its doors on loopback, and prints
 //!
 //! - **durable ingest**: events a second over HTTP, beside what the very same transactions reach in
-//!   a bare loop over the store, and beside one transaction for each event;
+//!   a bare loop over the store;
+//! - **group commit**: what it gains that waiting callers share a flush, beside one transaction for
+//!   each event, on this disk and on one whose flush takes longer;
 //! - **latency**: from sending an event to its alert at a receiver, at a steady rate;
 //! - **burst**: what is left of many calls of one session, and the memory that they take.
 //!
@@ -12,6 +14,7 @@
 
 #![allow(clippy::print_stdout, reason = "what this prints is what it is for")]
 
+mod disk;
 mod traffic;
 
 use std::collections::{HashMap, HashSet};
@@ -51,6 +54,11 @@ const ACCOUNTS: usize = 200;
 const DAYS: i64 = 5;
 /// Events of a request, where many share one.
 const BATCH: usize = 100;
+/// Events of a large request: what an SQS source or a folder brings at once.
+const LARGE_BATCH: usize = 1_000;
+/// How long a flush takes on a disk that is reached over a network, as those of virtual machines
+/// are: some single milliseconds.
+const SLOW_FLUSH: Duration = Duration::from_millis(2);
 /// Requests under way at one time: of many events, and of one.
 const SENDERS: usize = 4;
 const LONE_SENDERS: usize = 128;
@@ -69,6 +77,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         throughput().await?;
+        grouping().await?;
         latency().await?;
         burst().await
     })
@@ -352,28 +361,49 @@ async fn throughput() -> anyhow::Result<()> {
         over_http / bare
     );
 
-    let few = &events[..events.len().min(1_500)];
-    let (batches, alone) = record(few, 1, 1).await?;
-    let took = replay(&batches).await?;
-    let one_each = few.len() as f64 / took.as_secs_f64();
-    println!("  one event a request, one request at a time           {alone:>10.0} events/s");
-    println!("  one transaction for each event, bare loop            {one_each:>10.0} events/s");
-    let folder = self::folder()?;
-    let store: Arc<dyn Store> = Arc::new(sqlite(&folder, "hub.db")?);
-    let bench = Bench::start(folder, store, "").await?;
-    let many = &events[..events.len().min(20_000)];
-    let took = send(&bench.url, bodies(many, 1), LONE_SENDERS).await?;
-    bench.running.shutdown().await;
-    let grouped = many.len() as f64 / took.as_secs_f64();
-    println!(
-        "  one event a request, {LONE_SENDERS} requests at a time         {grouped:>10.0} events/s"
-    );
-    println!(
-        "  group commit is {:.1} times one transaction for each event (bar 10); with {BATCH} a \
-         request {:.1} times",
-        grouped / one_each,
-        over_http / one_each
-    );
+    Ok(())
+}
+
+/// What it gains that waiting callers share a flush: on the disk as it is, and on one whose flush
+/// takes as long as that of a disk that is reached over a network.
+async fn grouping() -> anyhow::Result<()> {
+    let mut dice = Dice::new(3);
+    let span = SignedDuration::from_hours(24 * DAYS);
+    let mut events =
+        traffic::sessions(&mut dice, EVENTS / 12, ACCOUNTS, 24, Timestamp::now(), span);
+    events.truncate(EVENTS / 2);
+    dice.shuffle(&mut events);
+    for flush in [None, Some(SLOW_FLUSH)] {
+        disk::set_flush(flush.unwrap_or_default());
+        let took = disk::flush_takes(folder()?.path())?;
+        println!("group commit, a flush takes {:.2} ms:", took.as_secs_f64() * 1e3);
+        let few = &events[..events.len().min(1_500)];
+        let (batches, alone) = record(few, 1, 1).await?;
+        let before = disk::flushes();
+        let took = replay(&batches).await?;
+        let flushes = disk::flushes() - before;
+        let one_each = few.len() as f64 / took.as_secs_f64();
+        println!("  one event a request, one request at a time           {alone:>10.0} events/s");
+        println!(
+            "  one transaction for each event, bare loop            {one_each:>10.0} events/s  \
+             ({:.2} flushes an event)",
+            flushes as f64 / few.len() as f64
+        );
+        for (size, senders) in [(1, LONE_SENDERS), (BATCH, SENDERS), (LARGE_BATCH, SENDERS)] {
+            let folder = folder()?;
+            let store: Arc<dyn Store> = Arc::new(sqlite(&folder, "hub.db")?);
+            let bench = Bench::start(folder, store, "").await?;
+            let took = send(&bench.url, bodies(&events, size), senders).await?;
+            bench.running.shutdown().await;
+            let grouped = events.len() as f64 / took.as_secs_f64();
+            println!(
+                "  {size:>4} events a request, {senders:>3} requests at a time       {grouped:>10.0} \
+                 events/s  ({:.1} times one transaction for each event, bar 10)",
+                grouped / one_each
+            );
+        }
+    }
+    disk::set_flush(Duration::ZERO);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
 struct Head {
     /// Without findings.
     incident: Incident,
+    /// Its accounts as the store has them; none for an incident that opens.
+    accounts: Vec<String>,
     /// The revision before; `None` for an incident that opens.
     revision: Option<u64>,
     findings_total: i64,
@@ -117,8 +119,9 @@ impl Work<'_> {
             let Some((text, revision, findings_total)) = row else {
                 return Err(StoreError::NotFound { what: "incident", name: id.0.clone() });
             };
-            let incident = rows::from_json("an incident", &text)?;
-            let head = Head { incident, revision: Some(revision), findings_total };
+            let incident: Incident = rows::from_json("an incident", &text)?;
+            let accounts = incident.accounts.clone();
+            let head = Head { incident, accounts, revision: Some(revision), findings_total };
             self.heads.insert(id.clone(), head);
         }
         match self.heads.get_mut(id) {
@@ -134,7 +137,13 @@ impl Work<'_> {
             // same short name.
             return Err(StoreError::Conflict { id: incident.id.clone() });
         }
-        let opened = Head { incident: head(incident), revision: None, findings_total: 0 };
+        let incident_only = head(incident);
+        let opened = Head {
+            incident: incident_only,
+            accounts: Vec::new(),
+            revision: None,
+            findings_total: 0,
+        };
         self.heads.insert(incident.id.clone(), opened);
         let originals: HashMap<&FindingKey, &Finding> =
             incident.superseded.iter().map(|one| (&one.key, one)).collect();
@@ -237,43 +246,31 @@ impl Work<'_> {
         original: Option<&Finding>,
         echo_of: Option<&FindingKey>,
     ) -> Result<(), StoreError> {
-        let mut ask = self
-            .connection
-            .prepare_cached("SELECT incident, shown IS NOT NULL FROM findings WHERE key = ?1")?;
-        let before: Option<(String, bool)> =
-            ask.query_row([&finding.key.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        if let Some((home, _)) = &before
-            && *home != id.0
-            && !self.named.contains(&IncidentId(home.clone()))
-        {
-            // Another writer saved this finding since.
-            return Err(StoreError::Conflict { id: IncidentId(home.clone()) });
-        }
-        let received_at = self.received.get(&finding.key).copied().unwrap_or(self.now);
-        let mut put = self.connection.prepare_cached(
-            "INSERT INTO findings (key, incident, at, account, root_use, severity, rules, shown,
-                 original, echo_of, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT (key) DO UPDATE SET incident = excluded.incident, at = excluded.at,
-                 account = excluded.account, root_use = excluded.root_use,
-                 severity = excluded.severity, rules = excluded.rules, shown = excluded.shown,
-                 original = excluded.original, echo_of = excluded.echo_of",
-        )?;
-        // A rule's id has no space, so that ` id ` finds it and nothing else.
-        let rules = format!(" {} ", finding.rules.join(" "));
-        put.execute(params![
-            finding.key.0,
-            id.0,
-            micros_or_none(finding.event_time),
-            finding.account_id.as_deref().unwrap_or_default(),
-            finding.root_use.name(),
-            finding.severity as i64,
-            rules,
-            shown.map(json).transpose()?,
-            original.map(json).transpose()?,
-            echo_of.map(|key| &key.0),
-            micros(received_at),
-        ])?;
+        let row = Row {
+            key: &finding.key.0,
+            incident: &id.0,
+            finding,
+            shown: shown.map(json).transpose()?,
+            original: original.map(json).transpose()?,
+            echo_of: echo_of.map(|key| key.0.as_str()),
+            received_at: self.received.get(&finding.key).copied().unwrap_or(self.now),
+        };
+        // Most are new: these cost no look before.
+        let before = if row.insert(self.connection)? {
+            None
+        } else {
+            let mut ask = self.connection.prepare_cached(
+                "SELECT incident, shown IS NOT NULL FROM findings WHERE key = ?1",
+            )?;
+            let before: (String, bool) =
+                ask.query_row([row.key], |found| Ok((found.get(0)?, found.get(1)?)))?;
+            if before.0 != id.0 && !self.named.contains(&IncidentId(before.0.clone())) {
+                // Another writer saved this finding since.
+                return Err(StoreError::Conflict { id: IncidentId(before.0) });
+            }
+            row.replace(self.connection)?;
+            Some(before)
+        };
         let is_shown = i64::from(shown.is_some());
         match before {
             None => {
@@ -357,30 +354,81 @@ impl Work<'_> {
     fn finish(self) -> Result<(), StoreError> {
         for (id, head) in &self.heads {
             write_head(self.connection, head, self.now)?;
-            let accounts = &head.incident.accounts;
-            let mut count = self
-                .connection
-                .prepare_cached("SELECT count(*) FROM incident_accounts WHERE incident = ?1")?;
-            let there: usize = count.query_row([&id.0], |row| row.get(0))?;
-            // Accounts seldom change; when one goes, another number or another name shows it.
-            let mut put = self.connection.prepare_cached(
-                "INSERT OR IGNORE INTO incident_accounts (account, incident) VALUES (?1, ?2)",
-            )?;
-            let mut new = 0;
-            for account in accounts {
-                new += put.execute([account, &id.0])?;
+            let (before, after) = (&head.accounts, &head.incident.accounts);
+            if before == after {
+                continue;
             }
-            if there + new != accounts.len() {
-                let mut clear = self
-                    .connection
-                    .prepare_cached("DELETE FROM incident_accounts WHERE incident = ?1")?;
-                clear.execute([&id.0])?;
-                for account in accounts {
-                    put.execute([account, &id.0])?;
-                }
+            let (old, new): (HashSet<&String>, HashSet<&String>) =
+                (before.iter().collect(), after.iter().collect());
+            for account in old.difference(&new) {
+                let mut clear = self.connection.prepare_cached(
+                    "DELETE FROM incident_accounts WHERE account = ?1 AND incident = ?2",
+                )?;
+                clear.execute([account, &id.0])?;
+            }
+            for account in new.difference(&old) {
+                let mut put = self.connection.prepare_cached(
+                    "INSERT OR IGNORE INTO incident_accounts (account, incident) VALUES (?1, ?2)",
+                )?;
+                put.execute([account, &id.0])?;
             }
         }
         Ok(())
+    }
+}
+
+/// The row of a finding.
+struct Row<'a> {
+    key: &'a str,
+    incident: &'a str,
+    finding: &'a Finding,
+    /// See `schema.sql`.
+    shown: Option<String>,
+    original: Option<String>,
+    echo_of: Option<&'a str>,
+    received_at: Timestamp,
+}
+
+impl Row<'_> {
+    /// Writes the row if there is none with its key; false if there is.
+    fn insert(&self, connection: &Connection) -> Result<bool, StoreError> {
+        self.write(
+            connection,
+            "INSERT INTO findings (key, incident, at, account, root_use, severity, rules, shown,
+                 original, echo_of, received_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (key) DO NOTHING",
+        )
+    }
+
+    /// Writes over the row with this key, but for when it was received first.
+    fn replace(&self, connection: &Connection) -> Result<bool, StoreError> {
+        self.write(
+            connection,
+            "UPDATE findings SET incident = ?2, at = ?3, account = ?4, root_use = ?5,
+                 severity = ?6, rules = ?7, shown = ?8, original = ?9, echo_of = ?10
+             WHERE key = ?1 AND ?11 IS NOT NULL",
+        )
+    }
+
+    fn write(&self, connection: &Connection, statement: &str) -> Result<bool, StoreError> {
+        let finding = self.finding;
+        // A rule's id has no space, so that ` id ` finds it and nothing else.
+        let rules = format!(" {} ", finding.rules.join(" "));
+        let written = connection.prepare_cached(statement)?.execute(params![
+            self.key,
+            self.incident,
+            micros_or_none(finding.event_time),
+            finding.account_id.as_deref().unwrap_or_default(),
+            finding.root_use.name(),
+            finding.severity as i64,
+            rules,
+            self.shown,
+            self.original,
+            self.echo_of,
+            micros(self.received_at),
+        ])?;
+        Ok(written == 1)
     }
 }
 
