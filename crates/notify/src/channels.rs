@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(log, slack, webhook);
+roster!(email, log, slack, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.

@@ -2,6 +2,7 @@
 
 mod channels;
 mod common;
+mod email;
 mod routes;
 pub(crate) mod words;
 mod worker;
