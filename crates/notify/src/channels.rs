@@ -205,6 +205,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) log: LogSink,
     /// The destination's name.
     pub(crate) destination: &'a str,
+    /// How AWS is reached.
+    pub(crate) aws: &'a crate::AwsAccess,
 }
 
 impl Tools<'_> {

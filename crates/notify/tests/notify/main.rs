@@ -4,5 +4,8 @@ mod channels;
 mod common;
 mod email;
 mod routes;
+#[path = "../../../hub/tests/sources/standin.rs"]
+#[allow(dead_code)]
+mod standin;
 pub(crate) mod words;
 mod worker;
