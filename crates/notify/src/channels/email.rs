@@ -1,6 +1,7 @@
-//! The channel `email`: a mail with a text and an HTML part, by SMTP.
+//! The channel `email`: a mail with a text and an HTML part, by SMTP or by Amazon SES.
 
 mod mail;
+mod ses;
 mod smtp;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::mail::Parties;
 pub use self::mail::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html, text};
+pub use self::ses::Ses;
 use self::smtp::{Outcome, Server};
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
@@ -26,12 +28,16 @@ pub const RECIPIENTS_MAX: usize = 100;
 /// Bytes of a file of certificates.
 const CA_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Sends a mail by SMTP.
+/// Sends a mail: by SMTP (`host`) or by Amazon SES (`ses`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The mail server's name, which its certificate has to bear.
-    pub host: String,
+    /// The mail server's name, which its certificate has to bear. Either this or `ses`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Amazon SES in place of a mail server: `ses = { region = "eu-west-1" }`.
+    #[serde(default)]
+    pub ses: Option<Ses>,
     /// The server's port; by default 587 for `starttls`, 465 for `tls` and 25 for `none`.
     #[serde(default)]
     pub port: Option<u16>,
@@ -81,7 +87,10 @@ pub enum Tls {
 impl Settings for Config {
     const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
-        about: "Sends a mail with a text and an HTML part by SMTP. The server has to let `user` send \
+        about: "Sends a mail with a text and an HTML part, by SMTP (`host`) or by Amazon SES (`ses`). \
+                For SES, verify the domain of `from`, leave the sandbox, and allow the hub's role \
+                `ses:SendEmail` (`ses:GetAccount` and `ses:GetEmailIdentity` for the probe). A mail \
+                server has to let `user` send \
                 as `from`, and the domain of `from` should bear SPF and DKIM, or mails end as spam: \
                 set a filter that never does that to this sender. `starttls`, the default, is \
                 required and not only tried; **`tls = \"none\"` sends alerts and password for \
@@ -91,7 +100,7 @@ impl Settings for Config {
                 (`References`) and bear the first one's subject behind `Re:`, so that mail programs \
                 show them as one thread; one that became worse has a subject of its own.",
         limits: &[
-            ("recipients", "100 with `cc`"),
+            ("recipients", "100 with `cc`; 50 by SES"),
             ("subject", "160 columns"),
             ("HTML part", "96 KiB: Gmail hides what is beyond 102 KB. Parts that do not fit are left \
                            out whole, and the mail says so"),
@@ -103,18 +112,27 @@ impl Settings for Config {
             ("4xx, no answer, TLS that fails, a certificate that is out of date", "tried again"),
             ("530, 534, 535, 538; any 5xx to the sign-in", "for good: the sign-in has to be mended"),
             ("other 5xx", "for good"),
+            ("SES: `TooManyRequestsException`, `LimitExceededException`, 429, 500 and above",
+             "tried again"),
+            ("SES: `SendingPausedException`, `AccountSuspendedException`, \
+              `MailFromDomainNotVerifiedException`, `NotFoundException`, access denied",
+             "for good: the account, the identity or the role has to be mended"),
+            ("SES: `MessageRejected`, `BadRequestException`", "for good"),
             ("no STARTTLS, a certificate that is not trusted", "for good: nothing is sent"),
         ],
         repeats: "`Message-ID` is the same in every retry: most mailboxes show such a mail once. \
-                  Recipients who have it are left out of a retry.",
-        probe: "Connects, encrypts, signs in, names the sender and every recipient, and takes it back \
+                  Recipients who have it are left out of a retry. SES gives each mail a `Message-ID` of \
+                  its own: by SES, a mail whose answer was lost comes twice.",
+        probe: "SMTP: connects, encrypts, signs in, names the sender and every recipient, and takes it back \
                 with `RSET`: nobody is sent anything. A server may accept a recipient and return the \
-                mail later.",
+                mail later. SES: asks whether the account may send and whether the address or the \
+                domain of `from` is verified.",
     };
 
     fn example() -> Self {
         Self {
-            host: "smtp.example.com".to_owned(),
+            host: Some("smtp.example.com".to_owned()),
+            ses: None,
             port: None,
             tls: Tls::Starttls,
             user: Some("rootwatch".to_owned()),
@@ -136,10 +154,35 @@ impl Settings for Config {
 
     fn problems(&self) -> Vec<Fault> {
         let mut faults = self.parties().err().unwrap_or_default();
-        let host = self.host.trim();
-        let is_name = |letter: char| letter.is_ascii_alphanumeric() || ".-:[]".contains(letter);
-        if host.is_empty() || host.len() > 253 || !host.chars().all(is_name) {
-            faults.push(("host", "this is no name of a server".to_owned()));
+        let host = self.host.as_deref().map(str::trim);
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || ".-:".contains(letter);
+        match (host, &self.ses) {
+            (Some(_), Some(_)) => faults.push(("host", "either `host` or `ses`".to_owned())),
+            (None, None) => {
+                faults.push(("host", "either `host` or `ses` has to be there".to_owned()));
+            }
+            (Some(host), None)
+                if host.is_empty() || host.len() > 253 || !host.chars().all(is_name) =>
+            {
+                faults.push(("host", "this is no name of a server".to_owned()));
+            }
+            _ => {}
+        }
+        if let Some(ses) = &self.ses {
+            faults.extend(ses.problems());
+            let is_of_smtp = self.port.is_some()
+                || self.tls != Tls::default()
+                || self.user.is_some()
+                || self.password.is_some()
+                || self.ca_file.is_some();
+            if is_of_smtp {
+                let fault = "`port`, `tls`, `user`, `password` and `ca_file` are of a mail server";
+                faults.push(("ses", fault.to_owned()));
+            }
+            if self.to.len() + self.cc.len() > ses::RECIPIENTS_MAX {
+                let fault = format!("by SES, a mail has at most {} recipients", ses::RECIPIENTS_MAX);
+                faults.push(("to", fault));
+            }
         }
         if self.port == Some(0) {
             faults.push(("port", "a port is 1 to 65535".to_owned()));
@@ -159,23 +202,29 @@ impl Settings for Config {
 
     fn open(&self, tools: &Tools<'_>) -> Result<Box<dyn Channel>, Vec<Fault>> {
         let parties = self.parties()?;
+        let name = tools.destination.to_owned();
+        if let Some(ses) = &self.ses {
+            let way = Way::Ses(ses.open(tools)?);
+            return Ok(Box::new(Email { name, way, parties }));
+        }
+        let host = self.host.as_deref().unwrap_or_default().trim();
         let login = match (&self.user, &self.password) {
             (Some(user), Some(at)) => Some((user.clone(), tools.secret("password", at)?)),
             _ => None,
         };
         let server = Server {
-            host: self.host.trim().to_owned(),
+            host: host.to_owned(),
             port: self.port.unwrap_or(match self.tls {
                 Tls::Starttls => 587,
                 Tls::Tls => 465,
                 Tls::None => 25,
             }),
             tls: self.tls,
-            parameters: self.parameters()?,
+            parameters: self.parameters(host)?,
             login,
             allow_private: self.allow_private,
         };
-        Ok(Box::new(Email { name: tools.destination.to_owned(), server, parties }))
+        Ok(Box::new(Email { name, way: Way::Smtp(Box::new(server)), parties }))
     }
 }
 
@@ -207,8 +256,8 @@ impl Config {
         }
     }
 
-    fn parameters(&self) -> Result<TlsParameters, Vec<Fault>> {
-        let mut parameters = TlsParameters::builder(self.host.trim().to_owned());
+    fn parameters(&self, host: &str) -> Result<TlsParameters, Vec<Fault>> {
+        let mut parameters = TlsParameters::builder(host.to_owned());
         if let Some(path) = &self.ca_file {
             let fault = |error: String| vec![("ca_file", format!("{}: {error}", path.display()))];
             let length = path.metadata().map_err(|error| fault(error.to_string()))?.len();
@@ -231,8 +280,14 @@ impl Config {
 struct Email {
     /// The destination's name.
     name: String,
-    server: Server,
+    way: Way,
     parties: Parties,
+}
+
+/// How mails go out.
+enum Way {
+    Smtp(Box<Server>),
+    Ses(ses::Sender),
 }
 
 impl std::fmt::Debug for Email {
@@ -280,7 +335,10 @@ impl Email {
         let mail = mail::mail(message, &self.parties, base);
         let mail = mail.map_err(|error| Sent::Rejected { error })?;
         let next = mail::subject(message, base).1;
-        let outcome = self.server.send(&self.parties.from.email, &to, &mail).await?;
+        let outcome = match &self.way {
+            Way::Smtp(server) => server.send(&self.parties.from.email, &to, &mail).await?,
+            Way::Ses(ses) => ses.send(&self.parties, &to, &mail, message.now).await?,
+        };
         kept.done.extend(outcome.accepted.iter().map(ToString::to_string));
         if !outcome.accepted.is_empty() {
             kept.subject = Some(next);
@@ -331,8 +389,12 @@ impl Channel for Email {
         self.attempt(message, memory).await.unwrap_or_else(|sent| sent)
     }
 
-    async fn probe(&self, _: Timestamp) -> Sent {
-        let probe = self.server.probe(&self.parties.from.email, &self.recipients()).await;
+    async fn probe(&self, now: Timestamp) -> Sent {
+        let from = &self.parties.from.email;
+        let probe = match &self.way {
+            Way::Smtp(server) => server.probe(from, &self.recipients()).await,
+            Way::Ses(ses) => return ses.probe(from, now).await,
+        };
         match probe {
             Ok(outcome) if outcome.later.is_empty() && outcome.refused.is_empty() => {
                 let receipt = "the server would take mail for every recipient".to_owned();

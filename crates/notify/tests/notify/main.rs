@@ -4,6 +4,7 @@ mod channels;
 mod common;
 mod email;
 mod routes;
+mod ses;
 mod slack;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code)]

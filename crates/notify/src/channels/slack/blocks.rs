@@ -258,10 +258,10 @@ mod tests {
         let (at, room) = (SECTION_CHARS_MAX, MESSAGE_CHARS_MAX);
         assert_eq!(put(at - 1, room), (at - 1, false, room - at + 1));
         assert_eq!(put(at, room), (at, false, room - at));
-        assert_eq!(put(at + 1, room).1, true);
+        assert!(put(at + 1, room).1);
         // The room that is left is a limit as well.
         assert_eq!(put(500, 500), (500, false, 0));
-        assert_eq!(put(501, 500).1, true);
+        assert!(put(501, 500).1);
     }
 
     #[test]
