@@ -37,7 +37,7 @@ pub struct Config {
     pub host: Option<String>,
     /// Amazon SES in place of a mail server: `ses = { region = "eu-west-1" }`.
     #[serde(default)]
-    pub ses: Option<Ses>,
+    pub ses: Option<Box<Ses>>,
     /// The server's port; by default 587 for `starttls`, 465 for `tls` and 25 for `none`.
     #[serde(default)]
     pub port: Option<u16>,
@@ -204,7 +204,7 @@ impl Settings for Config {
         let parties = self.parties()?;
         let name = tools.destination.to_owned();
         if let Some(ses) = &self.ses {
-            let way = Way::Ses(ses.open(tools)?);
+            let way = Way::Ses(Box::new(ses.open(tools)?));
             return Ok(Box::new(Email { name, way, parties }));
         }
         let host = self.host.as_deref().unwrap_or_default().trim();
@@ -287,7 +287,7 @@ struct Email {
 /// How mails go out.
 enum Way {
     Smtp(Box<Server>),
-    Ses(ses::Sender),
+    Ses(Box<ses::Sender>),
 }
 
 impl std::fmt::Debug for Email {
