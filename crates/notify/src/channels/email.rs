@@ -20,8 +20,8 @@ pub use self::mail::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html, text};
 pub use self::ses::Ses;
 use self::smtp::{Outcome, Server};
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
-use crate::Sent;
 use crate::config::secret_schema;
+use crate::{Sent, guard};
 
 /// Recipients of a mail, `cc` included: what RFC 5321 asks of every server.
 pub const RECIPIENTS_MAX: usize = 100;
@@ -167,6 +167,12 @@ impl Settings for Config {
                 faults.push(("host", "this is no name of a server".to_owned()));
             }
             _ => {}
+        }
+        if let Some(Ok(address)) = host.map(str::parse::<std::net::IpAddr>)
+            && !self.allow_private
+            && !guard::is_public(address)
+        {
+            faults.push(("host", guard::refusal("the server", address)));
         }
         if let Some(ses) = &self.ses {
             faults.extend(ses.problems());

@@ -11,8 +11,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Closing, Delivery};
 use rootwatch_core::finding::Severity;
 use rootwatch_core::words::width;
-use rootwatch_notify::channels::email::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX};
-use rootwatch_notify::{Notifier, Sent};
+use rootwatch_notify::channels::email::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html};
+use rootwatch_notify::channels::{ChannelConfig, Message};
+use rootwatch_notify::{Notifier, Sent, Wording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
@@ -492,6 +493,7 @@ fn faults_are_found_offline() {
         (json!({ "reply_to": "" }), "reply_to"),
         (json!({ "host": "a b" }), "host"),
         (json!({ "port": 0 }), "port"),
+        (json!({ "host": "10.0.0.7", "allow_private": false }), "host"),
         (json!({ "user": "x" }), "password"),
         (json!({ "tls": "none", "allow_private": false }), "tls"),
         (json!({ "to": vec!["anna@example.com"; 101] }), "to"),
@@ -548,28 +550,60 @@ fn mails_keep_their_limits_and_nothing_of_a_stranger_is_markup_or_a_header() {
     }
 }
 
-#[test]
-fn a_mail_that_is_too_long_leaves_whole_parts_out_and_says_so() {
-    let mut alert = of("digest", 1);
-    let mut brief = alert.incidents[0].clone();
-    // Letters that take four bytes and one or two columns, and that HTML has to escape.
-    brief.title = "\u{10400}".repeat(90);
-    brief.accounts = (0..5)
-        .map(|_| rootwatch_core::alert::AccountName {
-            id: "1".repeat(12),
-            name: Some("<".repeat(60)),
-            unit: None,
-        })
-        .collect();
-    alert.incidents = vec![brief; 50];
-    let html_of = |alert: &Alert| {
-        let mail = rendered("email", alert);
-        let read = MessageParser::new().parse(&mail).expect("a mail");
-        read.body_html(0).expect("HTML").into_owned()
+/// A message of this alert with other words.
+fn with_words<T>(
+    alert: &Alert,
+    change: impl Fn(&mut Wording),
+    look: impl Fn(&Message<'_>) -> T,
+) -> T {
+    let server = json!({ "tls": "starttls" });
+    let told = Told::new(destination(server));
+    let delivery = Delivery::new(alert.clone(), "a", told.clock.now());
+    let mut wording = told.notifier.word(&delivery).expect("words");
+    change(&mut wording);
+    let thread = alert.thread();
+    let message = Message {
+        wording: &wording,
+        alert,
+        id: &delivery.id,
+        thread: &thread,
+        now: told.clock.now(),
     };
-    let html = html_of(&alert);
-    assert!(html.len() <= HTML_BYTES_MAX, "{}", html.len());
-    assert!(html.contains("and 100 more") || html.contains("parts are left out"));
+    look(&message)
+}
+
+#[test]
+fn html_is_whole_up_to_its_limit_and_leaves_whole_parts_out_beyond_it() {
+    let alert = of("rose", 1);
+    let padded = |count: usize| {
+        with_words(&alert, |wording| wording.foot.push_str(&"x".repeat(count)), html)
+    };
+    let room = HTML_BYTES_MAX - padded(0).len();
+    for (count, is_whole) in [(room - 1, true), (room, true), (room + 1, false)] {
+        let html = padded(count);
+        assert!(html.len() <= HTML_BYTES_MAX && html.ends_with("</html>"), "{}", html.len());
+        assert_eq!(html.contains("What happened"), is_whole, "{count}");
+        assert_eq!(html.contains("parts are left out"), !is_whole, "{count}");
+        assert!(html.contains("Do first"), "{count}: only as much as has to go");
+    }
+    // Letters that HTML writes with five: everything that can go goes.
+    let most = with_words(&alert, |wording| wording.next = vec!["<".repeat(HTML_BYTES_MAX)], html);
+    assert!(most.len() <= HTML_BYTES_MAX && !most.contains("Do first"));
+    assert!(most.contains("created a root access key"));
+}
+
+#[test]
+fn a_subject_is_whole_up_to_its_limit() {
+    let config = ChannelConfig::example("email").expect("a channel");
+    for (count, is_whole) in [(159, true), (160, true), (161, false), (5_000, false)] {
+        let title = "x".repeat(count);
+        let change = |wording: &mut Wording| wording.title.clone_from(&title);
+        let mail = with_words(&of("opened", 1), change, |message| config.render(message));
+        let read = MessageParser::new().parse(&mail).expect("a mail");
+        let subject = read.subject().expect("a subject");
+        assert!(width(subject) <= SUBJECT_COLUMNS_MAX, "{count}");
+        assert_eq!(subject == title, is_whole, "{count}: {subject}");
+    }
 }
 
 #[test]
