@@ -16,7 +16,7 @@ use rootwatch_notify::channels::{ChannelConfig, Message};
 use rootwatch_notify::{Notifier, Sent, Wording};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{Manual, Memory, at, config, notifier, opened, plain};
@@ -448,26 +448,60 @@ async fn who_was_not_taken_is_tried_again_alone() {
 }
 
 #[tokio::test]
-async fn nothing_goes_unencrypted_and_nothing_that_was_slipped_in_is_believed() {
+async fn nothing_goes_unencrypted_and_nobody_sends_who_cannot_sign_in() {
     let server = Scripted::new(&[]).await;
     let told = Told::new(server.destination(json!({ "tls": "starttls" })));
     let sent = told.send(&opened()).await;
     let Sent::Misconfigured { error } = &sent else { panic!("{sent:?}") };
     assert!(error.contains("STARTTLS"), "{error}");
-    let all = "250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN";
-    let slipped = "220 go\r\n250-evil\r\n250 AUTH PLAIN\r\n235 in\r\n250 a\r\n250 b\r\n250 c\r\n354 d\r\n250 taken";
-    let evil = Scripted::new(&[("EHLO", all), ("STARTTLS", slipped)]).await;
-    let told = Told::new(evil.destination(json!({ "tls": "starttls" })));
-    let sent = told.send(&opened()).await;
-    assert!(matches!(&sent, Sent::RetryAfter { .. }), "{sent:?}");
-    for server in [server, evil] {
-        assert_eq!((server.count("AUTH"), server.count("MAIL"), server.count("DATA")), (0, 0, 0));
-    }
+    assert_eq!((server.count("AUTH"), server.count("MAIL"), server.count("DATA")), (0, 0, 0));
     let plain = Scripted::new(&[("EHLO", "250 here")]).await;
     let told = Told::new(plain.destination(json!({})));
     let sent = told.send(&opened()).await;
     assert!(matches!(&sent, Sent::Misconfigured { error } if error.contains("AUTH")), "{sent:?}");
     assert_eq!(plain.count("MAIL"), 0);
+}
+
+/// Somebody on the way, who slips answers in behind the one to STARTTLS: for all that follows.
+async fn between(port: u16) -> u16 {
+    const SLIPPED: &[u8] =
+        b"250-evil\r\n250 AUTH PLAIN\r\n235 in\r\n250 a\r\n250 b\r\n250 c\r\n354 d\r\n250 taken\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.expect("a client");
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await.expect("the server");
+        let (mut asked, mut said) = ([0_u8; 4096], [0_u8; 4096]);
+        let mut is_next = false;
+        loop {
+            tokio::select! {
+                count = client.read(&mut asked) => {
+                    let Ok(count @ 1..) = count else { return };
+                    is_next = asked[..count].starts_with(b"STARTTLS");
+                    let _ = server.write_all(&asked[..count]).await;
+                }
+                count = server.read(&mut said) => {
+                    let Ok(count @ 1..) = count else { return };
+                    let mut bytes = said[..count].to_vec();
+                    if is_next {
+                        bytes.extend_from_slice(SLIPPED);
+                    }
+                    let _ = client.write_all(&bytes).await;
+                }
+            }
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_were_slipped_in_before_tls_are_not_believed() {
+    let server = Smtpd::start("starttls");
+    let port = between(server.port).await;
+    // The server refuses everybody: to believe the others would be to lose the mail.
+    let keys = json!({ "port": port, "to": ["gone@example.com", "gone-too@example.com"] });
+    let sent = Told::new(server.destination(keys)).send(&opened()).await;
+    assert!(matches!(&sent, Sent::RetryAfter { error, .. } if error.contains("TLS")), "{sent:?}");
 }
 
 #[tokio::test]
