@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(log, slack, webhook);
+roster!(email, log, slack, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.
@@ -166,7 +166,9 @@ pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
     const FACTS: Facts;
     /// True where each incident has a ticket or a page of its own that shows who looks after it.
     /// Other channels do not hear of [`rootwatch_core::alert::AlertKind::Acknowledged`].
-    const KEEPS_TICKETS: bool = false;
+    fn keeps_tickets(&self) -> bool {
+        false
+    }
 
     /// A destination as the documentation shows it, with secrets of `env:`.
     fn example() -> Self;
@@ -196,7 +198,7 @@ impl<S: Settings> AnySettings for S {
     }
 
     fn keeps_tickets(&self) -> bool {
-        S::KEEPS_TICKETS
+        Settings::keeps_tickets(self)
     }
 
     fn facts(&self) -> &'static Facts {
@@ -224,6 +226,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) log: LogSink,
     /// The destination's name.
     pub(crate) destination: &'a str,
+    /// How AWS is reached.
+    pub(crate) aws: &'a crate::AwsAccess,
 }
 
 impl Tools<'_> {

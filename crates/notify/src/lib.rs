@@ -7,6 +7,7 @@
 //! Wording and routing are functions of their arguments. Only [`Worker`] and the channels' `send`
 //! reach outside, and every answer that they read is bounded.
 
+pub mod aws;
 pub mod channels;
 pub mod config;
 pub mod outbox;
@@ -20,6 +21,7 @@ mod http;
 mod notifier;
 mod telling;
 
+pub use self::aws::AwsAccess;
 pub use self::config::{
     ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
     TemplateConfig,

@@ -16,7 +16,7 @@ use crate::config::{
     self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig, TemplateConfig,
 };
 use crate::wording::{Setting, Wording};
-use crate::{Outbox, Sent, route};
+use crate::{AwsAccess, Outbox, Sent, route};
 
 /// Where the channel `log` writes.
 pub type LogSink = Arc<Mutex<dyn Write + Send>>;
@@ -79,13 +79,27 @@ impl Notifier {
         clock: Arc<dyn Clock>,
         log: LogSink,
     ) -> Result<Self, Vec<ConfigProblem>> {
+        Self::with_aws(config, resolve, clock, log, &AwsAccess::default())
+    }
+
+    /// As [`Notifier::with_log`], and what AWS's tools find was found before.
+    ///
+    /// # Errors
+    /// As for [`Notifier::new`].
+    pub fn with_aws(
+        config: &NotifyConfig,
+        resolve: &dyn Fn(&SecretRef) -> Result<Secret, String>,
+        clock: Arc<dyn Clock>,
+        log: LogSink,
+        aws: &AwsAccess,
+    ) -> Result<Self, Vec<ConfigProblem>> {
         let mut problems = Self::check(config);
         if !problems.is_empty() {
             return Err(problems);
         }
         let mut destinations = BTreeMap::new();
         for (name, destination) in &config.destination {
-            let tools = Tools { resolve, log: Arc::clone(&log), destination: name };
+            let tools = Tools { resolve, log: Arc::clone(&log), destination: name, aws };
             match destination.channel.open(&tools) {
                 Ok(channel) => {
                     let traits = destination.channel.traits();

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{
     AccountName, Alert, AlertKind, Clock, Delivery, DeliveryId, DeliveryState, Telling, compose,
@@ -16,7 +19,7 @@ use rootwatch_core::finding::Finding;
 use rootwatch_core::incident::Incident;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_notify::{Attempt, LogSink, Notifier, NotifyConfig, Outbox, OutboxError};
+use rootwatch_notify::{Attempt, AwsAccess, LogSink, Notifier, NotifyConfig, Outbox, OutboxError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -292,6 +295,35 @@ pub(crate) fn plain(reference: &SecretRef) -> Result<Secret, String> {
 pub(crate) fn notifier(config: &NotifyConfig, clock: &Arc<Manual>) -> Arc<Notifier> {
     let sink: LogSink = Arc::new(Mutex::new(Vec::<u8>::new()));
     let made = Notifier::with_log(config, &plain, clock.clone(), sink);
+    Arc::new(made.expect("a notifier").with_public_url(Some("https://hub.example.com/")))
+}
+
+/// As [`notifier`], with keys of AWS and a region that nobody has to look for; a destination says
+/// where AWS is by `endpoint_url`.
+pub(crate) fn notifier_on_aws(config: &NotifyConfig, clock: &Arc<Manual>) -> Arc<Notifier> {
+    let keys = Credentials::new(
+        "AKIAIOSFODNN7EXAMPLE",
+        "hush-key",
+        Some("hush-token".to_owned()),
+        None,
+        "tests",
+    );
+    on_aws(config, clock, keys)
+}
+
+/// As [`notifier_on_aws`], for the stand-in: there a key's id is the account.
+pub(crate) fn notifier_on_standin(config: &NotifyConfig, clock: &Arc<Manual>) -> Arc<Notifier> {
+    on_aws(config, clock, Credentials::new(crate::standin::ACCOUNT, "none", None, None, "tests"))
+}
+
+fn on_aws(config: &NotifyConfig, clock: &Arc<Manual>, keys: Credentials) -> Arc<Notifier> {
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(keys))
+        .build();
+    let sink: LogSink = Arc::new(Mutex::new(Vec::<u8>::new()));
+    let made = Notifier::with_aws(config, &plain, clock.clone(), sink, &AwsAccess::of(sdk));
     Arc::new(made.expect("a notifier").with_public_url(Some("https://hub.example.com/")))
 }
 

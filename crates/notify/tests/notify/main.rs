@@ -2,6 +2,12 @@
 
 mod channels;
 mod common;
+mod email;
 mod routes;
+mod ses;
+mod slack;
+#[path = "../../../hub/tests/sources/standin.rs"]
+#[allow(dead_code)]
+mod standin;
 pub(crate) mod words;
 mod worker;

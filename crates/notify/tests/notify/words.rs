@@ -133,9 +133,12 @@ fn text(channel: &str, alert: &Alert) -> String {
     String::from_utf8(rendered(channel, alert)).expect("UTF-8")
 }
 
-/// As a snapshot shows it: JSON in many lines.
+/// As a snapshot shows it: JSON in many lines, a mail's parts as they are read.
 fn shown(channel: &str, alert: &Alert) -> String {
     let text = text(channel, alert);
+    if channel == "email" {
+        return crate::email::shown(&text);
+    }
     match serde_json::from_str::<Value>(&text) {
         Ok(value) => serde_json::to_string_pretty(&value).expect("JSON"),
         Err(_) => text,
