@@ -393,7 +393,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn standing(&self) -> Result<Standing, StoreError>;
 
     /// Takes away what ended before `before`: incidents that are quiet or resolved with their
-    /// findings, ended deliveries, unverified records.
+    /// findings, ended deliveries, unverified records, and notes of what was seen (`seen:…`) and of
+    /// threads (`thread:…`). Other notes stay.
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError>;
 
     /// A cheap write and read that shows whether the store works.

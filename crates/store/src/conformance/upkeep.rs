@@ -24,6 +24,18 @@ pub async fn notes_and_positions_stay(store: &dyn Store) {
     store.put_note("never:there", None).await.expect("cleared");
     assert_eq!(store.note("breaker:chat").await.expect("a note"), None);
 
+    for name in ["seen:one", "thread:chat:7K2-MPX", "telling:chat"] {
+        store.put_note(name, Some("kept")).await.expect("put");
+    }
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    store.prune(later).await.expect("pruned");
+    for (name, stays) in
+        [("seen:one", false), ("thread:chat:7K2-MPX", false), ("telling:chat", true)]
+    {
+        let note = store.note(name).await.expect("a note");
+        assert_eq!(note.is_some(), stays, "{name}");
+    }
+
     let positions = |some: &[(&str, &str)]| -> Vec<(String, String)> {
         some.iter().map(|(name, mark)| ((*name).to_owned(), (*mark).to_owned())).collect()
     };

@@ -17,8 +17,9 @@ const SLICE_ROWS: usize = 2_000;
 /// Pages that a backup copies at a time, and how long it lets others work in between.
 const BACKUP_PAGES: i32 = 1_000;
 const BACKUP_PAUSE: Duration = Duration::from_millis(5);
-/// Names of notes that are pruned by age: message ids that were seen.
-const SEEN: &str = "seen:";
+/// Beginnings of the names of notes that are pruned by age: message ids that were seen, and what
+/// channels keep of threads.
+const AGEING: [&str; 2] = ["seen:", "thread:"];
 
 /// Prunes a slice; says whether there may be more.
 pub(super) fn prune(
@@ -55,14 +56,17 @@ pub(super) fn prune(
         "DELETE FROM unverified WHERE number IN
              (SELECT number FROM unverified WHERE received_at < ?1 LIMIT ?2)",
     )?;
-    let notes = connection.execute(
-        "DELETE FROM notes WHERE name IN (SELECT name FROM notes WHERE name >= ?3
-             AND substr(name, 1, length(?3)) = ?3 AND put_at < ?1 LIMIT ?2)",
-        params![before, SLICE_ROWS as i64, SEEN],
-    )?;
-    let more = ended.len() == SLICE_INCIDENTS
+    let mut more = ended.len() == SLICE_INCIDENTS
         || pruned.incidents < ended.len() as u64
-        || [pruned.deliveries, pruned.unverified, notes as u64].contains(&(SLICE_ROWS as u64));
+        || [pruned.deliveries, pruned.unverified].contains(&(SLICE_ROWS as u64));
+    for begin in AGEING {
+        let notes = connection.execute(
+            "DELETE FROM notes WHERE name IN (SELECT name FROM notes WHERE name >= ?3
+                 AND substr(name, 1, length(?3)) = ?3 AND put_at < ?1 LIMIT ?2)",
+            params![before, SLICE_ROWS as i64, begin],
+        )?;
+        more |= notes == SLICE_ROWS;
+    }
     Ok((pruned, more))
 }
 
