@@ -17,6 +17,7 @@ pub mod worker;
 
 mod guard;
 mod http;
+mod letters;
 mod notifier;
 mod telling;
 

@@ -1,8 +1,10 @@
 //! Routing, wording, channels and the worker, against a scripted server and an outbox in memory.
 
+mod aws;
 mod channels;
 mod common;
 mod routes;
+mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code)]
 mod standin;
