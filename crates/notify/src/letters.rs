@@ -56,9 +56,11 @@ fn plain(letter: char) -> &'static str {
     found.map_or(if letter.is_whitespace() { " " } else { "?" }, |(_, plain)| plain)
 }
 
-/// Printable ASCII only; of several `?` in a row one is left.
-pub(crate) fn ascii(text: &str) -> String {
-    mapped(text, |letter| letter.is_ascii_graphic() || letter == ' ')
+/// Printable ASCII only, at most so many letters; what does not fit is cut, and `...` says so. Of
+/// several `?` in a row one is left.
+pub(crate) fn ascii(text: &str, chars_max: usize) -> String {
+    let text = mapped(text, |letter| letter.is_ascii_graphic() || letter == ' ');
+    cut(text, chars_max, |_| 1)
 }
 
 /// The basic alphabet of GSM 03.38 without what is no letter or sign.
@@ -71,17 +73,23 @@ const GSM_EXTENSION: &str = "^{}\\[~]|€";
 /// cut, and `...` says so.
 pub(crate) fn gsm(text: &str, septets_max: usize) -> String {
     let text = mapped(text, |letter| GSM.contains(letter) || GSM_EXTENSION.contains(letter));
-    if septets(&text) <= septets_max {
+    cut(text, septets_max, septets_of)
+}
+
+fn cut(text: String, max: usize, size: impl Fn(char) -> usize) -> String {
+    if text.chars().map(&size).sum::<usize>() <= max {
         return text;
     }
     let mut short = String::new();
-    let mut left = septets_max.saturating_sub(3);
+    let mut left = max.saturating_sub(3);
     for letter in text.chars() {
-        let Some(rest) = left.checked_sub(septets_of(letter)) else { break };
+        let Some(rest) = left.checked_sub(size(letter)) else { break };
         left = rest;
         short.push(letter);
     }
-    format!("{}...", short.trim_end())
+    let mut short = format!("{}...", short.trim_end());
+    short.truncate(if max < 3 { max } else { short.len() });
+    short
 }
 
 /// Septets of a text in GSM's alphabet.
@@ -114,7 +122,7 @@ mod tests {
 
     #[test]
     fn marks_go_and_other_scripts_become_a_question_mark() {
-        assert_eq!(ascii("Zürich · Łódź → 支払い…"), "Zurich - Lodz -> ?...");
+        assert_eq!(ascii("Zürich · Łódź → 支払い…", 99), "Zurich - Lodz -> ?...");
         assert_eq!(gsm("Zürich · Łódź 支払い", 160), "Zürich - Lodz ?");
         assert_eq!(gsm("a\nb\u{202e}", 160), "a b?");
     }

@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
 use crate::aws::query::{Form, group, hashed};
 use crate::aws::{self, Arn, Aws, Call, Failed, Service};
+use crate::wording::line::line;
 use crate::{Sent, letters};
 
 /// Bytes of a message with its attributes: the limit of SNS.
 pub const MESSAGE_BYTES_MAX: usize = 262_144;
 /// Letters of a subject, all of printable ASCII: SNS takes fewer than 100.
 pub const SUBJECT_CHARS_MAX: usize = 99;
+/// Septets of a text message of one part.
+const SMS_SEPTETS_MAX: usize = 160;
 /// Bytes of the readable body.
 const EMAIL_BYTES_MAX: usize = 16 << 10;
 /// Accounts in the attribute `account_id`.
@@ -117,16 +120,14 @@ struct Sns {
     config: Config,
 }
 
-/// The subject: the title in printable ASCII. SNS wants a letter, a digit or punctuation first.
+/// The subject, in printable ASCII. It begins with a letter or a digit, as SNS wants it.
 fn subject(message: &Message<'_>) -> String {
-    let wording = message.wording;
-    let banner = wording.banner.as_ref().map(|banner| format!("{banner} - ")).unwrap_or_default();
-    let text = letters::ascii(&format!("{banner}{}", wording.title));
-    let mut text = words::cap(text.trim(), SUBJECT_CHARS_MAX - 2).replace('…', "...");
-    if text.is_empty() {
-        text = "Rootwatch".to_owned();
-    }
-    text
+    line(message, SUBJECT_CHARS_MAX, &letters::ascii, &|text| text.chars().count())
+}
+
+/// What subscribers by SMS read: one part.
+fn sms(message: &Message<'_>) -> String {
+    line(message, SMS_SEPTETS_MAX, &letters::gsm, &letters::septets)
 }
 
 /// The words for a mail: plain text, whole lines, at most [`EMAIL_BYTES_MAX`].
@@ -177,7 +178,7 @@ fn body(message: &Message<'_>, machine: &Value) -> String {
     json!({
         "default": machine.to_string(),
         "email": email(message),
-        "sms": letters::gsm(&message.wording.compact, 160),
+        "sms": sms(message),
     })
     .to_string()
 }

@@ -4,6 +4,7 @@ mod aws;
 mod channels;
 mod common;
 mod routes;
+mod sms;
 mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code)]
