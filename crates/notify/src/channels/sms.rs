@@ -211,42 +211,6 @@ impl Sms {
     }
 }
 
-/// What several answers come to: to be tried again while one may still work, and delivered only
-/// when all were told.
-fn together(results: Vec<(String, Sent)>) -> Sent {
-    let mut receipts = Vec::new();
-    let (mut later, mut after, mut never, mut is_ours) = (Vec::new(), None, Vec::new(), false);
-    for (number, sent) in results {
-        let number = masked(&number);
-        match sent {
-            Sent::Delivered { receipt } => receipts.push(receipt),
-            Sent::RetryAfter { after: pause, error } => {
-                after = after.max(pause);
-                later.push(format!("{number}: {error}"));
-            }
-            Sent::Misconfigured { error } => {
-                is_ours = true;
-                never.push(format!("{number}: {error}"));
-            }
-            Sent::Rejected { error } => never.push(format!("{number}: {error}")),
-        }
-    }
-    let told = match receipts.len() {
-        0 => String::new(),
-        count => format!(" ({count} told)"),
-    };
-    if !later.is_empty() {
-        later.append(&mut never);
-        Sent::RetryAfter { after, error: format!("{}{told}", later.join("; ")) }
-    } else if is_ours {
-        Sent::Misconfigured { error: format!("{}{told}", never.join("; ")) }
-    } else if !never.is_empty() {
-        Sent::Rejected { error: format!("{}{told}", never.join("; ")) }
-    } else {
-        Sent::Delivered { receipt: receipts.join(", ") }
-    }
-}
-
 #[async_trait]
 impl Channel for Sms {
     async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
@@ -262,7 +226,7 @@ impl Channel for Sms {
             let hash = hashed(to);
             if told.numbers.contains(&hash) {
                 let receipt = "told before".to_owned();
-                results.push((to.clone(), Sent::Delivered { receipt }));
+                results.push((masked(to), Sent::Delivered { receipt }));
                 continue;
             }
             let sent = self.publish(to, message).await;
@@ -274,9 +238,9 @@ impl Channel for Sms {
                     tracing::warn!(?sent, "which numbers were told could not be kept");
                 }
             }
-            results.push((to.clone(), sent));
+            results.push((masked(to), sent));
         }
-        together(results)
+        Sent::together(results)
     }
 
     async fn probe(&self, now: Timestamp) -> Sent {

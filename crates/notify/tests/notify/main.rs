@@ -3,6 +3,7 @@
 mod aws;
 mod channels;
 mod common;
+mod eventbridge;
 mod routes;
 mod sms;
 mod sns;
