@@ -11,6 +11,7 @@
 //! was looked at, and must prove its name by TLS.
 
 mod failure;
+pub(crate) mod query;
 mod sign;
 
 use std::fmt;
@@ -29,7 +30,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderName};
 use tokio::sync::{Mutex, OnceCell};
 use url::Url;
 
-pub(crate) use self::failure::Failed;
+pub(crate) use self::failure::{Failed, element};
 use crate::Sent;
 use crate::http::{Answer, Http, parse_url};
 

@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(email, log, slack, webhook);
+roster!(email, eventbridge, log, slack, sms, sns, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.
@@ -253,6 +253,32 @@ pub struct Message<'a> {
     /// When this attempt begins.
     pub now: Timestamp,
 }
+
+impl Message<'_> {
+    /// For programs: the alert without its findings, where a channel has no room for them. Says so
+    /// with `"shortened": true`.
+    pub(crate) fn shortened(&self) -> serde_json::Value {
+        let accounts = self.alert.incident().map(|brief| {
+            let ids = brief.accounts.iter().take(SHORTENED_ACCOUNTS_MAX);
+            ids.map(|account| rootwatch_core::words::cap(&account.id, 12)).collect::<Vec<_>>()
+        });
+        serde_json::json!({
+            "id": self.alert.id,
+            "kind": self.alert.kind.name(),
+            "decided_at": self.alert.decided_at,
+            "severity": self.wording.severity,
+            "incident": self.alert.incident().map(|brief| &brief.id),
+            "accounts": accounts,
+            "title": self.wording.title,
+            "compact": self.wording.compact,
+            "link": self.wording.link,
+            "shortened": true,
+        })
+    }
+}
+
+/// Accounts that [`Message::shortened`] names.
+const SHORTENED_ACCOUNTS_MAX: usize = 50;
 
 /// What a channel keeps of one thread between its messages: the vendor's id of a ticket or of a
 /// thread's first message. It survives restarts.

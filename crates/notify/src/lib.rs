@@ -18,6 +18,7 @@ pub mod worker;
 
 mod guard;
 mod http;
+mod letters;
 mod notifier;
 mod telling;
 
@@ -61,6 +62,41 @@ pub enum Sent {
 }
 
 impl Sent {
+    /// What attempts at several receivers of one message come to, each with the receiver's name: to be
+    /// tried again while one of them may still work, delivered only when all were told.
+    pub(crate) fn together(results: Vec<(String, Self)>) -> Self {
+        let mut receipts = Vec::new();
+        let (mut later, mut after, mut never, mut is_ours) = (Vec::new(), None, Vec::new(), false);
+        for (name, sent) in results {
+            match sent {
+                Self::Delivered { receipt } => receipts.push(receipt),
+                Self::RetryAfter { after: pause, error } => {
+                    after = after.max(pause);
+                    later.push(format!("{name}: {error}"));
+                }
+                Self::Misconfigured { error } => {
+                    is_ours = true;
+                    never.push(format!("{name}: {error}"));
+                }
+                Self::Rejected { error } => never.push(format!("{name}: {error}")),
+            }
+        }
+        let told = match receipts.len() {
+            0 => String::new(),
+            count => format!(" ({count} told)"),
+        };
+        if !later.is_empty() {
+            later.append(&mut never);
+            Self::RetryAfter { after, error: format!("{}{told}", later.join("; ")) }
+        } else if is_ours {
+            Self::Misconfigured { error: format!("{}{told}", never.join("; ")) }
+        } else if !never.is_empty() {
+            Self::Rejected { error: format!("{}{told}", never.join("; ")) }
+        } else {
+            Self::Delivered { receipt: receipts.join(", ") }
+        }
+    }
+
     /// What went wrong; `None` when it was delivered.
     #[must_use]
     pub fn error(&self) -> Option<&str> {

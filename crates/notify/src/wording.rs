@@ -6,6 +6,7 @@
 //! bidirectional overrides visible and bounds the length; what a channel's own markup needs on top
 //! is the channel's business.
 
+pub(crate) mod line;
 mod redact;
 pub(crate) mod template;
 

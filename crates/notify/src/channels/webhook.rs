@@ -149,17 +149,7 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
     if body.len() <= BODY_BYTES_MAX {
         return body;
     }
-    let wording = message.wording;
-    let short = serde_json::json!({
-        "id": message.alert.id,
-        "kind": message.alert.kind.name(),
-        "severity": wording.severity,
-        "title": wording.title,
-        "compact": wording.compact,
-        "link": wording.link,
-        "shortened": true,
-    });
-    event(message, short)
+    event(message, message.shortened())
 }
 
 fn event(message: &Message<'_>, data: serde_json::Value) -> Vec<u8> {

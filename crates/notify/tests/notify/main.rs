@@ -1,11 +1,15 @@
 //! Routing, wording, channels and the worker, against a scripted server and an outbox in memory.
 
+mod aws;
 mod channels;
 mod common;
 mod email;
+mod eventbridge;
 mod routes;
 mod ses;
 mod slack;
+mod sms;
+mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code)]
 mod standin;

@@ -1,0 +1,222 @@
+//! The channel `eventbridge`: an event on a bus of Amazon EventBridge.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rootwatch_core::words;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use crate::Sent;
+use crate::aws::{self, Arn, Aws, Call, Failed, Service};
+
+/// Bytes of an entry, as EventBridge counts them: time, source, type, detail and resources.
+pub const ENTRY_BYTES_MAX: usize = 256 << 10;
+/// Bytes that EventBridge counts for a time.
+const TIME_BYTES: usize = 14;
+/// Accounts that `Resources` names.
+const RESOURCES_MAX: usize = 50;
+/// Letters of a bus's name.
+const BUS_CHARS_MAX: usize = 256;
+/// Who the events come from.
+const SOURCE: &str = "rootwatch";
+
+/// Puts an event on a bus of Amazon EventBridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The bus: its name, or its ARN, which may be one of another account.
+    pub bus: String,
+    /// The bus's region; without one that of the ARN, then that of the environment.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// The ARN of a role to assume first; without one, the hub's own credentials.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Where EventBridge is instead of its public address: an interface endpoint, a stand-in. May be
+    /// private and http.
+    #[serde(default)]
+    pub endpoint_url: Option<String>,
+}
+
+impl Settings for Config {
+    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const FACTS: Facts = Facts {
+        about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
+                to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
+                `Rootwatch Alert Opened`, `… Rose`, `… Acknowledged`, `… Closed`, `… Reopened`, `… Digest`, \
+                `… Test`, `… Telling Broken`, `… Telling Mended`; `detail` is the alert in JSON; `resources` \
+                are the root users' ARNs of the accounts. The hub's role needs `events:PutEvents` on the bus; a \
+                bus of another account allows it in its policy too.",
+        limits: &[
+            ("an entry", "256 KiB as EventBridge counts: time, source, type, detail and resources; a longer \
+                         alert leaves its findings out and says `\"shortened\": true`"),
+            ("resources", "the first 50 accounts"),
+        ],
+        answers: &[
+            ("200 with `FailedEntryCount` 0", "delivered to the bus"),
+            ("200 with `ThrottlingException` or `InternalFailure` for the entry, 408, 429, 500 and above, no \
+              answer", "tried again"),
+            ("`AccessDeniedException`, `ResourceNotFoundException`", "for good: the role, the bus or its \
+                                                                        policy has to change"),
+            ("other", "for good"),
+        ],
+        repeats: "An event may come twice; `detail.id` is the same in both.",
+        probe: "Asks for the bus, with `events:DescribeEventBus`; puts no event on it. Whether \
+                `events:PutEvents` is allowed, and whether a rule takes the events, is not known.",
+    };
+
+    fn example() -> Self {
+        Self {
+            bus: "arn:aws:events:eu-west-1:123456789012:event-bus/security".to_owned(),
+            region: None,
+            role: None,
+            endpoint_url: None,
+        }
+    }
+
+    fn render(&self, message: &Message<'_>) -> Vec<u8> {
+        render(self, message)
+    }
+
+    fn problems(&self) -> Vec<Fault> {
+        let (endpoint, role) = (self.endpoint_url.as_deref(), self.role.as_deref());
+        let mut faults = aws::problems(self.region(), endpoint, role);
+        let name = self.arn().map_or(Some(self.bus.as_str()), |arn| {
+            arn.rest.strip_prefix("event-bus/").filter(|_| aws::is_account(arn.account))
+        });
+        let is_right = name.is_some_and(|name| {
+            (1..=BUS_CHARS_MAX).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/.-_".contains(&b))
+        });
+        if !is_right {
+            let looks = "arn:aws:events:eu-west-1:123456789012:event-bus/name";
+            faults.push(("bus", format!("this is no bus: it looks like `name` or `{looks}`")));
+        }
+        faults
+    }
+
+    fn open(&self, tools: &Tools<'_>) -> Result<Box<dyn Channel>, Vec<Fault>> {
+        let (endpoint, role) = (self.endpoint_url.as_deref(), self.role.as_deref());
+        let aws = Aws::new(tools.aws.clone(), self.region(), endpoint, role)?;
+        Ok(Box::new(EventBridge { aws, config: self.clone() }))
+    }
+}
+
+impl Config {
+    fn arn(&self) -> Option<Arn<'_>> {
+        Arn::of("events", &self.bus)
+    }
+
+    fn region(&self) -> Option<&str> {
+        self.region.as_deref().or_else(|| self.arn().map(|arn| arn.region))
+    }
+}
+
+#[derive(Debug)]
+struct EventBridge {
+    aws: Aws,
+    config: Config,
+}
+
+/// `telling_broken` becomes `Rootwatch Alert Telling Broken`.
+fn detail_type(name: &str) -> String {
+    let parts: Vec<String> = name.split('_').map(words::capital).collect();
+    format!("Rootwatch Alert {}", parts.join(" "))
+}
+
+/// The body: one entry, of at most [`ENTRY_BYTES_MAX`] bytes as EventBridge counts them.
+#[must_use]
+pub fn render(config: &Config, message: &Message<'_>) -> Vec<u8> {
+    let partition = config.region().map_or("aws", aws::partition);
+    let accounts = message.alert.incident().map(|brief| &brief.accounts[..]).unwrap_or_default();
+    let resources: Vec<String> = accounts
+        .iter()
+        .filter(|account| aws::is_account(&account.id))
+        .take(RESOURCES_MAX)
+        .map(|account| format!("arn:{partition}:iam::{}:root", account.id))
+        .collect();
+    let detail_type = detail_type(message.alert.kind.name());
+    let around = TIME_BYTES
+        + SOURCE.len()
+        + detail_type.len()
+        + resources.iter().map(String::len).sum::<usize>();
+    let mut detail = message.wording.machine.to_string();
+    if detail.len() + around > ENTRY_BYTES_MAX {
+        detail = message.shortened().to_string();
+    }
+    let entry = json!({
+        "EventBusName": config.bus,
+        "Source": SOURCE,
+        "DetailType": detail_type,
+        "Detail": detail,
+        "Resources": resources,
+        "Time": message.alert.decided_at.as_second(),
+    });
+    json!({ "Entries": [entry] }).to_string().into_bytes()
+}
+
+/// What a refusal asks for.
+fn advised(failed: Failed) -> Failed {
+    match failed.code.as_str() {
+        "ResourceNotFoundException" => {
+            failed.misconfigured().hint("there is no such bus in that region and account")
+        }
+        "AccessDeniedException" => {
+            failed.misconfigured().hint("allow the hub's role events:PutEvents on the bus")
+        }
+        _ => failed,
+    }
+}
+
+/// An answer of success can hold a failure.
+fn read(answer: &str) -> Sent {
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+    let entry = &answer["Entries"][0];
+    if let Some(code) = entry["ErrorCode"].as_str() {
+        let message = entry["ErrorMessage"].as_str().unwrap_or_default();
+        return advised(Failed::of_entry(code, message)).sent;
+    }
+    match (answer["FailedEntryCount"].as_u64(), entry["EventId"].as_str()) {
+        (Some(0), Some(id)) => Sent::Delivered { receipt: words::cap(id, 100) },
+        _ => Sent::RetryAfter {
+            after: None,
+            error: "the answer names no event that was taken".to_owned(),
+        },
+    }
+}
+
+#[async_trait]
+impl Channel for EventBridge {
+    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+        let body = render(&self.config, message);
+        let call = Call::json(Service::EVENT_BRIDGE, "AWSEvents.PutEvents", body);
+        match self.aws.call(&call, message.now).await {
+            Ok(answer) => read(&answer.body),
+            Err(failed) => advised(failed).sent,
+        }
+    }
+
+    async fn probe(&self, now: Timestamp) -> Sent {
+        let body = json!({ "Name": self.config.bus }).to_string().into_bytes();
+        let call = Call::json(Service::EVENT_BRIDGE, "AWSEvents.DescribeEventBus", body);
+        match self.aws.call(&call, now).await {
+            Ok(answer) => {
+                let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+                match answer["Arn"].as_str() {
+                    Some(arn) => Sent::Delivered { receipt: format!("{} is there", words::cap(arn, 200)) },
+                    None => Sent::RetryAfter {
+                        after: None,
+                        error: "the answer names no bus: it does not come from EventBridge".to_owned(),
+                    },
+                }
+            }
+            Err(failed) if failed.code == "AccessDeniedException" => {
+                let hint = "the probe looks at the bus: allow events:DescribeEventBus";
+                failed.misconfigured().hint(hint).sent
+            }
+            Err(failed) => advised(failed).sent,
+        }
+    }
+}
