@@ -297,3 +297,51 @@ async fn approved_use_says_so_and_what_goes_beyond_it_is_told() {
     assert_eq!(told[1]["approval"]["outside"], 1);
     stage.running.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_ticket_hears_who_looks_after_it_and_what_is_new_stays_new() {
+    let mut config = config();
+    let bot = json!({ "channel": "slack", "token": "xoxb-example", "conversation": "C0EXAMPLE00",
+        "api_url": "http://127.0.0.1:9/", "allow_private": true });
+    let bot = serde_json::from_value(bot).expect("a destination");
+    config.notify.destination.insert("bot".to_owned(), bot);
+    let stage = Stage::with(config, "2026-05-04T14:10:00Z").await;
+    let call = |id: &str, name: &str| event(id, "222233334444", "2026-05-04T14:05:00Z", name);
+    stage.take(call("one", "ListUsers")).await;
+    let id = stage.all("/v1/incidents").await[0]["id"].as_str().expect("an id").to_owned();
+    // Told to nobody: it makes nothing worse. It is new when the next alert comes.
+    stage.take(call("two", "ListRoles")).await;
+    let acknowledge = || stage.request(Method::POST, &format!("/v1/incidents/{id}/acknowledge"));
+    for _ in 0..2 {
+        assert_eq!(answer(acknowledge().bearer_auth(TOKEN)).await.0, 200);
+    }
+    let kinds = async |to: &str| -> Vec<String> {
+        let listed = stage.all("/v1/deliveries").await;
+        let of = listed.iter().filter(|one| one["destination"] == to);
+        let mut kinds: Vec<String> =
+            of.filter_map(|one| one["kind"].as_str().map(str::to_owned)).collect();
+        kinds.sort();
+        kinds
+    };
+    assert_eq!(kinds("bot").await, ["acknowledged", "opened"], "once, not at every repeat");
+    assert_eq!(kinds("log").await, ["opened"]);
+    stage.take(call("three", "CreateAccessKey")).await;
+    stage.until("it rose", async || kinds("log").await.len() == 2).await;
+    stage
+        .until("it is told", async || {
+            let log = stage.log.lock().expect("the log").clone();
+            String::from_utf8_lossy(&log).lines().count() == 2
+        })
+        .await;
+    let log = String::from_utf8(stage.log.lock().expect("the log").clone()).expect("text");
+    let rose: serde_json::Value =
+        serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(rose["alert"]["kind"], "rose");
+    assert_eq!(
+        rose["alert"]["fresh"].as_array().map(Vec::len),
+        Some(2),
+        "{}",
+        rose["alert"]["fresh"]
+    );
+    stage.running.shutdown().await;
+}

@@ -63,7 +63,7 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) client: reqwest::Client,
     pub(crate) folder: tempfile::TempDir,
-    log: Arc<Mutex<Vec<u8>>>,
+    pub(crate) log: Arc<Mutex<Vec<u8>>>,
 }
 
 struct Shared(Arc<Mutex<Vec<u8>>>);

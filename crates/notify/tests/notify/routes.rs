@@ -1,7 +1,7 @@
 use rootwatch_core::alert::{Alert, AlertKind};
 use rootwatch_core::finding::Severity;
 use rootwatch_notify::route::route;
-use rootwatch_notify::{Notifier, NotifyConfig};
+use rootwatch_notify::{Notifier, NotifyConfig, sample};
 
 use crate::common::{at, config, opened};
 
@@ -127,4 +127,30 @@ fn templates_are_tried_on_every_sample_before_anything_is_sent() {
     // A test is about no account.
     assert!(problems[1].starts_with("notify.template.ours.title: undefined"), "{}", problems[1]);
     assert!(problems[1].ends_with("(with the sample `test`)"), "{}", problems[1]);
+}
+
+#[test]
+fn who_looks_after_an_incident_is_told_where_it_has_a_ticket_and_nowhere_else() {
+    let config = config(
+        r#"{ "destination": {
+            "bot": { "channel": "slack", "token": "env:T", "conversation": "C0EXAMPLE00" },
+            "hook": { "channel": "slack", "url": "env:U" },
+            "log": { "channel": "log" } } }"#,
+    );
+    let mut alert = opened();
+    assert_eq!(route(&config, &alert), ["bot", "hook", "log"]);
+    alert.kind = AlertKind::Acknowledged { by: "anna".to_owned() };
+    assert_eq!(route(&config, &alert), ["bot"]);
+}
+
+#[test]
+fn routes_can_ask_whether_it_was_approved() {
+    let config = config(
+        r#"{ "destination": { "chat": { "channel": "log" }, "page": { "channel": "log" } },
+             "route": [ { "approved": true, "to": ["chat"] }, { "to": ["chat", "page"] } ] }"#,
+    );
+    let sample = |name| sample::alert(name).expect("a sample").expect("it is known");
+    assert_eq!(route(&config, &sample("approved")), ["chat"]);
+    assert_eq!(route(&config, &sample("left_window")), ["chat", "page"]);
+    assert_eq!(route(&config, &sample("opened")), ["chat", "page"]);
 }
