@@ -30,7 +30,7 @@ const SENDER_CHARS_MAX: usize = 11;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Numbers with their country, `+4917012345678`: at most ten, each of which is told.
+    /// Numbers with their country, `+12065550100`: at most ten, each of which is told.
     pub to: Vec<String>,
     /// What is shown as the sender, where the country allows it: 1 to 11 letters and digits, one of
     /// them a letter.
@@ -109,7 +109,7 @@ impl Settings for Config {
         let mut seen = BTreeSet::new();
         for to in &self.to {
             if !is_number(to) {
-                faults.push(("to", format!("`{}` is no number: it looks like `+4917012345678`", words::cap(to, 30))));
+                faults.push(("to", format!("`{}` is no number: it looks like `+12065550100`", words::cap(to, 30))));
             } else if !seen.insert(to) {
                 faults.push(("to", format!("{to} stands there twice")));
             }
