@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(email, eventbridge, log, slack, sms, sns, webhook);
+roster!(email, eventbridge, log, pagerduty, slack, sms, sns, teams, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.

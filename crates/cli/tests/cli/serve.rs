@@ -128,7 +128,7 @@ fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
     );
     std::fs::write(records, r#"{"Records":[]}"#).expect("written");
     for (args, code, word) in [
-        (["--channel", "pigeon", "--incident", "rose"], 2, "known are log, "),
+        (["--channel", "pigeon", "--incident", "rose"], 2, "known are email, "),
         (["--destination", "nobody", "--incident", "rose"], 2, "known are chat"),
         (["--channel", "log", "--incident", "nothing-there"], 2, "samples are opened, "),
         (["--channel", "log", "--incident", records], 2, "there is no root use in it"),

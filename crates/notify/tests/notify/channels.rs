@@ -11,10 +11,17 @@ use crate::common::{Answer, Manual, Memory, Server, config, notifier, opened, pl
 
 const NOW: &str = "2026-05-04T14:03:40Z";
 
+/// Channels of one request a message.
+const POSTS: [&str; 4] = ["webhook", "slack", "pagerduty", "teams"];
+
 async fn sent(channel: &str, server: &Server, more: &str) -> Sent {
+    let key = match channel {
+        "pagerduty" => r#", "routing_key": "EXAMPLE0EXAMPLE0EXAMPLE0EXAMPLE0""#,
+        _ => "",
+    };
     let text = format!(
         r#"{{ "destination": {{ "a": {{ "channel": "{channel}", "url": "{}", "allow_private": true,
-            "timeout_secs": 1{more} }} }} }}"#,
+            "timeout_secs": 1{key}{more} }} }} }}"#,
         server.url
     );
     let clock = Manual::new(NOW);
@@ -24,7 +31,7 @@ async fn sent(channel: &str, server: &Server, more: &str) -> Sent {
 
 #[tokio::test]
 async fn answers_mean_what_they_mean() {
-    for channel in ["webhook", "slack"] {
+    for channel in POSTS {
         for code in [200, 400, 401, 403, 404, 410, 413, 302, 408, 425, 429, 500, 503] {
             let server = Server::new(&[status(code)]).await;
             let result = sent(channel, &server, "").await;
@@ -39,17 +46,20 @@ async fn answers_mean_what_they_mean() {
             assert_eq!(server.count(), 1, "{channel} {code}");
             let told = format!("{result:?}");
             assert!(!told.contains("hush"), "the URL is a secret: {told}");
+            assert!(!told.contains("EXAMPLE0EXAMPLE0"), "so is the key: {told}");
         }
     }
 }
 
 #[tokio::test]
 async fn what_brings_no_whole_answer_is_tried_again() {
-    for answer in [Answer::Hang, Answer::Half, Answer::Close] {
-        let server = Server::new(std::slice::from_ref(&answer)).await;
-        let result = sent("webhook", &server, "").await;
-        assert!(matches!(result, Sent::RetryAfter { .. }), "{answer:?}: {result:?}");
-        assert!(!format!("{result:?}").contains("hush"), "{result:?}");
+    for channel in POSTS {
+        for answer in [Answer::Hang, Answer::Half, Answer::Close] {
+            let server = Server::new(std::slice::from_ref(&answer)).await;
+            let result = sent(channel, &server, "").await;
+            assert!(matches!(result, Sent::RetryAfter { .. }), "{channel} {answer:?}: {result:?}");
+            assert!(!format!("{result:?}").contains("hush"), "{result:?}");
+        }
     }
 }
 
@@ -62,10 +72,12 @@ async fn retry_after_is_read_as_seconds_and_as_a_date() {
         ("retry-after: soon\r\n", None),
         ("retry-after: -5\r\n", None),
     ] {
-        let server = Server::new(&[Answer::Status(429, header, String::new())]).await;
-        let result = sent("slack", &server, "").await;
-        let Sent::RetryAfter { after, .. } = result else { panic!("{header}: {result:?}") };
-        assert_eq!(after, secs.map(SignedDuration::from_secs), "{header}");
+        for channel in POSTS {
+            let server = Server::new(&[Answer::Status(429, header, String::new())]).await;
+            let result = sent(channel, &server, "").await;
+            let Sent::RetryAfter { after, .. } = result else { panic!("{header}: {result:?}") };
+            assert_eq!(after, secs.map(SignedDuration::from_secs), "{channel} {header}");
+        }
     }
 }
 

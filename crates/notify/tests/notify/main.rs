@@ -5,6 +5,7 @@ mod channels;
 mod common;
 mod email;
 mod eventbridge;
+mod pagerduty;
 mod routes;
 mod ses;
 mod slack;
@@ -13,5 +14,6 @@ mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code)]
 mod standin;
+mod teams;
 pub(crate) mod words;
 mod worker;
