@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(eventbridge, log, slack, sms, sns, webhook);
+roster!(eventbridge, log, securityhub, slack, sms, sns, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.

@@ -5,6 +5,7 @@ mod channels;
 mod common;
 mod eventbridge;
 mod routes;
+mod securityhub;
 mod sms;
 mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
