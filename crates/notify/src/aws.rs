@@ -22,6 +22,8 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use jiff::Timestamp;
@@ -62,9 +64,19 @@ const DOMAINS: [(&str, &str); 6] = [
 pub struct AwsAccess(Arc<OnceCell<SdkConfig>>);
 
 impl AwsAccess {
-    /// What was found elsewhere.
+    /// What was found elsewhere. A clock and a way to wait are added where there are none, without
+    /// which no role can be assumed.
     #[must_use]
     pub fn of(sdk: SdkConfig) -> Self {
+        let (has_time, has_sleep) = (sdk.time_source().is_some(), sdk.sleep_impl().is_some());
+        let mut sdk = sdk.into_builder();
+        if !has_time {
+            sdk.set_time_source(Some(SharedTimeSource::new(SystemTimeSource::new())));
+        }
+        if !has_sleep {
+            sdk.set_sleep_impl(Some(SharedAsyncSleep::new(TokioSleep::new())));
+        }
+        let sdk = sdk.build();
         Self(Arc::new(OnceCell::new_with(Some(sdk))))
     }
 
@@ -101,9 +113,9 @@ impl Service {
     pub(crate) const S3: Self = Self::new("s3", "s3", "AWS_ENDPOINT_URL_S3");
     pub(crate) const SECURITY_HUB: Self =
         Self::new("securityhub", "securityhub", "AWS_ENDPOINT_URL_SECURITYHUB");
+    #[allow(dead_code, reason = "the channel for mail by SES uses it")]
     pub(crate) const SES: Self = Self::new("ses", "email", "AWS_ENDPOINT_URL_SESV2");
     pub(crate) const SNS: Self = Self::new("sns", "sns", "AWS_ENDPOINT_URL_SNS");
-    pub(crate) const STS: Self = Self::new("sts", "sts", "AWS_ENDPOINT_URL_STS");
 }
 
 /// One call.
@@ -282,13 +294,6 @@ impl Aws {
         }
     }
 
-    /// True when requests go to an endpoint that was given, which does not know hosts of buckets.
-    pub(crate) async fn has_endpoint(&self, service: Service) -> bool {
-        self.endpoint.is_some()
-            || std::env::var(service.variable).is_ok_and(|url| !url.is_empty())
-            || self.access.sdk().await.endpoint_url().is_some()
-    }
-
     async fn credentials(&self, region: &str) -> Result<Credentials, Failed> {
         let mut kept = self.credentials.lock().await;
         let margin = Duration::from_secs(EXPIRY_MARGIN_SECS);
@@ -349,7 +354,7 @@ pub(crate) fn region_fault(region: &str) -> Option<String> {
     (!is_right).then(|| "this is no region of AWS: it looks like `eu-west-1`".to_owned())
 }
 
-fn role_fault(role: &str) -> Option<String> {
+pub(crate) fn role_fault(role: &str) -> Option<String> {
     let parts: Vec<&str> = role.splitn(6, ':').collect();
     let is_right = role.len() <= ROLE_BYTES_MAX
         && matches!(parts[..], ["arn", partition, "iam", "", account, name]

@@ -88,7 +88,7 @@ macro_rules! roster {
     };
 }
 
-roster!(email, eventbridge, log, pagerduty, slack, sms, sns, teams, webhook);
+roster!(email, eventbridge, log, pagerduty, securityhub, slack, sms, sns, teams, webhook);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.
@@ -220,12 +220,12 @@ impl<S: Settings> AnySettings for S {
 
 /// What channels are made with.
 pub(crate) struct Tools<'a> {
+    /// The destination's name.
+    pub(crate) destination: &'a str,
     /// Resolves a secret; the error is in words.
     pub(crate) resolve: &'a dyn Fn(&SecretRef) -> Result<Secret, String>,
     /// Where `log` writes.
     pub(crate) log: LogSink,
-    /// The destination's name.
-    pub(crate) destination: &'a str,
     /// How AWS is reached.
     pub(crate) aws: &'a crate::AwsAccess,
 }

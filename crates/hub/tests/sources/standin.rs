@@ -24,6 +24,13 @@ pub(crate) async fn shared() -> &'static Standin {
     tokio::task::spawn_blocking(|| &*SHARED).await.expect("a stand-in")
 }
 
+static SHARED_MOTO: LazyLock<Standin> = LazyLock::new(|| Standin::start_moto(free_port()));
+
+/// The second stand-in, moto, for services that the first one does not have.
+pub(crate) async fn shared_moto() -> &'static Standin {
+    tokio::task::spawn_blocking(|| &*SHARED_MOTO).await.expect("a stand-in")
+}
+
 /// A running stand-in. It ends when this is dropped, and when this process ends in any way.
 pub(crate) struct Standin {
     python: PathBuf,
@@ -61,9 +68,17 @@ fn python() -> PathBuf {
 
 impl Standin {
     pub(crate) fn start(port: u16) -> Self {
+        Self::start_script("standin.py", port, "/_ministack/health")
+    }
+
+    pub(crate) fn start_moto(port: u16) -> Self {
+        Self::start_script("standin_moto.py", port, "/moto-api/")
+    }
+
+    fn start_script(script: &str, port: u16, health: &str) -> Self {
         let python = python();
         let mut process = Command::new(&python)
-            .arg(fixtures().join("standin.py"))
+            .arg(fixtures().join(script))
             .arg(port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -71,7 +86,7 @@ impl Standin {
             .spawn()
             .expect("a process");
         let begin = Instant::now();
-        while !is_ready(port) {
+        while !is_ready(port, health) {
             let ended = process.try_wait().expect("a process");
             assert!(ended.is_none(), "the stand-in ended: {ended:?}");
             assert!(begin.elapsed().as_secs() < START_SECS_MAX, "the stand-in does not answer");
@@ -88,11 +103,26 @@ impl Standin {
         sdk(self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A call for which there is no client here.
     pub(crate) async fn call(&self, service: &str, operation: &str, parameters: Value) -> Value {
+        self.call_as("", service, operation, parameters).await
+    }
+
+    /// The same with a role's credentials; no role with those of the stand-in's own account.
+    pub(crate) async fn call_as(
+        &self,
+        role: &str,
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Value {
         let mut command = Command::new(&self.python);
         command.arg(fixtures().join("call.py"));
-        command.args([&self.endpoint(), service, operation, &parameters.to_string()]);
+        command.args([&self.endpoint(), service, operation, &parameters.to_string(), role]);
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.expect("a call").expect("a process");
         let told = String::from_utf8_lossy(&output.stderr);
@@ -125,14 +155,13 @@ pub(crate) fn sdk(port: u16) -> SdkConfig {
         .build()
 }
 
-fn is_ready(port: u16) -> bool {
+fn is_ready(port: u16, health: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(
-            b"GET /_ministack/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        )?;
+        let ask = format!("GET {health} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes())?;
         let mut head = [0; 12];
         stream.read_exact(&mut head)?;
         Ok(head.ends_with(b" 200"))

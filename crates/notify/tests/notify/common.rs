@@ -322,6 +322,15 @@ fn on_aws(config: &NotifyConfig, clock: &Arc<Manual>, keys: Credentials) -> Arc<
         .region(Region::new("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(keys))
         .build();
+    notifier_with(config, clock, sdk)
+}
+
+/// As [`notifier`], with everything of AWS where this says.
+pub(crate) fn notifier_with(
+    config: &NotifyConfig,
+    clock: &Arc<Manual>,
+    sdk: SdkConfig,
+) -> Arc<Notifier> {
     let sink: LogSink = Arc::new(Mutex::new(Vec::<u8>::new()));
     let made = Notifier::with_aws(config, &plain, clock.clone(), sink, &AwsAccess::of(sdk));
     Arc::new(made.expect("a notifier").with_public_url(Some("https://hub.example.com/")))

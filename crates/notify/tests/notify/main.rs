@@ -7,6 +7,7 @@ mod email;
 mod eventbridge;
 mod pagerduty;
 mod routes;
+mod securityhub;
 mod ses;
 mod slack;
 mod sms;
