@@ -50,14 +50,14 @@ fn flush(what: impl Fn() -> rustix::io::Result<()>) -> i32 {
 
 /// As the C library's.
 #[unsafe(no_mangle)]
-pub extern "C" fn fdatasync(file: i32) -> i32 {
+pub(crate) extern "C" fn fdatasync(file: i32) -> i32 {
     // SAFETY: whoever calls this has the file open for as long.
     flush(|| rustix::fs::fdatasync(unsafe { BorrowedFd::borrow_raw(file) }))
 }
 
 /// As the C library's.
 #[unsafe(no_mangle)]
-pub extern "C" fn fsync(file: i32) -> i32 {
+pub(crate) extern "C" fn fsync(file: i32) -> i32 {
     // SAFETY: as above.
     flush(|| rustix::fs::fsync(unsafe { BorrowedFd::borrow_raw(file) }))
 }

@@ -13,7 +13,7 @@ mod slack;
 mod sms;
 mod sns;
 #[path = "../../../hub/tests/sources/standin.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only a part of it is needed here")]
 mod standin;
 mod teams;
 pub(crate) mod words;

@@ -166,9 +166,6 @@ fn form(text: &str) -> String {
     out
 }
 
-/// Channels that wrap the alert as it is.
-const ONE_IS_ENOUGH: [&str; 2] = ["webhook", "eventbridge"];
-
 #[test]
 fn every_channel_sends_this() {
     for channel in ChannelConfig::NAMES {
