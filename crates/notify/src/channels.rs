@@ -88,7 +88,19 @@ macro_rules! roster {
     };
 }
 
-roster!(email, eventbridge, log, pagerduty, securityhub, slack, sms, sns, teams, webhook);
+roster!(
+    email,
+    eventbridge,
+    log,
+    pagerduty,
+    securityhub,
+    servicenow,
+    slack,
+    sms,
+    sns,
+    teams,
+    webhook
+);
 
 impl ChannelConfig {
     /// Faults that can be found offline: the key, and what is wrong.

@@ -8,6 +8,7 @@ mod eventbridge;
 mod pagerduty;
 mod routes;
 mod securityhub;
+mod servicenow;
 mod ses;
 mod slack;
 mod sms;
