@@ -99,7 +99,8 @@ roster!(
     sms,
     sns,
     teams,
-    webhook
+    webhook,
+    zendesk,
 );
 
 impl ChannelConfig {

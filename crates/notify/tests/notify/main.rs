@@ -19,3 +19,4 @@ mod standin;
 mod teams;
 pub(crate) mod words;
 mod worker;
+mod zendesk;
