@@ -1,11 +1,13 @@
 //! Nothing acknowledged is ever lost: the built program is fed over HTTP and from a queue, killed
 //! with `SIGKILL` at random instants and started again, while the end that is told misbehaves. For a
-//! while the store may not grow.
+//! while the store may not grow, and the machine's clock jumps.
 //!
 //! Set `ROOTWATCH_TEST_SEED` to replay a run; every run prints its seed.
 
 #![allow(clippy::print_stdout, reason = "the seed has to be seen to replay a run")]
 
+mod away;
+mod clock;
 mod program;
 mod queue;
 mod receiver;
@@ -44,6 +46,8 @@ const SESSIONS: usize = 260;
 const CALLS_MAX: usize = 24;
 /// Requests that are under way at one time.
 const SENDERS: usize = 4;
+/// Where the clock ends: what was to be tried later by a clock that was ahead is due.
+const CLOCK_AHEAD: SignedDuration = SignedDuration::from_hours(5);
 /// Longest wait for all alerts to be told once the hub is left alone.
 const DRAIN: Duration = Duration::from_secs(180);
 
@@ -94,6 +98,7 @@ secrets = ["whsec_Y3Jhc2gtdGVzdC1zZWNyZXQtMDEyMzQ1Njc4OQ=="]
 allow_private = true
 timeout_secs = 2
 concurrency = 16
+age_max_hours = 72
 {}"#,
         if is_full { "size_bytes_max = 1048576\n" } else { "" },
         receiver.address,
@@ -123,6 +128,24 @@ fn expected(events: &[Made]) -> BTreeSet<BTreeSet<String>> {
         .collect()
 }
 
+/// Sends a body of events; `None` when no whole answer came.
+async fn post(hub: SocketAddr, body: String) -> Option<reqwest::StatusCode> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .expect("a client without special wishes");
+    let sent = client
+        .post(format!("http://{hub}/v1/events"))
+        .bearer_auth(TOKEN)
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await;
+    let answer = sent.ok()?;
+    let status = answer.status();
+    answer.bytes().await.is_ok().then_some(status)
+}
+
 /// Sends until everything was acknowledged, whatever happens to the hub meanwhile.
 async fn feed(
     hub: SocketAddr,
@@ -130,29 +153,17 @@ async fn feed(
     next: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
 ) {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .expect("a client without special wishes");
     loop {
         let place = next.fetch_add(1, Ordering::Relaxed);
         let Some(body) = bodies.get(place) else { return };
         loop {
-            let sent = client
-                .post(format!("http://{hub}/v1/events"))
-                .bearer_auth(TOKEN)
-                .header("content-type", "application/json")
-                .body(body.clone())
-                .send()
-                .await;
             // A lost answer and a refusal are the same to the sender: it still has the events.
-            if let Ok(answer) = sent {
-                let status = answer.status();
-                if status.is_success() && answer.bytes().await.is_ok() {
+            if let Some(status) = post(hub, body.clone()).await {
+                if status.is_success() {
                     break;
                 }
                 assert!(
-                    status.is_success() || status.is_server_error() || status.as_u16() == 429,
+                    status.is_server_error() || status.as_u16() == 429,
                     "the hub refused with {status}"
                 );
                 refused.fetch_add(1, Ordering::Relaxed);
@@ -182,6 +193,44 @@ async fn all(hub: SocketAddr, path: &str) -> Vec<Value> {
             None => return items,
         }
     }
+}
+
+/// Waits until nothing is owed: then every alert reached the receiver, and none is stuck. Answers
+/// with how many there were.
+async fn all_told(hub: SocketAddr, receiver: &Receiver) -> usize {
+    let begin = Instant::now();
+    loop {
+        let due = all(hub, "/v1/deliveries?state=due").await;
+        if due.is_empty() {
+            break;
+        }
+        assert!(begin.elapsed() < DRAIN, "{} deliveries are stuck: {}", due.len(), due[0]);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let deliveries = all(hub, "/v1/deliveries").await;
+    let taken = receiver.taken();
+    let mut told: HashMap<&str, usize> = HashMap::new();
+    for delivery in &deliveries {
+        let id = delivery["id"].as_str().expect("an id");
+        assert_eq!(delivery["state"], "delivered", "{delivery}");
+        assert!(taken.contains_key(id), "{id} counts as delivered and never came");
+        if let Some(incident) = delivery["incident_id"].as_str() {
+            *told.entry(incident).or_default() += 1;
+        }
+    }
+    for id in taken.keys() {
+        assert!(
+            deliveries.iter().any(|delivery| delivery["id"] == id.as_str()),
+            "{id} was told and is not owed"
+        );
+    }
+    for incident in &all(hub, "/v1/incidents").await {
+        let id = incident["id"].as_str().expect("an id");
+        if incident["severity"] != "informational" {
+            assert!(told.contains_key(id), "nobody was told of {incident}");
+        }
+    }
+    deliveries.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,7 +305,12 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
         tokio::time::sleep(Duration::from_millis(millis as u64)).await;
         assert!(!watch.is_finished() || fed.load(Ordering::Relaxed), "a sender was refused");
         if kills < KILLS {
+            let mut jump = || SignedDuration::from_mins(dice.below(4 * 60) as i64 - 2 * 60);
+            // Once while it runs, once while it is down.
+            program.clock.set(jump());
+            tokio::time::sleep(Duration::from_millis(5)).await;
             program.kill();
+            program.clock.set(jump());
             kills += 1;
             if kills == FULL.start {
                 refused.store(0, Ordering::Relaxed);
@@ -273,6 +327,7 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     }
     watch.await.expect("all were acknowledged");
     receiver.behave(Mood::Kind);
+    program.clock.set(CLOCK_AHEAD);
     queue.drained(DRAIN).await;
 
     // Every event once, every incident once.
@@ -291,45 +346,13 @@ async fn a_hub_killed_at_random_loses_nothing_that_it_acknowledged() {
     let listed = all(hub, "/v1/incidents").await;
     assert_eq!(listed.len(), expected.len(), "every incident exists once");
 
-    // Every alert reached the receiver, none is stuck.
-    let begin = Instant::now();
-    loop {
-        let due = all(hub, "/v1/deliveries?state=due").await;
-        if due.is_empty() {
-            break;
-        }
-        assert!(begin.elapsed() < DRAIN, "{} deliveries are stuck: {}", due.len(), due[0]);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let deliveries = all(hub, "/v1/deliveries").await;
-    let taken = receiver.taken();
-    let mut told: HashMap<&str, usize> = HashMap::new();
-    for delivery in &deliveries {
-        let id = delivery["id"].as_str().expect("an id");
-        assert_eq!(delivery["state"], "delivered", "{delivery}");
-        assert!(taken.contains_key(id), "{id} counts as delivered and never came");
-        if let Some(incident) = delivery["incident_id"].as_str() {
-            *told.entry(incident).or_default() += 1;
-        }
-    }
-    for id in taken.keys() {
-        assert!(
-            deliveries.iter().any(|delivery| delivery["id"] == id.as_str()),
-            "{id} was told and is not owed"
-        );
-    }
-    for incident in &listed {
-        let id = incident["id"].as_str().expect("an id");
-        if incident["severity"] != "informational" {
-            assert!(told.contains_key(id), "nobody was told of {incident}");
-        }
-    }
+    let deliveries = all_told(hub, &receiver).await;
     println!(
         "{} events in {} requests and {messages_total} messages, {kills} kills, {} incidents, {} deliveries, {} refused by the receiver",
         events.len(),
         bodies.len(),
         listed.len(),
-        deliveries.len(),
+        deliveries,
         receiver.refused()
     );
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::standin::ACCOUNT;
 
 /// Longest wait for the program to be ready.
@@ -14,6 +15,8 @@ const READY: Duration = Duration::from_secs(30);
 /// A hub that can be killed.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// Its wall clock.
+    pub(crate) clock: Clock,
     config: PathBuf,
     address: SocketAddr,
     child: Option<Child>,
@@ -26,7 +29,8 @@ impl Program {
             .timeout(Duration::from_secs(10))
             .build()
             .expect("a client without special wishes");
-        Self { config: config.to_owned(), address, child: None, client }
+        let clock = Clock::new(config.parent().expect("a file in a folder"));
+        Self { clock, config: config.to_owned(), address, child: None, client }
     }
 
     /// Starts the program and waits until `path` says that it is well: `/readyz`, or `/livez` where
@@ -37,7 +41,9 @@ impl Program {
             .append(true)
             .open(self.config.with_extension("log"))
             .expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_rootwatch"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rootwatch"));
+        self.clock.lend(&mut command);
+        let child = command
             .args(["serve", "--config"])
             .arg(&self.config)
             .env("AWS_EC2_METADATA_DISABLED", "true")

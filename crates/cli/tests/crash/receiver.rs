@@ -22,6 +22,8 @@ pub(crate) enum Mood {
     Kind,
     /// One request in four fails, in one of five ways.
     Moody,
+    /// It is not there: everything is answered with 503.
+    Away,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,10 @@ async fn take(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) 
         return (StatusCode::BAD_REQUEST, "this is no JSON").into_response();
     }
     let mood = *inner.mood.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(mood, Mood::Away) {
+        inner.refused.fetch_add(1, Ordering::Relaxed);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let roll = inner.dice.lock().unwrap_or_else(PoisonError::into_inner).below(20);
     if matches!(mood, Mood::Moody) && roll < 5 {
         inner.refused.fetch_add(1, Ordering::Relaxed);
