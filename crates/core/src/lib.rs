@@ -14,6 +14,7 @@ pub mod detect;
 pub mod finding;
 pub mod incident;
 pub mod judge;
+pub mod ocsf;
 pub mod pattern;
 pub mod record;
 pub mod rules;

@@ -92,6 +92,7 @@ roster!(
     email,
     eventbridge,
     log,
+    ocsf,
     pagerduty,
     securityhub,
     servicenow,

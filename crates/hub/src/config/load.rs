@@ -365,7 +365,7 @@ channel = \"slak\"
         hub.toml:11:2: `sources` is not a known key (did you mean `source`?)
         hub.toml:14:14: `telemetry.log_format` has to be one of `text`, `json`
         hub.toml:15:1: `telemetry.body_bytes_max` is not a known key (`body_bytes_max` is a key of `[hub]`)
-        hub.toml:18:11: `notify.destination.team.channel` has to be one of `email`, `eventbridge`, `log`, `pagerduty`, `securityhub`, `servicenow`, `slack`, `sms`, `sns`, `teams`, `webhook`, `zendesk`
+        hub.toml:18:11: `notify.destination.team.channel` has to be one of `email`, `eventbridge`, `log`, `ocsf`, `pagerduty`, `securityhub`, `servicenow`, `slack`, `sms`, `sns`, `teams`, `webhook`, `zendesk`
         ROOTWATCH_HUB__SHUTDOWN_SECS: `hub.shutdown_secs` has to be a whole number, and is a text
         ROOTWATCH_LISTEN: `listen` is not a known key (`listen` is a key of `[hub]`)
         "#);

@@ -5,6 +5,7 @@ mod channels;
 mod common;
 mod email;
 mod eventbridge;
+mod ocsf;
 mod pagerduty;
 mod routes;
 mod securityhub;
