@@ -18,6 +18,7 @@ mod sns;
 #[allow(dead_code, reason = "only a part of it is needed here")]
 mod standin;
 mod teams;
+mod tls;
 pub(crate) mod words;
 mod worker;
 mod zendesk;
