@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
+use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::secret::SecretRef;
 use schemars::JsonSchema;
@@ -172,9 +173,12 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
     }
     let mut title = heading(&fit(&wording.title));
     title["size"] = json!("Medium");
-    title["color"] = json!(colour(wording.severity));
+    // What is over asks for nothing, however bad it was.
+    let is_over =
+        matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. });
+    title["color"] = json!(if is_over { "Default" } else { colour(wording.severity) });
     top.push(title);
-    top.extend(wording.fresh.iter().map(|fresh| block(&format!("\\+ {}", fit(fresh)))));
+    top.extend(wording.fresh.iter().map(|fresh| block(&format!("New: {}", fit(fresh)))));
     let texts = Some(&wording.lead).filter(|lead| !lead.is_empty()).into_iter().chain(&wording.prose);
     top.extend(texts.map(|text| block(&fit(text))));
     let steps: Vec<String> =
