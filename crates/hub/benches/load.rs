@@ -110,8 +110,12 @@ impl Store for Recorder {
         self.inner.incidents_within(from, to, unended).await
     }
 
-    async fn past(&self, spoken_since: Timestamp) -> Result<Past, StoreError> {
-        self.inner.past(spoken_since).await
+    async fn past(
+        &self,
+        spoken_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<Past, StoreError> {
+        self.inner.past(spoken_since, accounts).await
     }
 
     async fn incident(

@@ -33,6 +33,10 @@ pub enum StoreError {
         /// The incident.
         id: IncidentId,
     },
+    /// Another writer committed since what this was decided on: catch up ([`Store::catch_up`]),
+    /// decide again.
+    #[error("another writer was faster")]
+    Overtaken,
     /// The store cannot write now (disk full, locked for too long, out of reach): nothing was
     /// saved; try again later.
     #[error("the store cannot be used now: {reason}")]
@@ -78,8 +82,32 @@ pub struct Batch {
     pub unverified: Vec<Unverified>,
     /// Positions of sources that are done from now on: a name and a mark.
     pub positions: Vec<(String, String)>,
+    /// The generation of the store ([`CaughtUp`]) on which this was decided; when the store has
+    /// moved on the answer is [`StoreError::Overtaken`]. `None` asks for no such look, as whoever
+    /// decides alone, or only owes deliveries, may.
+    pub generation: Option<u64>,
     /// When this was decided.
     pub now: Option<Timestamp>,
+}
+
+/// How a decider stands to a store that others decide over, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// One process has this store for itself: nobody else decides.
+    Alone,
+    /// These incidents changed, opened or went since the generation that was asked about; none,
+    /// when nobody else committed.
+    Moved {
+        /// The generation now, for [`Batch::generation`].
+        generation: u64,
+        /// Each once.
+        incidents: Vec<IncidentId>,
+    },
+    /// Too much happened, or none was asked about: whatever is in memory is to be read again.
+    Anew {
+        /// The generation now.
+        generation: u64,
+    },
 }
 
 /// An incident with what the store knows of it. Findings are only those that correlation needs:
@@ -306,8 +334,19 @@ pub trait Store: fmt::Debug + Send + Sync {
         unended: bool,
     ) -> Result<Vec<StoredIncident>, StoreError>;
 
-    /// What rules that look back have to know.
-    async fn past(&self, spoken_since: Timestamp) -> Result<Past, StoreError>;
+    /// What rules that look back have to know, of all accounts or of these.
+    async fn past(
+        &self,
+        spoken_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<Past, StoreError>;
+
+    /// What others committed since `generation`. A store that many deciders share counts its
+    /// commits; what is read after this call is at least as new as the generation that it gives.
+    async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
+        let _ = generation;
+        Ok(CaughtUp::Alone)
+    }
 
     /// One incident, its findings up to `findings_max`, the first ones, echoes included.
     async fn incident(

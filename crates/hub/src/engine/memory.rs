@@ -117,7 +117,7 @@ impl Memory {
             }
         }
 
-        let past = store.past(earlier(now, rules.looks_back().max(self.keep))).await?;
+        let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
         for (account, key) in &past.keys {
             self.history.note_key(account, key);
         }

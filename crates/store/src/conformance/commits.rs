@@ -25,7 +25,7 @@ async fn everything(store: &dyn Store) -> String {
         store.deliveries(&DeliveryFilter::default(), &page).await,
         store.unverified(&page).await,
         store.positions("").await,
-        store.past(Timestamp::MIN).await,
+        store.past(Timestamp::MIN, None).await,
     )
 }
 
@@ -199,7 +199,7 @@ pub async fn what_came_is_known(store: &dyn Store) {
 /// What rules look back at: keys, addresses from which the root user came through, rules that
 /// spoke.
 pub async fn the_past_is_remembered(store: &dyn Store) {
-    assert_eq!(store.past(Timestamp::MIN).await.expect("past"), Past::default());
+    assert_eq!(store.past(Timestamp::MIN, None).await.expect("past"), Past::default());
     let with_key = |secs: i64, key: &str, address: &str, outcome: Outcome| {
         let mut one = in_session(PROD, at(secs), "ListUsers", at(0));
         one.access_key_id = Some(key.to_owned());
@@ -229,9 +229,14 @@ pub async fn the_past_is_remembered(store: &dyn Store) {
         addresses: vec![pair("192.0.2.10")],
         spoken: vec![spoken("first"), spoken("second")],
     };
-    assert_eq!(sorted(store.past(at(200)).await.expect("past")), wanted);
+    assert_eq!(sorted(store.past(at(200), None).await.expect("past")), wanted);
+    let ours = [PROD.to_owned()];
+    assert_eq!(sorted(store.past(at(200), Some(&ours)).await.expect("past")), wanted);
+    let others = ["333344445555".to_owned()];
+    let nothing = store.past(at(200), Some(&others)).await.expect("past");
+    assert_eq!(nothing, Past::default());
     wanted.spoken.clear();
-    assert_eq!(sorted(store.past(at(201)).await.expect("past")), wanted);
+    assert_eq!(sorted(store.past(at(201), None).await.expect("past")), wanted);
 }
 
 /// What is loaded for a span has a finding in it; what has not ended comes along when asked for.

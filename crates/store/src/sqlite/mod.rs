@@ -327,8 +327,13 @@ impl Store for SqliteStore {
         self.read(move |connection| read::incidents_within(connection, from, to, unended)).await
     }
 
-    async fn past(&self, spoken_since: Timestamp) -> Result<Past, StoreError> {
-        self.read(move |connection| read::past(connection, spoken_since)).await
+    async fn past(
+        &self,
+        spoken_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<Past, StoreError> {
+        let accounts = accounts.map(<[String]>::to_vec);
+        self.read(move |connection| read::past(connection, spoken_since, accounts.as_deref())).await
     }
 
     async fn incident(

@@ -167,7 +167,11 @@ fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreErr
     Ok(())
 }
 
-pub(super) fn past(connection: &Connection, spoken_since: Timestamp) -> Result<Past, StoreError> {
+pub(super) fn past(
+    connection: &Connection,
+    spoken_since: Timestamp,
+    accounts: Option<&[String]>,
+) -> Result<Past, StoreError> {
     let pairs = |table: &str| -> Result<Vec<(String, String)>, StoreError> {
         let mut ask = connection.prepare(table)?;
         let rows = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -184,11 +188,17 @@ pub(super) fn past(connection: &Connection, spoken_since: Timestamp) -> Result<P
             spoken.push((account.clone(), rule.to_owned(), at));
         }
     }
-    Ok(Past {
+    let mut past = Past {
         keys: pairs("SELECT account, key FROM past_keys")?,
         addresses: pairs("SELECT account, address FROM past_addresses")?,
         spoken,
-    })
+    };
+    if let Some(accounts) = accounts {
+        past.keys.retain(|(account, _)| accounts.contains(account));
+        past.addresses.retain(|(account, _)| accounts.contains(account));
+        past.spoken.retain(|(account, _, _)| accounts.contains(account));
+    }
+    Ok(past)
 }
 
 pub(super) fn incident(
