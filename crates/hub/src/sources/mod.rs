@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 pub use self::directory::DirectoryConfig;
 pub use self::health::Health;
+pub(crate) use self::s3::Objects;
+pub(crate) use self::sqs::{Desk, Verdict, s3_client};
 pub use self::sqs::{SqsConfig, start_with as start_sqs_with};
 use crate::intake::{Ingest, IngestError, Origin, Outcome};
 

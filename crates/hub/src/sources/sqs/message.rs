@@ -6,6 +6,7 @@
 //! | Shape | Says | Keys of objects |
 //! |---|---|---|
 //! | `{"Records":[{"eventSource":"aws:s3","s3":{…}}]}` | S3 notification | URL-encoded, `+` is a space (S3 user guide, "Event message structure") |
+//! | the same with `"rootwatch":{"history":"…"}` beside it | log files of the past, from `rootwatch scan --fan-out` | the same |
 //! | `{"source":"aws.s3","detail-type":"Object Created","detail":{"bucket":…,"object":…}}` | the same through EventBridge | as they are (S3 user guide, "Using EventBridge") |
 //! | `{"s3Bucket":"…","s3ObjectKey":["…"]}` | CloudTrail delivered log files | as they are (CloudTrail user guide, "Configuring Amazon SNS notifications") |
 //! | `{"Event":"s3:TestEvent",…}` | S3 tries a new notification | |
@@ -35,7 +36,11 @@ pub(super) enum Message<'a> {
     /// even when it holds no record.
     Records { text: Cow<'a, str>, stated: bool },
     /// New objects; none when only objects of other kinds are named.
-    Objects(Vec<ObjectName>),
+    Objects {
+        names: Vec<ObjectName>,
+        /// They are log files of the past that somebody has put on the queue to be looked through.
+        is_history: bool,
+    },
     /// Understood, and there is nothing in it: why.
     Nothing(&'static str),
     /// Cannot be what it pretends to be: lower case, no full stop.
@@ -77,7 +82,11 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         return records(true);
     }
     if let Some(list) = members.get("Records") {
-        return read_notification(list).unwrap_or_else(|| records(false));
+        let mut found = read_notification(list).unwrap_or_else(|| records(false));
+        if let Message::Objects { is_history, .. } = &mut found {
+            *is_history = members.get("rootwatch").is_some_and(|raw| says_history(raw));
+        }
+        return found;
     }
     records(false)
 }
@@ -94,7 +103,7 @@ fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
     };
     match read_layer(&inner, false) {
         Message::Records { stated, .. } => Message::Records { text: Cow::Owned(inner), stated },
-        Message::Objects(objects) => Message::Objects(objects),
+        Message::Objects { names, is_history } => Message::Objects { names, is_history },
         Message::Nothing(what) => Message::Nothing(what),
         Message::Poison(reason) => Message::Poison(format!("in an SNS notification: {reason}")),
     }
@@ -211,7 +220,17 @@ fn objects<'a>(found: impl IntoIterator<Item = ObjectName>) -> Message<'a> {
     if found.iter().any(|object| object.bucket.is_empty() || object.key.is_empty()) {
         return Message::Poison("names an object without bucket or key".to_owned());
     }
-    Message::Objects(found)
+    Message::Objects { names: found, is_history: false }
+}
+
+/// True for what `rootwatch scan --fan-out` puts beside the records of a notification: a scan's
+/// name. Who may write to the queue may say so; S3 never does.
+fn says_history(raw: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Ours {
+        history: Option<String>,
+    }
+    serde_json::from_str::<Ours>(raw.get()).is_ok_and(|ours| ours.history.is_some())
 }
 
 /// A key as S3 writes it into notifications: form encoding, in which `+` is a space. `None` when it
@@ -265,7 +284,7 @@ mod tests {
 
     fn keys(body: &str) -> Vec<String> {
         match read(body) {
-            Message::Objects(found) => {
+            Message::Objects { names: found, is_history: false } => {
                 assert!(found.iter().all(|object| object.bucket == "trail"));
                 found.into_iter().map(|object| object.key).collect()
             }
@@ -289,6 +308,23 @@ mod tests {
         let trail = json!({"s3Bucket": "trail", "s3ObjectKey": ["a+b", "c%20d"]}).to_string();
         assert_eq!(keys(&wrapped(&trail)), ["a+b", "c%20d"]);
         assert_eq!(keys(&trail), ["a+b", "c%20d"]);
+    }
+
+    #[test]
+    fn only_a_scan_that_says_so_brings_history() {
+        let mut scan: serde_json::Value =
+            serde_json::from_str(&notification("ObjectCreated:Put", "a")).expect("JSON");
+        for (ours, expected) in [
+            (json!({"history": "scan-1"}), true),
+            (json!({"history": null}), false),
+            (json!({}), false),
+            (json!("history"), false),
+        ] {
+            scan["rootwatch"] = ours;
+            let body = scan.to_string();
+            let Message::Objects { names, is_history } = read(&body) else { panic!("{body}") };
+            assert_eq!((names.len(), is_history), (1, expected), "{body}");
+        }
     }
 
     #[test]
