@@ -14,8 +14,8 @@ use axum::Router;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use rootwatch_core::alert::Clock;
-use rootwatch_notify::Worker;
 use rootwatch_notify::worker::Round;
+use rootwatch_notify::{AwsAccess, Worker};
 use rootwatch_store::{Store, StoreError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,9 @@ impl Function {
         let rate = config.source.http.requests_per_second_max;
         let tokens = Tokens::of_nowhere(&config.token, rate);
         let LambdaConfig { buckets, bucket_owner } = config.source.lambda.clone();
-        let assembled = assemble(parts, tokens, false).await?;
+        // One set of credentials and one way out for all that asks AWS.
+        let aws = AwsAccess::of(sdk.clone());
+        let assembled = assemble(parts, tokens, false, &aws).await?;
         let Assembled { engine, ingest, store, rules, worker, doors, health, .. } = assembled;
         let (incoming, stop_incoming) = watch::channel(false);
         let (deciding, stop_deciding) = watch::channel(false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rootwatch_core::alert::{AccountName, Clock};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_notify::{ConfigProblem, LogSink, Notifier, Worker};
+use rootwatch_notify::{AwsAccess, ConfigProblem, LogSink, Notifier, Worker};
 use rootwatch_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -106,7 +106,7 @@ impl Hub {
         }
         sources::check(&config.source.sqs, &config.source.directory)?;
         let tokens = Tokens::new(&config.token, config.source.http.requests_per_second_max);
-        let assembled = assemble(parts, tokens, true).await?;
+        let assembled = assemble(parts, tokens, true, &AwsAccess::default()).await?;
         let Assembled { engine, ingest, store, rules, worker, doors, health, board } = assembled;
 
         let listener = TcpListener::bind(address)
@@ -167,13 +167,14 @@ pub(crate) async fn assemble(
     parts: Parts,
     tokens: Tokens,
     ticks: bool,
+    aws: &AwsAccess,
 ) -> Result<Assembled, HubError> {
     let Parts { config, store, rules, clock, log, secrets } = parts;
     metrics::install();
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let resolve = |at: &_| secrets.resolve(at);
-    let notifier = Notifier::with_log(&config.notify, &resolve, Arc::clone(&clock), log)
+    let notifier = Notifier::with_aws(&config.notify, &resolve, Arc::clone(&clock), log, aws)
         .map_err(HubError::Notify)?
         .with_public_url(config.hub.public_url.as_deref());
     let notifier = Arc::new(notifier);
