@@ -54,6 +54,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Seconds after which whoever finds the queue full is asked to come again.
 const BUSY_SECS: u64 = 1;
+/// Seconds in which drills from one account and region are one.
+const DRILL_SECS: i64 = 60;
 /// About what a finding takes in memory, in bytes.
 const FINDING_BYTES: usize = 2_048;
 
@@ -335,6 +337,19 @@ impl Ingest {
     /// When the store cannot be read or cannot save.
     pub async fn tick(&self) -> Result<(), StoreError> {
         self.ask(|answer| Job::Tick { answer }).await
+    }
+
+    /// Owes a test alert, since a drill came through from this account and region. One a minute and
+    /// place is enough: who may send drills may not flood people.
+    ///
+    /// # Errors
+    /// When the store cannot save.
+    pub async fn drill(&self, account: &str, region: &str) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let by = format!("a drill that came through from account {account} in {region}");
+        let mut alert = rootwatch_notify::sample::test(&by, now);
+        alert.id = format!("drill-{account}-{region}-{}", now.as_second() / DRILL_SECS);
+        self.raise(alert, None).await.map(drop)
     }
 
     async fn ask<T>(

@@ -58,7 +58,10 @@ async fn what_goes_on_now_is_told_although_it_began_in_the_past() {
     assert_eq!(told.len(), 1, "{told:?}");
     let incidents = stage.all("/v1/incidents").await;
     assert_eq!(incidents.len(), 1);
-    assert_eq!((&incidents[0]["history"], &incidents[0]["findings_total"]), (&false.into(), &2.into()));
+    assert_eq!(
+        (&incidents[0]["history"], &incidents[0]["findings_total"]),
+        (&false.into(), &2.into())
+    );
     // And what a scan adds to it later is nothing to be woken for, but no history either.
     let more = event("e-3", "222233334444", "2026-05-04T14:03:30Z", "CreateUser");
     stage.running.ingest().take(&scan(), Bytes::from(more)).await.expect("saved");

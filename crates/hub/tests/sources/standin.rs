@@ -107,6 +107,12 @@ impl Standin {
         self.port
     }
 
+    /// Its Python, with the client of AWS.
+    #[allow(dead_code, reason = "for the programs that share this file")]
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
+    }
+
     /// A call for which there is no client here.
     pub(crate) async fn call(&self, service: &str, operation: &str, parameters: Value) -> Value {
         self.call_as("", service, operation, parameters).await

@@ -9,6 +9,7 @@
 //! | the same with `"rootwatch":{"history":"…"}` beside it | log files of the past, from `rootwatch scan --fan-out` | the same |
 //! | `{"source":"aws.s3","detail-type":"Object Created","detail":{"bucket":…,"object":…}}` | the same through EventBridge | as they are (S3 user guide, "Using EventBridge") |
 //! | `{"s3Bucket":"…","s3ObjectKey":["…"]}` | CloudTrail delivered log files | as they are (CloudTrail user guide, "Configuring Amazon SNS notifications") |
+//! | `{"source":"rootwatch.drill",…}` | a drill: see the guide for what it is good for | |
 //! | `{"Event":"s3:TestEvent",…}` | S3 tries a new notification | |
 //! | everything else | records, if any: `decode_log` says | |
 
@@ -20,6 +21,11 @@ use serde_json::value::RawValue;
 
 /// Objects of which one message speaks, at most. S3 names one, CloudTrail's SNS shape a few.
 const OBJECTS_MAX: usize = 1000;
+
+/// The source of drills: see [`Message::Drill`].
+const DRILL_SOURCE: &str = "rootwatch.drill";
+/// Bytes of an account's or a region's name at most.
+const NAME_BYTES_MAX: usize = 32;
 
 /// An object in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub(super) enum Message<'a> {
         /// They are log files of the past that somebody has put on the queue to be looked through.
         is_history: bool,
     },
+    /// A drill: somebody looks whether what a spoke sends comes through to people.
+    Drill { account: String, region: String },
     /// Understood, and there is nothing in it: why.
     Nothing(&'static str),
     /// Cannot be what it pretends to be: lower case, no full stop.
@@ -79,6 +87,14 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         if text("source").as_deref() == Some("aws.s3") && text("detail-type").is_some() {
             return read_event(&members).unwrap_or_else(|| records(true));
         }
+        if text("source").as_deref() == Some(DRILL_SOURCE) {
+            return match (text("account"), text("region")) {
+                (Some(account), Some(region)) if is_name(&account) && is_name(&region) => {
+                    Message::Drill { account, region }
+                }
+                _ => Message::Poison("a drill that does not say where it is from".to_owned()),
+            };
+        }
         return records(true);
     }
     if let Some(list) = members.get("Records") {
@@ -89,6 +105,12 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         return found;
     }
     records(false)
+}
+
+/// What EventBridge itself writes for an account or a region.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(is_plain)
 }
 
 fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
@@ -104,6 +126,7 @@ fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
     match read_layer(&inner, false) {
         Message::Records { stated, .. } => Message::Records { text: Cow::Owned(inner), stated },
         Message::Objects { names, is_history } => Message::Objects { names, is_history },
+        Message::Drill { account, region } => Message::Drill { account, region },
         Message::Nothing(what) => Message::Nothing(what),
         Message::Poison(reason) => Message::Poison(format!("in an SNS notification: {reason}")),
     }
@@ -308,6 +331,26 @@ mod tests {
         let trail = json!({"s3Bucket": "trail", "s3ObjectKey": ["a+b", "c%20d"]}).to_string();
         assert_eq!(keys(&wrapped(&trail)), ["a+b", "c%20d"]);
         assert_eq!(keys(&trail), ["a+b", "c%20d"]);
+    }
+
+    #[test]
+    fn a_drill_says_where_it_is_from() {
+        let drill = |account: &str| {
+            json!({
+                "source": DRILL_SOURCE, "detail-type": "Drill", "account": account,
+                "region": "eu-west-1", "detail": {},
+            })
+        };
+        let sound = drill("222233334444").to_string();
+        let expected = || Message::Drill {
+            account: "222233334444".to_owned(),
+            region: "eu-west-1".to_owned(),
+        };
+        assert_eq!(read(&sound), expected());
+        assert_eq!(read(&wrapped(&sound)), expected());
+        for account in ["", "2222 3333", &"2".repeat(40)] {
+            assert!(matches!(read(&drill(account).to_string()), Message::Poison(_)), "{account}");
+        }
     }
 
     #[test]

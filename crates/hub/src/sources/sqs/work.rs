@@ -41,6 +41,12 @@ impl Desk {
             Message::Records { text, stated } => {
                 self.take_records(Bytes::copy_from_slice(text.as_bytes()), stated).await
             }
+            Message::Drill { account, region } => {
+                match self.around.intake.drill(&account, &region).await {
+                    Ok(()) => Verdict::Done,
+                    Err(error) => Verdict::GiveBack(error),
+                }
+            }
             Message::Objects { names, is_history } => {
                 let past = is_history.then(|| self.origin.of_the_past());
                 self.take_objects(&names, past.as_ref().unwrap_or(&self.origin)).await
