@@ -131,6 +131,7 @@ impl DynamoStore {
             }
             let chunks = chunks_of(id);
             let found = self.table.range(Range::all(&chunks)).await?;
+            let is_whole = id.ends_with(&format!("-{}", found.len()));
             let parts = found.into_iter().filter_map(|(_, mut chunk)| chunk.0.remove(BODY));
             let mut bytes = Vec::new();
             for part in parts {
@@ -139,7 +140,7 @@ impl DynamoStore {
             }
             let ops = inflate(&bytes).and_then(|text| decode(&text));
             match ops {
-                Ok(ops) if !ops.is_empty() => {
+                Ok(ops) if is_whole => {
                     tracing::info!(journal = id, "writing out what another began");
                     self.write_out(id, &ops).await?;
                 }
@@ -147,7 +148,7 @@ impl DynamoStore {
                 unreadable => {
                     if self.head().await?.pending.as_deref() == Some(id) {
                         return Err(unreadable.err().unwrap_or_else(|| StoreError::Damaged {
-                            reason: format!("the journal {id} is not there"),
+                            reason: format!("the journal {id} is not all there"),
                         }));
                     }
                 }
@@ -224,8 +225,14 @@ impl DynamoStore {
         for delivery in std::mem::take(&mut plan.deliveries) {
             plan.ops.push(Op::Owe(crate::rows::json(&delivery)?.into_bytes()));
         }
-        let id = format!("{}-{:016x}", sorted(Timestamp::now().as_microsecond()), self.table.lot());
         let bytes = deflate(&encode(&plan.ops))?;
+        // When it began, nobody else's number, and how many chunks there are.
+        let id = format!(
+            "{}-{:016x}-{}",
+            sorted(Timestamp::now().as_microsecond()),
+            self.table.lot(),
+            bytes.len().div_ceil(PART_BYTES_MAX)
+        );
         // Listed first: what nobody ever names is found again, and cleared away.
         self.table.put(&journal_key(&id), &Item::default()).await?;
         let pk = chunks_of(&id);
@@ -348,8 +355,16 @@ impl DynamoStore {
 
     /// Clears away the journals of writers that died before their commits were there.
     pub(super) async fn clear_journals(&self) -> Result<(), StoreError> {
+        self.clear_journals_of(Timestamp::now() - JOURNAL_KEPT).await
+    }
+
+    /// The same of those that were begun until then: for tests.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written.
+    #[doc(hidden)]
+    pub async fn clear_journals_of(&self, until: Timestamp) -> Result<(), StoreError> {
         let pending = self.settled().await?.pending;
-        let until = Timestamp::now() - JOURNAL_KEPT;
         let range = Range { to: sorted(until.as_microsecond()), ..Range::all("J") };
         for (key, _) in self.table.range(range).await? {
             if Some(&key.sk) == pending.as_ref() {
@@ -360,6 +375,15 @@ impl DynamoStore {
             self.try_clear(&key.sk).await?;
         }
         Ok(())
+    }
+
+    /// How many journals there are: for tests.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    #[doc(hidden)]
+    pub async fn journals(&self) -> Result<usize, StoreError> {
+        Ok(self.table.range(Range::all("J")).await?.len())
     }
 
     pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {

@@ -20,8 +20,8 @@ use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
 const LEASE_ROUNDS_MAX: usize = 20;
 /// Tries to note an attempt while others work on the same thread.
 const ATTEMPTED_TRIES_MAX: usize = 50;
-/// Between the parts of a counter's name.
-const UNIT: char = '\u{1f}';
+/// Between a destination and a state in the name of a counter; no state has one.
+const UNIT: char = '|';
 
 fn delivery_key(id: &DeliveryId) -> Key {
     Key::new(format!("D#{}", name(&id.0)), "D")
@@ -550,7 +550,7 @@ impl DynamoStore {
         let mut counts: BTreeMap<(String, DeliveryState), i64> = BTreeMap::new();
         for (_, shard) in self.table.range(Range::all("C")).await? {
             for name in shard.0.keys() {
-                let Some((destination, state)) = name.split_once(UNIT) else { continue };
+                let Some((destination, state)) = name.rsplit_once(UNIT) else { continue };
                 let known = DeliveryState::ALL.into_iter().find(|one| one.name() == state);
                 if let (Some(state), Some(number)) = (known, shard.number(name)) {
                     *counts.entry((destination.to_owned(), state)).or_default() += number;

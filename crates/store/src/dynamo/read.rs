@@ -75,9 +75,7 @@ impl DynamoStore {
         keys: &[FindingKey],
     ) -> Result<HashSet<FindingKey>, StoreError> {
         self.settled().await?;
-        let mut wanted: Vec<Key> = keys.iter().map(known_key).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
+        let wanted: Vec<Key> = keys.iter().map(known_key).collect();
         let found = self.table.get(&wanted).await?;
         let known = keys.iter().filter(|key| found.contains_key(&known_key(key)));
         Ok(known.cloned().collect())

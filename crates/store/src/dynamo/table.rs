@@ -92,6 +92,9 @@ impl<'a> Range<'a> {
     }
 
     pub(super) fn prefix(pk: &'a str, prefix: &str) -> Self {
+        if prefix.is_empty() {
+            return Self::all(pk);
+        }
         Self { from: prefix.to_owned(), to: format!("{prefix}{END}"), ..Self::all(pk) }
     }
 
@@ -212,8 +215,12 @@ impl Table {
 
     /// These items, as they are now. Those that are not there are left out.
     pub(super) async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, Item>, StoreError> {
+        // Twice the same is an error.
+        let mut wanted = keys.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
         let mut asks: Vec<Ask<'_, Vec<(Key, Item)>>> = Vec::new();
-        for chunk in keys.chunks(GET_KEYS_MAX) {
+        for chunk in wanted.chunks(GET_KEYS_MAX) {
             asks.push(Box::pin(self.get_some(chunk)));
         }
         let chunks = at_once(asks).await?;

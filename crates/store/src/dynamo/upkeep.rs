@@ -7,9 +7,9 @@ use rootwatch_core::incident::IncidentId;
 
 use super::DynamoStore;
 use super::head::{Plan, Went};
-use super::item::{Item, Key, LIST_SK, sorted};
+use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
 use super::read::is_over;
-use super::table::{BEGIN, Range};
+use super::table::{BEGIN, Range, parts_of};
 use super::work::{HeadItem, Work, head_of};
 use crate::rows::{self, micros};
 use crate::{Pruned, StoreError};
@@ -163,6 +163,7 @@ impl DynamoStore {
         check.incidents()?;
         check.findings(head.findings)?;
         check.deliveries()?;
+        check.parts();
         let unverified = collections.keys().filter(|pk| pk.starts_with("V#")).count() as i64;
         if unverified != head.unverified {
             check.tell(format!("{unverified} unverified records, counted {}", head.unverified));
@@ -214,7 +215,7 @@ impl Check<'_> {
             }
             let mut echoes: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
             for (sk, echo) in items.iter().filter(|(sk, _)| sk.starts_with("X#")) {
-                let at = super::item::unsorted(&sk[2..])?;
+                let at = unsorted(&sk[2..])?;
                 let counted = echoes.entry(echo.needs("e")?).or_insert((0, i64::MIN));
                 *counted = (counted.0 + 1, counted.1.max(at));
             }
@@ -239,7 +240,7 @@ impl Check<'_> {
             if is_unended {
                 unended.insert(listed);
             }
-            if item.number(super::item::PARTS).is_none() {
+            if item.number(PARTS).is_none() {
                 let head = HeadItem::read(item)?;
                 let entry = entry.1;
                 if entry.text("state") != Some(rows::state(head.incident.state))
@@ -265,6 +266,23 @@ impl Check<'_> {
         let mut found = self.collections.get("IT")?.iter().filter(|(sk, _)| sk.ends_with(name));
         let first = found.next()?;
         found.next().is_none().then_some(first)
+    }
+
+    /// Bodies that lie beside their items.
+    fn parts(&mut self) {
+        let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
+        for (pk, items) in self.collections {
+            for (sk, item) in items {
+                if let Some(parts) = item.number(PARTS) {
+                    wanted.insert(parts_of(&Key::new(pk, sk)), parts);
+                }
+            }
+        }
+        let of_parts = self.of("B#").map(|(pk, items)| (pk.clone(), items.len() as i64));
+        let found: BTreeMap<String, i64> = of_parts.collect();
+        if wanted != found {
+            self.tell(format!("bodies have the parts {wanted:?}, and {found:?} are there"));
+        }
     }
 
     fn findings(&mut self, counted: i64) -> Result<(), StoreError> {
@@ -321,7 +339,7 @@ impl Check<'_> {
         for (pk, items) in self.of("D#") {
             let Some(item) = items.get("D") else { continue };
             let state = item.needs("state")?;
-            let name = format!("{}\u{1f}{state}", item.needs("dest")?);
+            let name = format!("{}|{state}", item.needs("dest")?);
             *counts.entry(name).or_default() += 1;
             due += i64::from(state == "due");
             in_turn += item.counts("turn")?;
