@@ -13,6 +13,10 @@ pub struct StoreConfig {
     /// with `-wal` and `-shm` at the end. A relative path in the configuration file
     /// begins at the file's folder.
     pub path: PathBuf,
+    /// The DynamoDB table to use instead of a file; `rootwatch store init` makes it. Several hubs
+    /// may share one. Credentials and region are found as the AWS SDK finds them. `path`,
+    /// `busy_timeout_secs` and `size_bytes_max` mean nothing then.
+    pub table: Option<String>,
     /// Days that incidents which are over are kept, with their findings and deliveries, 1 to
     /// 36500. What is pruned is counted in the log.
     #[schemars(range(min = 1, max = 36_500))]
@@ -31,6 +35,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             path: PathBuf::from("rootwatch.db"),
+            table: None,
             retention_days: 400,
             busy_timeout_secs: 5,
             size_bytes_max: None,

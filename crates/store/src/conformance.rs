@@ -6,12 +6,14 @@ mod deliveries;
 mod follows;
 mod pages;
 pub mod sample;
+mod shared;
 mod upkeep;
 
 pub use commits::*;
 pub use deliveries::*;
 pub use follows::*;
 pub use pages::*;
+pub use shared::*;
 pub use upkeep::*;
 
 use jiff::Timestamp;

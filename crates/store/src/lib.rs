@@ -8,6 +8,11 @@
 mod config;
 #[doc(hidden)]
 pub mod conformance;
+#[cfg(feature = "aws")]
+pub mod dynamo;
+#[cfg(any(feature = "sqlite", feature = "aws"))]
+mod rows;
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use std::collections::{BTreeMap, HashSet};

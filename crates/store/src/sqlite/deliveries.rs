@@ -5,7 +5,7 @@ use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::rows::{Cursor, List, from_json, items, json, micros, time};
+use crate::rows::{Cursor, List, from_json, items, json, micros, time};
 use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
 
 const DELIVERY: &str = "id, destination, state, alert, created_at, due_at, leased_until, attempts, \

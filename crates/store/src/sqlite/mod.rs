@@ -7,7 +7,7 @@
 
 mod deliveries;
 mod read;
-mod rows;
+
 mod upkeep;
 mod write;
 mod writer;

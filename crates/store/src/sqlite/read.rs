@@ -9,7 +9,7 @@ use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::rows::{self, Cursor, List, NO_TIME, from_json, items, micros, time, time_or_none};
+use crate::rows::{self, Cursor, List, NO_TIME, from_json, items, micros, time, time_or_none};
 use crate::{
     FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
     StoredIncident, Unverified,

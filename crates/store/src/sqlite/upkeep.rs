@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::rows::micros;
 use super::{SqliteStore, connect, store_error};
+use crate::rows::micros;
 use crate::{Pruned, StoreError};
 
 /// Incidents that one transaction prunes at most.

@@ -11,7 +11,7 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deliveries;
-use super::rows::{self, head, json, micros, micros_or_none};
+use crate::rows::{self, head, json, micros, micros_or_none};
 use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
 
 /// What a batch makes of one incident.

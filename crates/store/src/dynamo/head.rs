@@ -1,0 +1,443 @@
+//! The head of the table: how many commits there were, and one that is still being written out.
+//!
+//! A commit that fits one transaction is one. A larger one is written down first, as a journal
+//! that nobody looks at; then one small transaction moves the head, and the commit is there: the
+//! head names the journal. What the journal says is then written out, in transactions that each
+//! ask that the head still name it. Whoever finds it named goes on with it, so that nobody ever
+//! decides on half a commit, and a writer that comes late writes over nothing.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_core::alert::Delivery;
+use rootwatch_core::incident::IncidentId;
+
+use super::item::{BODY, Item, Key, Op, Val, decode, deflate, encode, inflate, sorted, unsorted};
+use super::outbox::Outbox;
+use super::table::{Ask, PART_BYTES_MAX, Range, Written, at_once};
+use super::write::{Edit, Write};
+use super::{DynamoStore, SCHEMA};
+use crate::rows::from_json;
+use crate::{CaughtUp, StoreError};
+
+/// Writes of one transaction: what DynamoDB allows.
+pub(super) const TRANSACT_WRITES_MAX: usize = 100;
+/// Bytes of one transaction; DynamoDB allows 4 MB.
+pub(super) const TRANSACT_BYTES_MAX: usize = 3_000_000;
+/// Incidents that one commit's log names; one that touches more says only that it was large.
+const LOG_INCIDENTS_MAX: usize = 500;
+/// Commits that are caught up with one by one.
+const CATCH_UP_COMMITS_MAX: u64 = 256;
+/// Incidents that are caught up with one by one.
+const CATCH_UP_INCIDENTS_MAX: usize = 1_000;
+/// How long the log of a commit is kept.
+const LOG_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// How old the journal of a commit that never came to be has to be before it is cleared away.
+const JOURNAL_KEPT: SignedDuration = SignedDuration::from_hours(1);
+/// How often, and how long after one another, one looks whether a commit is still being written out
+/// before one goes on with it.
+const PENDING_LOOKS: u32 = 4;
+const PENDING_PAUSE: Duration = Duration::from_millis(40);
+/// Tries to owe a delivery of a journal while others work on its thread.
+const OWE_TRIES_MAX: usize = 50;
+
+/// The head as it was read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Head {
+    /// Commits.
+    pub(super) generation: u64,
+    /// The journal that is to be written out.
+    pending: Option<String>,
+    pub(super) findings: i64,
+    pub(super) unverified: i64,
+}
+
+/// What a commit comes to.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) ops: Vec<Op>,
+    pub(super) deliveries: Vec<Delivery>,
+    /// The incidents that are others afterwards.
+    pub(super) touched: Vec<IncidentId>,
+    /// What it adds to the counts of the head.
+    pub(super) findings: i64,
+    pub(super) unverified: i64,
+    /// Keys that need not be written again by this process.
+    pub(super) learned: Vec<Key>,
+    /// False when it only owes deliveries.
+    pub(super) moves: bool,
+}
+
+/// How a commit went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    Through,
+    /// Another commit came first.
+    HeadMoved,
+    /// Another changed a thread of deliveries.
+    Again,
+}
+
+pub(super) fn head_key() -> Key {
+    Key::new("HEAD", "HEAD")
+}
+
+fn journal_key(id: &str) -> Key {
+    Key::new("J", id)
+}
+
+fn chunks_of(id: &str) -> String {
+    format!("J#{id}")
+}
+
+fn pending_is(id: &str) -> Edit {
+    Edit::of(head_key()).is("pending", id)
+}
+
+impl DynamoStore {
+    async fn head(&self) -> Result<Head, StoreError> {
+        let Some(item) = self.table.get_one(&head_key()).await? else { return Ok(Head::default()) };
+        let schema = item.counts("schema")?;
+        if schema != SCHEMA {
+            return Err(StoreError::Damaged {
+                reason: format!(
+                    "the DynamoDB table {} is of version {schema}, this program knows {SCHEMA}: \
+                     start the program that wrote it, or restore the table of a point in time",
+                    self.table.name
+                ),
+            });
+        }
+        Ok(Head {
+            generation: item.counts("generation")? as u64,
+            pending: item.text("pending").map(str::to_owned),
+            findings: item.number("findings").unwrap_or_default(),
+            unverified: item.number("unverified").unwrap_or_default(),
+        })
+    }
+
+    /// The head, with every commit written out up to here.
+    pub(super) async fn settled(&self) -> Result<Head, StoreError> {
+        let mut seen: Option<String> = None;
+        let mut looks = 0;
+        loop {
+            let head = self.head().await?;
+            let Some(id) = &head.pending else { return Ok(head) };
+            // Mostly its writer is at it: two would be in each other's way.
+            looks = if seen.as_ref() == Some(id) { looks + 1 } else { 0 };
+            seen = Some(id.clone());
+            if looks < PENDING_LOOKS {
+                tokio::time::sleep(PENDING_PAUSE).await;
+                continue;
+            }
+            let chunks = chunks_of(id);
+            let found = self.table.range(Range::all(&chunks)).await?;
+            let is_whole = id.ends_with(&format!("-{}", found.len()));
+            let parts = found.into_iter().filter_map(|(_, mut chunk)| chunk.0.remove(BODY));
+            let mut bytes = Vec::new();
+            for part in parts {
+                let Val::B(part) = part else { continue };
+                bytes.extend(part);
+            }
+            let ops = inflate(&bytes).and_then(|text| decode(&text));
+            match ops {
+                Ok(ops) if is_whole => {
+                    tracing::info!(journal = id, "writing out what another began");
+                    self.write_out(id, &ops).await?;
+                }
+                // Somebody else was done meanwhile, or it is really broken.
+                unreadable => {
+                    if self.head().await?.pending.as_deref() == Some(id) {
+                        return Err(unreadable.err().unwrap_or_else(|| StoreError::Damaged {
+                            reason: format!("the journal {id} is not all there"),
+                        }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits a plan that was made when the head was this one.
+    pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<Went, StoreError> {
+        let mut outbox = Outbox::new(self);
+        outbox.prefetch(&plan.deliveries).await?;
+        for delivery in &plan.deliveries {
+            outbox.owe(delivery).await?;
+        }
+        let owed = outbox.len();
+        if owed == 0 && !plan.moves {
+            return Ok(Went::Through);
+        }
+        let fits = |writes: &[Write]| {
+            writes.len() <= TRANSACT_WRITES_MAX
+                && writes.iter().map(Write::bytes).sum::<usize>() <= TRANSACT_BYTES_MAX
+        };
+        let mut writes = if plan.moves { self.move_head(head, &plan, None) } else { Vec::new() };
+        let of_head = writes.len();
+        if of_head + plan.ops.len() + owed <= TRANSACT_WRITES_MAX {
+            writes.extend(plan.ops.iter().filter_map(write_of));
+            writes.extend(outbox.writes());
+            if fits(&writes) {
+                let went = match self.table.transact(&writes).await? {
+                    Written::Done => {
+                        outbox.done();
+                        plan.learned.into_iter().for_each(|key| self.learn(key));
+                        Went::Through
+                    }
+                    Written::Refused(places) if places.iter().any(|place| *place < of_head) => {
+                        Went::HeadMoved
+                    }
+                    Written::Refused(_) => Went::Again,
+                };
+                return Ok(went);
+            }
+        }
+        self.push_large(head, plan).await
+    }
+
+    /// The writes that move the head, and log what was touched.
+    fn move_head(&self, head: &Head, plan: &Plan, pending: Option<&str>) -> Vec<Write> {
+        let next = head.generation as i64 + 1;
+        let mut edit = Edit::of(head_key()).set("generation", next).set("schema", SCHEMA);
+        edit = if head.generation == 0 {
+            edit.lacks("generation")
+        } else {
+            edit.is("generation", head.generation as i64)
+        };
+        edit = edit.lacks("pending");
+        if plan.findings != 0 {
+            edit = edit.add("findings", plan.findings);
+        }
+        if plan.unverified != 0 {
+            edit = edit.add("unverified", plan.unverified);
+        }
+        if let Some(id) = pending {
+            edit = edit.set("pending", id);
+        }
+        let mut log = Item::default().with("ttl", soon(LOG_KEPT));
+        let touched: Vec<String> = plan.touched.iter().map(|id| id.0.clone()).collect();
+        if touched.len() <= LOG_INCIDENTS_MAX {
+            log.set("touched", touched);
+        }
+        vec![Write::Edit(edit), Write::Put(Key::new("L", sorted(next)), log)]
+    }
+
+    async fn push_large(&self, head: &Head, mut plan: Plan) -> Result<Went, StoreError> {
+        for delivery in std::mem::take(&mut plan.deliveries) {
+            plan.ops.push(Op::Owe(crate::rows::json(&delivery)?.into_bytes()));
+        }
+        let bytes = deflate(&encode(&plan.ops))?;
+        // When it began, nobody else's number, and how many chunks there are.
+        let id = format!(
+            "{}-{:016x}-{}",
+            sorted(Timestamp::now().as_microsecond()),
+            self.table.lot(),
+            bytes.len().div_ceil(PART_BYTES_MAX)
+        );
+        // Listed first: what nobody ever names is found again, and cleared away.
+        self.table.put(&journal_key(&id), &Item::default()).await?;
+        let pk = chunks_of(&id);
+        let mut asks: Vec<Ask<'_, ()>> = Vec::new();
+        for (nth, chunk) in bytes.chunks(PART_BYTES_MAX).enumerate() {
+            let key = Key::new(&pk, format!("{nth:06}"));
+            let item = Item::default().with(BODY, chunk.to_vec());
+            asks.push(Box::pin(async move { self.table.put(&key, &item).await }));
+        }
+        at_once(asks).await?;
+        let mut writes = self.move_head(head, &plan, Some(&id));
+        writes.push(Write::Check(Edit::of(journal_key(&id)).has("pk").lacks("dead")));
+        if self.table.transact(&writes).await? != Written::Done {
+            self.clear(&id).await;
+            return Ok(Went::HeadMoved);
+        }
+        // It is saved. Whatever happens from here on, the next who looks goes on with it.
+        if let Err(error) = self.write_out(&id, &plan.ops).await {
+            tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
+        }
+        Ok(Went::Through)
+    }
+
+    /// Writes out what a journal says, unless somebody else was done first.
+    async fn write_out(&self, id: &str, ops: &[Op]) -> Result<(), StoreError> {
+        let fence = || Write::Check(pending_is(id));
+        let mut writes = vec![fence()];
+        let mut bytes = 0;
+        for op in ops {
+            let Some(write) = write_of(op) else { continue };
+            if writes.len() == TRANSACT_WRITES_MAX || bytes + write.bytes() > TRANSACT_BYTES_MAX {
+                if self.table.transact(&writes).await? != Written::Done {
+                    return Ok(());
+                }
+                writes = vec![fence()];
+                bytes = 0;
+            }
+            bytes += write.bytes();
+            writes.push(write);
+        }
+        if writes.len() > 1 && self.table.transact(&writes).await? != Written::Done {
+            return Ok(());
+        }
+        let mut owed = Vec::new();
+        for op in ops {
+            if let Op::Owe(json) = op {
+                owed.push(from_json::<Delivery>("a delivery", &String::from_utf8_lossy(json))?);
+            }
+        }
+        if !self.owe_all(id, &owed).await? {
+            return Ok(());
+        }
+        self.table.write(&Write::Edit(pending_is(id).remove("pending"))).await?;
+        self.clear(id).await;
+        Ok(())
+    }
+
+    /// Owes the deliveries of a journal; false when somebody else was done first.
+    async fn owe_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
+        let mut left = owed;
+        let mut tries = 0;
+        while !left.is_empty() {
+            let mut outbox = Outbox::new(self);
+            outbox.prefetch(&left[..left.len().min(TRANSACT_WRITES_MAX)]).await?;
+            let mut taken = 0;
+            for delivery in left {
+                // One delivery writes six items at most, and its body perhaps in parts.
+                let full = outbox.len() + 10 > TRANSACT_WRITES_MAX;
+                if taken > 0 && (full || outbox.bytes() > TRANSACT_BYTES_MAX / 2) {
+                    break;
+                }
+                outbox.owe(delivery).await?;
+                taken += 1;
+            }
+            let mut writes = vec![Write::Check(pending_is(id))];
+            writes.extend(outbox.writes());
+            let written = if writes.len() == 1 {
+                Written::Done
+            } else {
+                self.table.transact(&writes).await?
+            };
+            match written {
+                Written::Done => {
+                    outbox.done();
+                    left = &left[taken..];
+                    tries = 0;
+                }
+                Written::Refused(places) if places.contains(&0) => return Ok(false),
+                Written::Refused(_) if tries < OWE_TRIES_MAX => tries += 1,
+                Written::Refused(_) => return Err(self.busy()),
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn busy(&self) -> StoreError {
+        StoreError::Unavailable {
+            reason: format!("others write to the DynamoDB table {} all the time", self.table.name),
+        }
+    }
+
+    /// Takes a journal away that is of no use any more. What stays is cleared by pruning.
+    async fn clear(&self, id: &str) {
+        if let Err(error) = self.try_clear(id).await {
+            tracing::debug!(%error, journal = id, "not cleared away");
+        }
+    }
+
+    async fn try_clear(&self, id: &str) -> Result<(), StoreError> {
+        let pk = chunks_of(id);
+        let chunks = self.table.range(Range::all(&pk)).await?;
+        // The list entry goes last, so that nothing is left behind unlisted.
+        let mut asks: Vec<Ask<'_, ()>> = Vec::new();
+        for (key, _) in &chunks {
+            asks.push(Box::pin(self.table.delete(key)));
+        }
+        at_once(asks).await?;
+        self.table.delete(&journal_key(id)).await
+    }
+
+    /// Clears away the journals of writers that died before their commits were there.
+    pub(super) async fn clear_journals(&self) -> Result<(), StoreError> {
+        self.clear_journals_of(Timestamp::now() - JOURNAL_KEPT).await
+    }
+
+    /// The same of those that were begun until then: for tests.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written.
+    #[doc(hidden)]
+    pub async fn clear_journals_of(&self, until: Timestamp) -> Result<(), StoreError> {
+        let pending = self.settled().await?.pending;
+        let range = Range { to: sorted(until.as_microsecond()), ..Range::all("J") };
+        for (key, _) in self.table.range(range).await? {
+            if Some(&key.sk) == pending.as_ref() {
+                continue;
+            }
+            // Its writer, were it still alive, can name it no more from here on.
+            self.table.put(&key, &Item::default().with("dead", 1)).await?;
+            self.try_clear(&key.sk).await?;
+        }
+        Ok(())
+    }
+
+    /// How many journals there are: for tests.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    #[doc(hidden)]
+    pub async fn journals(&self) -> Result<usize, StoreError> {
+        Ok(self.table.range(Range::all("J")).await?.len())
+    }
+
+    pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {
+        let head = self.settled().await?;
+        let generation = head.generation;
+        let Some(since) = since else { return Ok(CaughtUp::Anew { generation }) };
+        Ok(match self.touched_between(since, generation).await? {
+            Some(incidents) => CaughtUp::Moved { generation, incidents },
+            None => CaughtUp::Anew { generation },
+        })
+    }
+
+    /// The incidents that commits after one and up to another touched; `None` when that is not
+    /// known any more, or too much.
+    pub(super) async fn touched_between(
+        &self,
+        after: u64,
+        until: u64,
+    ) -> Result<Option<Vec<IncidentId>>, StoreError> {
+        if after == until {
+            return Ok(Some(Vec::new()));
+        }
+        if after > until || until - after > CATCH_UP_COMMITS_MAX {
+            return Ok(None);
+        }
+        let range =
+            Range { from: sorted(after as i64 + 1), to: sorted(until as i64), ..Range::all("L") };
+        let logs = self.table.range(range).await?;
+        let mut incidents = std::collections::BTreeSet::new();
+        let mut next = after as i64;
+        for (key, log) in &logs {
+            next += 1;
+            let Some(touched) =
+                log.texts("touched").filter(|_| unsorted(&key.sk).is_ok_and(|one| one == next))
+            else {
+                return Ok(None);
+            };
+            incidents.extend(touched.iter().cloned().map(IncidentId));
+        }
+        let whole = next == until as i64 && incidents.len() <= CATCH_UP_INCIDENTS_MAX;
+        Ok(whole.then(|| incidents.into_iter().collect()))
+    }
+}
+
+/// What a step of a journal writes by itself.
+fn write_of(op: &Op) -> Option<Write> {
+    match op {
+        Op::Put(key, item) => Some(Write::Put(key.clone(), item.clone())),
+        Op::Delete(key) => Some(Write::Delete(key.clone())),
+        Op::Owe(_) => None,
+    }
+}
+
+/// Seconds since 1970, so much later.
+pub(super) fn soon(later: SignedDuration) -> i64 {
+    Timestamp::now().saturating_add(later).unwrap_or(Timestamp::MAX).as_second()
+}

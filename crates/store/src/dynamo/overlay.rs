@@ -1,0 +1,131 @@
+//! The table as a commit is going to leave it: what was read, and what changes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::item::{BODY, Item, Key, Op, PARTS, Val};
+use super::table::{Range, Table};
+use super::write::{parts_beyond, puts};
+use crate::StoreError;
+
+/// What was read and what is to be written, by key.
+#[derive(Debug)]
+pub(super) struct Overlay<'a> {
+    table: &'a Table,
+    /// As read; `None` where there is nothing.
+    base: HashMap<Key, Option<Item>>,
+    /// Collections, or beginnings of them, that were read.
+    ranges: HashSet<(String, String)>,
+    changes: BTreeMap<Key, Option<Item>>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(table: &'a Table) -> Self {
+        Self { table, base: HashMap::new(), ranges: HashSet::new(), changes: BTreeMap::new() }
+    }
+
+    /// Reads these at once, where they are not here yet.
+    pub(super) async fn fetch(
+        &mut self,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> Result<(), StoreError> {
+        let mut wanted: Vec<Key> =
+            keys.into_iter().filter(|key| !self.base.contains_key(key)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut found = self.table.get(&wanted).await?;
+        for key in wanted {
+            let item = found.remove(&key);
+            self.base.insert(key, item);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn get(&mut self, key: &Key) -> Result<Option<Item>, StoreError> {
+        if let Some(changed) = self.changes.get(key) {
+            return Ok(changed.clone());
+        }
+        if !self.base.contains_key(key) {
+            let item = self.table.get_one(key).await?;
+            self.base.insert(key.clone(), item);
+        }
+        Ok(self.base.get(key).cloned().flatten())
+    }
+
+    /// Everything in a collection whose sort key begins so, in its order.
+    pub(super) async fn collection(
+        &mut self,
+        pk: &str,
+        prefix: &str,
+    ) -> Result<Vec<(Key, Item)>, StoreError> {
+        if self.ranges.insert((pk.to_owned(), prefix.to_owned())) {
+            for (key, item) in self.table.range(Range::prefix(pk, prefix)).await? {
+                self.base.insert(key, Some(item));
+            }
+        }
+        let is_in = |key: &Key| key.pk == pk && key.sk.starts_with(prefix);
+        let mut all: BTreeMap<Key, Item> = BTreeMap::new();
+        for (key, item) in &self.base {
+            if let Some(item) = item.as_ref().filter(|_| is_in(key)) {
+                all.insert(key.clone(), item.clone());
+            }
+        }
+        for (key, item) in &self.changes {
+            match item {
+                Some(item) if is_in(key) => _ = all.insert(key.clone(), item.clone()),
+                _ => _ = all.remove(key),
+            }
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    pub(super) fn put(&mut self, key: Key, item: Item) {
+        self.changes.insert(key, Some(item));
+    }
+
+    pub(super) fn delete(&mut self, key: Key) {
+        self.changes.insert(key, None);
+    }
+
+    /// The steps from what is there to what is to be.
+    pub(super) fn ops(self) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for (key, after) in self.changes {
+            let before = self.base.get(&key);
+            match after {
+                Some(item) => {
+                    if before.is_some_and(|before| before.as_ref() == Some(&item)) {
+                        continue;
+                    }
+                    let puts = puts(key.clone(), item);
+                    let parts = puts.len() as i64 - 1;
+                    if let Some(Some(before)) = before {
+                        ops.extend(parts_beyond(&key, before, parts).into_iter().map(Op::Delete));
+                    }
+                    ops.extend(puts.into_iter().map(|(key, item)| Op::Put(key, item)));
+                }
+                None => {
+                    match before {
+                        Some(None) => continue,
+                        Some(Some(before)) => {
+                            ops.extend(parts_beyond(&key, before, 0).into_iter().map(Op::Delete));
+                        }
+                        None => {}
+                    }
+                    ops.push(Op::Delete(key));
+                }
+            }
+        }
+        ops
+    }
+}
+
+/// An item as it is compared and moved: without the trace of where its body lies.
+pub(super) fn moved(mut item: Item) -> Item {
+    if matches!(item.0.get(BODY), Some(Val::B(_))) {
+        item.unset(PARTS);
+    }
+    item
+}

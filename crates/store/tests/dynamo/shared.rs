@@ -1,0 +1,136 @@
+//! Several hubs over one table.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::finding::{Finding, FindingKey};
+use rootwatch_core::incident::{Incident, IncidentId};
+use rootwatch_store::conformance::sample::{self, Chance};
+use rootwatch_store::dynamo::DynamoStore;
+use rootwatch_store::{Batch, CaughtUp, Store, StoreError};
+
+use super::{open, sound, table};
+
+/// What a hub has in memory, as it catches up with the others.
+struct Hub {
+    store: DynamoStore,
+    held: BTreeMap<IncidentId, (Incident, u64)>,
+    generation: Option<u64>,
+    overtaken: usize,
+}
+
+impl Hub {
+    /// Reads what the others did since, and only that.
+    async fn catch_up(&mut self) {
+        let caught = self.store.catch_up(self.generation).await.expect("what moved");
+        self.generation = Some(match caught {
+            CaughtUp::Moved { generation, incidents } => {
+                for id in incidents {
+                    self.held.remove(&id);
+                    // Of all that there is only these are read: by a span that holds everything
+                    // it would be the whole table.
+                    match self.store.incident(&id, 0).await {
+                        Ok(stored) => {
+                            let at = |moment: Option<Timestamp>| moment.unwrap_or(Timestamp::MIN);
+                            let incident = &stored.incident;
+                            let (from, to) = (at(incident.first_at), at(incident.last_at));
+                            let found = self.store.incidents_within(from, to, true).await;
+                            let found = found.expect("incidents").into_iter();
+                            if let Some(one) = found.into_iter().find(|one| one.incident.id == id) {
+                                self.held.insert(id, (one.incident, one.revision));
+                            }
+                        }
+                        Err(StoreError::NotFound { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                generation
+            }
+            CaughtUp::Anew { generation } => {
+                let found = self.store.incidents_within(Timestamp::MIN, Timestamp::MAX, true).await;
+                self.held = found
+                    .expect("incidents")
+                    .into_iter()
+                    .map(|one| (one.incident.id.clone(), (one.incident, one.revision)))
+                    .collect();
+                generation
+            }
+            CaughtUp::Alone => panic!("others share it"),
+        });
+    }
+
+    async fn save(&mut self, findings: &[Finding]) {
+        loop {
+            self.catch_up().await;
+            let keys: Vec<FindingKey> = findings.iter().map(|one| one.key.clone()).collect();
+            let known = self.store.known(&keys).await.expect("known");
+            let fresh: Vec<Finding> =
+                findings.iter().filter(|one| !known.contains(&one.key)).cloned().collect();
+            let incidents = self.held.values().map(|(incident, _)| incident.clone());
+            let mut open = OpenIncidents::from_incidents(CorrelatePolicy::default(), incidents);
+            let changes = correlate_batch(&mut open, fresh);
+            let mut expected = Vec::new();
+            for change in &changes {
+                let id = match change {
+                    Change::Grew(growth) => &growth.id,
+                    Change::Joined { from, .. } => from,
+                    _ => continue,
+                };
+                if let Some((_, revision)) = self.held.get(id) {
+                    expected.push((id.clone(), *revision));
+                }
+            }
+            let batch =
+                Batch { changes, expected, generation: self.generation, ..Batch::default() };
+            match self.store.commit(batch).await {
+                Ok(()) => return,
+                // Memory is as it was: catching up brings it to where the store is.
+                Err(StoreError::Overtaken) => self.overtaken += 1,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(self.overtaken < 2_000, "it never gets through");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
+    let (name, port) = table().await;
+    let mut chance = Chance::of(7);
+    let mut findings = sample::findings(&mut chance, 90);
+    chance.shuffle(&mut findings);
+    let mut hubs = Vec::new();
+    for nth in 0..4 {
+        let store = open(&name, port).await;
+        let mut hub = Hub { store, held: BTreeMap::new(), generation: None, overtaken: 0 };
+        // Each has a part to itself, and a third of it in common with the next.
+        let mut part: Vec<Finding> =
+            findings.iter().cycle().skip(nth * 22).take(32).cloned().collect();
+        chance.shuffle(&mut part);
+        hubs.push(tokio::spawn(async move {
+            for some in part.chunks(4) {
+                hub.save(some).await;
+            }
+            hub.overtaken
+        }));
+    }
+    let mut overtaken = 0;
+    for hub in hubs {
+        overtaken += hub.await.expect("it ends");
+    }
+    assert!(overtaken > 0, "they were never in each other's way");
+    let store = open(&name, port).await;
+    let stored = store.incidents_within(Timestamp::MIN, Timestamp::MAX, true).await.expect("them");
+    let mut keys: HashSet<FindingKey> = HashSet::new();
+    let mut counted = 0;
+    for one in &stored {
+        counted += one.incident.echoes.values().map(|echoes| echoes.count).sum::<u64>();
+        for original in one.incident.originals() {
+            assert!(keys.insert(original.key.clone()), "{} twice", original.key.0);
+        }
+    }
+    assert_eq!(keys.len() as u64 + counted, 90, "overtaken {overtaken} times");
+    assert_eq!(store.standing().await.expect("standing").findings, 90);
+    sound(&store).await;
+}
