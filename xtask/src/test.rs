@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use crate::run::{cargo, is_there, must, program, shown, tee};
+use crate::run::{cargo, is_there, must, program, python, shown, tee};
 use crate::{docs, fuzz, standin, tidy};
 
 pub(crate) const HELP: &str = "\
@@ -117,13 +117,7 @@ fn tee_prefixed(mut command: std::process::Command) -> anyhow::Result<bool> {
 }
 
 fn story() -> anyhow::Result<()> {
-    let names = ["python3", "python", "py"];
-    let python = names.into_iter().find(|name| {
-        let asks = "import sys; sys.exit(sys.version_info < (3, 8))";
-        is_there(program(name, &["-c", asks]))
-    });
-    let python = python.context("Python 3 is not there; fixtures/make_story.py needs it")?;
-    must(program(python, &["fixtures/make_story.py", "--check"]))
+    must(program(&python()?, &["fixtures/make_story.py", "--check"]))
 }
 
 fn tests(tally: &mut Tally) -> anyhow::Result<()> {

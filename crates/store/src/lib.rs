@@ -351,8 +351,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError>;
 
     /// What others committed since `generation`. A store that many deciders share counts its
-    /// commits: one that changes incidents or names a generation ([`Batch::generation`]) moves it
-    /// by one. What is read after this call is at least as new as the generation that it gives.
+    /// commits: one that changes incidents moves it by one. What is read after this call is at least as new as the generation that it gives.
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         let _ = generation;
         Ok(CaughtUp::Alone)

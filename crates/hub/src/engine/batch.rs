@@ -303,7 +303,7 @@ impl Engine {
             self.memory.unsaved.clear();
             return Ok(());
         }
-        let generation = batch.generation;
+        let is_shared = batch.generation.is_some();
         let touched = touched(&batch.changes);
         let owes = !batch.deliveries.is_empty();
         let findings = batch.received.len();
@@ -312,9 +312,7 @@ impl Engine {
         self.parts.store.commit(batch).instrument(span).await?;
         self.works();
         self.memory.unsaved.clear();
-        if let Some(generation) = generation {
-            self.memory.generation = Some(generation + 1);
-        }
+        self.memory.has_committed = is_shared;
         metrics::committed(begin.elapsed(), findings);
         for id in &touched.order {
             self.memory.beside(id).revision += 1;

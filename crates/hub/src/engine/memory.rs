@@ -67,6 +67,8 @@ pub(super) struct Memory {
     keep: SignedDuration,
     /// The generation of a store that others decide over, too; `None` when this engine is alone.
     pub(super) generation: Option<u64>,
+    /// True when a batch of our own was saved on that generation: the next commit is ours.
+    pub(super) has_committed: bool,
     /// Incidents that a batch which is not saved yet has changed here.
     pub(super) unsaved: Vec<IncidentId>,
     /// Accounts whose past is in `history`; of a store that is not shared, all are.
@@ -91,6 +93,7 @@ impl Memory {
             keep: SignedDuration::from_hours(24 * i64::from(settings.memory_days.max(1)))
                 + NEIGHBOURHOOD,
             generation: None,
+            has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
             digested_at: None,
@@ -210,20 +213,21 @@ impl Memory {
     /// Brings memory in step with a shared store after others committed, or after a batch of our own
     /// was not taken. Says whether that was possible; if not, all is to be loaded anew.
     pub(super) async fn catch_up(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
-        let Some(generation) = self.generation else { return Ok(true) };
-        let CaughtUp::Moved { generation, incidents } = store.catch_up(Some(generation)).await?
-        else {
+        let Some(before) = self.generation else { return Ok(true) };
+        let CaughtUp::Moved { generation, incidents } = store.catch_up(Some(before)).await? else {
             return Ok(false);
         };
+        let is_ours = std::mem::take(&mut self.has_committed) && generation == before + 1;
         let mut changed: Vec<IncidentId> = std::mem::take(&mut self.unsaved);
-        let is_own = changed.is_empty() && incidents.is_empty();
-        changed.extend(incidents);
+        if !is_ours {
+            changed.extend(incidents);
+        }
         changed.sort();
         changed.dedup();
         if changed.len() > CHANGED_MAX {
             return Ok(false);
         }
-        if !is_own {
+        if !changed.is_empty() {
             // What rules look back at is read again when it is asked for.
             self.history = History::of_store();
             self.pasts.clear();
@@ -407,6 +411,7 @@ mod tests {
             loaded_findings: 0,
             keep: SignedDuration::from_hours(72),
             generation: None,
+            has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
             digested_at: None,
