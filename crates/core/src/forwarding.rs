@@ -10,6 +10,7 @@
 //! - `source` has to begin with `aws.`, which only AWS's own services can put. Without it anybody in
 //!   an account could have look-alikes forwarded at our cost.
 //! - Nothing names a partition, an account or a region.
+//! - There is no `null`, which CloudFormation refuses anywhere in a template.
 //! - The forwarding rules' state has to be [`STATE`], or EventBridge keeps read-only calls back.
 
 /// Bytes of an event pattern that EventBridge takes, by its default quota.
@@ -84,9 +85,9 @@ mod tests {
     }
 
     #[test]
-    fn no_pattern_names_a_partition_an_account_or_a_detail_type() {
+    fn no_pattern_names_a_partition_an_account_a_detail_type_or_null() {
         for forwarding in ALL {
-            for word in ["arn:", "aws-cn", "aws-us-gov", ".com.cn", "detail-type", "\"account\""] {
+            for word in ["arn:", "null", "aws-cn", "aws-us-gov", ".com.cn", "detail-type", "\"account\""] {
                 assert!(!forwarding.pattern.contains(word), "{}: {word}", forwarding.id);
             }
         }
