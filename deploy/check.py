@@ -15,6 +15,9 @@ import shutil
 import subprocess
 import sys
 
+# The repository is read, not written to.
+sys.dont_write_bytecode = True
+
 HERE = pathlib.Path(__file__).resolve().parent
 HUB, HUB_MODULE = HERE / "hub/rootwatch-hub.yaml", HERE / "hub/terraform"
 ALARM, ALARM_MODULE = HERE / "alarm/rootwatch-alarm.yaml", HERE / "alarm/terraform"
@@ -215,8 +218,12 @@ def policies():
         raise Failed("deny-root.json does not spare privileged sessions")
     # Every named thing that a spoke makes is protected.
     text = (HERE / "scp/protect-forwarding.json").read_text()
-    kinds = {"AWS::Events::Rule": ":rule/", "AWS::IAM::Role": ":role/", "AWS::SQS::Queue": ":sqs:",
-             "AWS::CloudWatch::Alarm": ":alarm:"}
+    kinds = {
+        "AWS::CloudWatch::Alarm": ":alarm:",
+        "AWS::Events::Rule": ":rule/",
+        "AWS::IAM::Role": ":role/",
+        "AWS::SQS::Queue": ":sqs:",
+    }
     spoke = cfn.load((HERE / "spoke/rootwatch-spoke.yaml").read_text())
     count = 0
     for name, body in spoke["Resources"].items():

@@ -87,7 +87,9 @@ mod tests {
     #[test]
     fn no_pattern_names_a_partition_an_account_a_detail_type_or_null() {
         for forwarding in ALL {
-            for word in ["arn:", "null", "aws-cn", "aws-us-gov", ".com.cn", "detail-type", "\"account\""] {
+            for word in
+                ["arn:", "null", "aws-cn", "aws-us-gov", ".com.cn", "detail-type", "\"account\""]
+            {
                 assert!(!forwarding.pattern.contains(word), "{}: {word}", forwarding.id);
             }
         }

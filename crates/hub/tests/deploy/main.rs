@@ -3,11 +3,11 @@
 //! What the emulator does not have and AWS does: bus policies, dead letters of targets, archives,
 //! metrics. Those are held by `deploy/check.py` alone.
 
+#[allow(dead_code, reason = "other crates' tests need the rest of it")]
+mod stage;
 #[path = "../sources/standin.rs"]
 #[allow(dead_code, reason = "these tests need a part of it")]
 mod standin;
-#[allow(dead_code, reason = "other crates' tests need the rest of it")]
-mod stage;
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,8 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
     let reader = (third, HUB_REGION);
     put_event(&standin, reader, "aws.iam", API_CALL, &root("read", reader, "GetUser", true)).await;
     let own = (HUB, "us-east-1");
-    put_event(&standin, own, "aws.iam", API_CALL, &root("own", own, "CreateAccessKey", false)).await;
+    put_event(&standin, own, "aws.iam", API_CALL, &root("own", own, "CreateAccessKey", false))
+        .await;
     // Somebody blinds the account, and an account leaves.
     let tamper = role("tamper", reader, "cloudtrail", "StopLogging");
     put_event(&standin, reader, "aws.cloudtrail", API_CALL, &tamper).await;
@@ -83,7 +84,8 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
 
     // What must not come: look-alikes from customers' sources, at a spoke and at the hub's bus, and
     // what is nobody's business.
-    put_event(&standin, reader, "my.app", API_CALL, &root("forged", reader, "GetUser", false)).await;
+    put_event(&standin, reader, "my.app", API_CALL, &root("forged", reader, "GetUser", false))
+        .await;
     let on_the_bus = root("forged-too", reader, "GetUser", false);
     put_event_on(&standin, (HUB, HUB_REGION), "rootwatch", "my.app", API_CALL, &on_the_bus).await;
     let ordinary = role("ordinary", reader, "ec2", "RunInstances");
