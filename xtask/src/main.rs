@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a program for developers")]
 
 mod compare;
+mod deploy;
 mod docs;
 mod fuzz;
 mod package;

@@ -30,6 +30,9 @@ const PROGRAM: &str = "bootstrap";
 /// Bytes that an unpacked function may have. Source: Lambda quotas.
 const UNPACKED_BYTES_MAX: u64 = 250 << 20;
 
+/// This machine's processor, as Lambda calls it: what the tests run.
+pub(crate) const HOST: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
 /// A processor that Lambda has.
 struct Arch {
     /// As Lambda calls it.

@@ -51,7 +51,8 @@ struct Organisation {
 
 impl Organisation {
     async fn new() -> Self {
-        let standin = tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
+        let standin =
+            tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
         let outputs = organisation(&standin, &[], package()).await;
         let queue = json!({ "QueueName": "listener" });
         let queue = standin.call_at(THERE, "sqs", "create_queue", queue).await;
@@ -171,11 +172,12 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
         findings.iter().any(|one| one.finding.event_id.as_deref() == Some("read"))
     };
     there.until("the read-only call is kept", is_read).await;
-    there.until("the queue is empty", async || {
-        there.count("QueueUrl", "ApproximateNumberOfMessages").await == 0
-            && there.count("QueueUrl", "ApproximateNumberOfMessagesNotVisible").await == 0
-    })
-    .await;
+    there
+        .until("the queue is empty", async || {
+            there.count("QueueUrl", "ApproximateNumberOfMessages").await == 0
+                && there.count("QueueUrl", "ApproximateNumberOfMessagesNotVisible").await == 0
+        })
+        .await;
     let findings = there.findings().await;
     let places: BTreeSet<[String; 3]> = findings
         .iter()
@@ -200,16 +202,18 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_message_ends_among_the_dead_letters_and_the_alarm_is_heard() {
     let there = Organisation::new().await;
-    let send = json!({ "QueueUrl": there.outputs["QueueUrl"], "MessageBody": "neither fish nor fowl" });
+    let send =
+        json!({ "QueueUrl": there.outputs["QueueUrl"], "MessageBody": "neither fish nor fowl" });
     there.standin.call_at(THERE, "sqs", "send_message", send).await;
     let place = (ACCOUNTS[1], "us-east-1");
     put_event(&there.standin, place, "aws.signin", SIGN_IN, &sign_in("login", place)).await;
     // The sound one beside it is not held up.
     assert_eq!(there.hear(1).await.len(), 1);
-    there.until("it is a dead letter", async || {
-        there.count("DeadLettersUrl", "ApproximateNumberOfMessages").await == 1
-    })
-    .await;
+    there
+        .until("it is a dead letter", async || {
+            there.count("DeadLettersUrl", "ApproximateNumberOfMessages").await == 1
+        })
+        .await;
     let alarms = there.standin.call_at(THERE, "cloudwatch", "describe_alarms", json!({})).await;
     let alarms = alarms["MetricAlarms"].as_array().expect("alarms").clone();
     let dead = there.outputs["DeadLettersUrl"].rsplit('/').next().expect("a name").to_owned();
