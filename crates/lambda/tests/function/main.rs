@@ -234,10 +234,11 @@ async fn a_poison_message_fails_alone() {
     let expected: BTreeSet<String> = ["m-1", "m-2", "m-3"].map(str::to_owned).into();
     assert_eq!(failed(&answer), expected);
     assert_eq!(stage.heard().await.len(), 1);
-    // An event that comes by itself fails as a whole.
-    let event = json!({ "detail-type": "AWS API Call via CloudTrail", "source": "aws.iam", "detail": "torn" });
-    let refused = instance.invoke(event).await;
-    assert!(refused.is_err(), "{refused:?}");
+    // What comes by itself fails as a whole.
+    let nameless =
+        json!({ "Records": [{ "eventSource": "aws:s3", "eventName": "ObjectCreated:Put" }] });
+    let refused = instance.invoke(nameless).await.expect_err("names no object");
+    assert!(refused.to_string().contains("without bucket"), "{refused}");
     let refused = instance.invoke(json!({ "who": "knows" })).await.expect_err("unknown");
     assert!(refused.to_string().contains("no batch of SQS"), "{refused}");
 }
