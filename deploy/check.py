@@ -23,6 +23,8 @@ HUB, HUB_MODULE = HERE / "hub/rootwatch-hub.yaml", HERE / "hub/terraform"
 ALARM, ALARM_MODULE = HERE / "alarm/rootwatch-alarm.yaml", HERE / "alarm/terraform"
 MODULES = (HUB_MODULE, ALARM_MODULE)
 SCP_BYTES_MAX = 5_120
+# What CloudFormation takes without a bucket.
+TEMPLATE_BYTES_MAX = 51_200
 # What Security Hub's CloudWatch.1 and scanners look for, letter for letter.
 CIS_FILTER = (
     '{$.userIdentity.type="Root" && $.userIdentity.invokedBy NOT EXISTS && $.eventType !="AwsServiceEvent"}'
@@ -84,7 +86,10 @@ def program(name):
 def cfn_lint():
     templates = sorted(HERE.glob("*/*.yaml"))
     run([program("cfn-lint"), *templates])
-    return f"{len(templates)} templates are clean"
+    for path in templates:
+        if path.stat().st_size > TEMPLATE_BYTES_MAX:
+            raise Failed(f"{path.name} has more than {TEMPLATE_BYTES_MAX} bytes: it could not be deployed without a bucket")
+    return f"{len(templates)} templates are clean, and small enough to be deployed from a file"
 
 
 def checkov():

@@ -243,7 +243,9 @@ def index_of_template(index):
 
 
 def index_of_module(index):
-    kept = sorted(index.get("non_key_attributes", []))
+    kept = index.get("non_key_attributes", [])
+    # Of several indexes, each attribute is a list of one.
+    kept = sorted(kept[0] if kept and isinstance(kept[0], list) else kept)
     return [index["name"], index.get("hash_key"), index.get("range_key"), index["projection_type"], kept]
 
 

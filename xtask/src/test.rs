@@ -13,8 +13,8 @@ cargo xtask test [--fast]
 Checks everything that must hold, and stops at the first thing that does not: format, conventions,
 lints, generated docs, the rules' own tests, the story, benchmarks (that they compile), templates and
 modules in deploy/, the AWS stand-in (that it can be installed), the function's package, API docs, a
-short fuzz run, and all tests last, so that their results end the output. A test that is ignored or filtered out counts as a failure. The last line
-reads `N passed, 0 failed`.
+short fuzz run, and all tests last, so that their results end the output. A test that is ignored or
+filtered out counts as a failure. The last line reads `N passed, 0 failed`.
 
 --fast leaves out the checks of deploy/, the API docs and the fuzz run.";
 

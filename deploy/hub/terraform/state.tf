@@ -8,8 +8,7 @@ resource "aws_dynamodb_table" "table" {
   hash_key                    = "pk"
   range_key                   = "sk"
 
-  # INDEXES: the attributes and global secondary indexes of crates/store/src/dynamo belong here, and in
-  # deploy/hub/rootwatch-hub.yaml.
+  # As crates/store/src/dynamo/schema.rs has it.
   attribute {
     name = "pk"
     type = "S"
@@ -18,6 +17,23 @@ resource "aws_dynamodb_table" "table" {
   attribute {
     name = "sk"
     type = "S"
+  }
+
+  attribute {
+    name = "gpk"
+    type = "S"
+  }
+
+  attribute {
+    name = "gsk"
+    type = "S"
+  }
+
+  global_secondary_index {
+    name            = "list"
+    hash_key        = "gpk"
+    range_key       = "gsk"
+    projection_type = "KEYS_ONLY"
   }
 
   ttl {

@@ -38,7 +38,7 @@ fn template(path: &str, text: &str, problems: &mut Vec<String>) {
         match serde_saphyr::from_str::<Value>(&block) {
             Ok(pattern) => found.push((number, pattern)),
             Err(error) => {
-                problems.push(format!("{path}:{number}: the pattern is no YAML: {error}"))
+                problems.push(format!("{path}:{number}: the pattern is no YAML: {error}"));
             }
         }
     }

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use rootwatch_core::decode::{Limits, decode_event};
 use rootwatch_core::finding::RootUse;
 use rootwatch_core::judge::judge;
+use rootwatch_hub::config::load::{Inputs, load};
 use rootwatch_hub::intake::Trust;
 use serde_json::{Value, json};
 use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, put_event, put_event_on, receive, spoke};
@@ -117,6 +118,34 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
         let expected = if is_root { RootUse::Direct } else { RootUse::No };
         assert_eq!(judge(&decoded.record).root_use, expected);
     }
+}
+
+/// What the template tells the function is configuration that the hub takes: the topic is a
+/// destination, and the organisation is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_environment_is_sound_configuration() {
+    /// Keys that the function itself understands, and no other door of the hub.
+    const OF_THE_FUNCTION: [&str; 2] =
+        ["ROOTWATCH_SOURCE__LAMBDA__BUCKETS", "ROOTWATCH_STORE__TABLE"];
+    let standin = tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
+    stage::put_package(&standin, stage::empty_package()).await;
+    let parameters = [("Consumer", "none"), ("LogBuckets", "trail-a,trail-b")];
+    let outputs = standin.stacks(json!([stage::hub(&parameters)])).await.swap_remove(0);
+    let name = json!({ "FunctionName": outputs["FunctionName"] });
+    let place = (HUB, HUB_REGION);
+    let function = standin.call_at(place, "lambda", "get_function_configuration", name).await;
+    let given = function["Environment"]["Variables"].as_object().expect("variables");
+    assert_eq!(given["ROOTWATCH_STORE__TABLE"], json!(outputs["TableName"]));
+    assert_eq!(given["ROOTWATCH_SOURCE__LAMBDA__BUCKETS"], r#"["trail-a","trail-b"]"#);
+
+    let mut environment = Vec::new();
+    for (key, value) in given.iter().filter(|(key, _)| !OF_THE_FUNCTION.contains(&key.as_str())) {
+        environment.push((key.clone(), value.as_str().expect("a text").to_owned()));
+    }
+    let loaded = load(&Inputs { environment, ..Inputs::default() }).expect("a configuration");
+    assert_eq!(loaded.config.hub.organization.id.as_deref(), Some("o-exampleorgid"));
+    let shown = serde_json::to_value(&loaded.config.notify.destination).expect("JSON");
+    assert_eq!(shown["sns"]["topic"], json!(outputs["TopicArn"]), "{shown}");
 }
 
 /// The stand-in has no bus policies: what AWS would refuse at the hub's bus comes through here, and

@@ -100,3 +100,36 @@ pub(super) async fn create(client: &Client, name: &str) -> Result<bool, StoreErr
     }
     Ok(is_new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The template and the Terraform module are held to each other by `deploy/check.py`; this holds
+    /// both to the store.
+    #[test]
+    fn the_deployed_table_has_this_shape() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/hub/rootwatch-hub.yaml");
+        let template = std::fs::read_to_string(path).expect("the template");
+        let table = template.split("\n  Table:\n").nth(1).expect("a table");
+        let table = table.split("\n  # ----").next().expect("its end");
+        let [partition, sort] = TABLE.key;
+        let [index_partition, index_sort] = TABLE.index_key;
+        let mut wanted = vec![
+            format!("IndexName: {}\n", TABLE.index),
+            format!("AttributeName: {}, Enabled: true", TABLE.ttl),
+            "ProjectionType: KEYS_ONLY".to_owned(),
+        ];
+        for (name, kind) in
+            [(partition, "HASH"), (sort, "RANGE"), (index_partition, "HASH"), (index_sort, "RANGE")]
+        {
+            wanted.push(format!("AttributeName: {name}, KeyType: {kind}"));
+            wanted.push(format!("AttributeName: {name}, AttributeType: S"));
+        }
+        for part in &wanted {
+            assert_eq!(table.matches(part.as_str()).count(), 1, "{part}\n{table}");
+        }
+        assert_eq!(table.matches("AttributeType: ").count(), 4);
+        assert_eq!(table.matches("IndexName: ").count(), 1);
+    }
+}
