@@ -44,8 +44,8 @@ async fn only_what_the_filters_allow_is_listed_and_fetched() {
         "--since", "2026-05-05T00:00:00Z", "--until", "2026-05-07T00:00:00Z",
     ];
     let url = bucket.url("");
-    let away = scan(bucket.standin, Some(&server.url()), &[&[url.as_str()], &filters[..]].concat());
-    let away = away.await;
+    let args = [&[url.as_str()], &filters[..]].concat();
+    let away = scan(bucket.standin, Some(&server.url()), &args).await;
     let path = folder.path().to_str().expect("UTF-8");
     let local = scan(bucket.standin, None, &[&[path], &filters[..]].concat()).await;
     assert_eq!(away.out, as_in_bucket(&local.out, folder.path(), "filters"), "{}", away.err);

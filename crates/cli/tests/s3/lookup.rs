@@ -52,6 +52,13 @@ fn event(id: &str, region: &str, time: &str) -> Value {
     })
 }
 
+/// So many hours ago, to the minute.
+fn ago(hours: i64) -> String {
+    let minute = jiff::Timestamp::now().as_second() / 60 * 60;
+    let at = jiff::Timestamp::from_second(minute - hours * 3600).expect("a time");
+    at.to_string()
+}
+
 fn error(name: &str) -> Vec<u8> {
     let body = json!({"__type": name, "message": "said by the test"});
     answer("400 Bad Request", JSON, &body.to_string())
@@ -73,21 +80,22 @@ async fn every_region_is_looked_up_page_by_page_at_the_pace_that_is_allowed() {
         let number = tries.fetch_add(1, Ordering::Relaxed);
         let token = asked["NextToken"].as_str().unwrap_or("");
         let page = match (number, token) {
-            (0, "") => json!({"Events": [event("new", "us-east-1", "2026-05-06T12:00:00Z")], "NextToken": "t1"}),
+            (0, "") => json!({"Events": [event("new", "us-east-1", &ago(2))], "NextToken": "t1"}),
             (1, "t1") => return error("ThrottlingException"),
             (2, "t1") => return error("ExpiredTokenException"),
             // Published replies have pages without events.
             (3, "t1") => json!({"Events": [], "NextToken": "t2"}),
             (4, "t2") => json!({"Events": [
-                event("old", "us-east-1", "2026-05-05T12:00:00Z"),
-                event("before", "us-east-1", "2026-04-01T12:00:00Z"),
+                event("old", "us-east-1", &ago(24)),
+                event("before", "us-east-1", &ago(24 * 20)),
             ]}),
             other => panic!("asked {other:?}"),
         };
         answer("200 OK", JSON, &page.to_string())
     });
+    let since = ago(24 * 10);
     let mut command = program(&server.url(), None);
-    command.args(["scan", "--format", "jsonl", "lookup://", "--since", "2026-05-01"]);
+    command.args(["scan", "--format", "jsonl", "lookup://", "--since", &since]);
     let ran = run(command).await;
     let told: Vec<(String, String)> = ran
         .lines()
@@ -113,12 +121,13 @@ async fn every_region_is_looked_up_page_by_page_at_the_pace_that_is_allowed() {
         let pause = pair[1].at - pair[0].at;
         assert!(pause > Duration::from_millis(400), "two a second at most: {pause:?}");
     }
-    let since: jiff::Timestamp = "2026-05-01T00:00:00Z".parse().expect("a time");
+    let since: jiff::Timestamp = since.parse().expect("a time");
     assert_eq!(asked(&lookups[0])["StartTime"].as_i64(), Some(since.as_second()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ended_costs_nothing_and_a_named_region_needs_no_list() {
+    let an_hour_ago = jiff::Timestamp::now().as_second() - 3600;
     let server = Server::start(move |heard| {
         if String::from_utf8_lossy(&heard.body).contains("DescribeRegions") {
             return answer("403 Forbidden", "text/xml", "<Error><Code>UnauthorizedOperation</Code></Error>");
@@ -127,23 +136,26 @@ async fn a_token_that_ended_costs_nothing_and_a_named_region_needs_no_list() {
             return answer;
         }
         let asked = asked(heard);
-        let old = "2026-05-05T12:00:00Z";
+        let old = &ago(24);
         let page = match asked["NextToken"].as_str() {
             Some(_) => return error("InvalidNextTokenException"),
-            None if asked["EndTime"].as_i64() > Some(1_780_000_000) => {
+            None if asked["EndTime"].as_i64() > Some(an_hour_ago) => {
                 json!({"Events": [event("one", "us-east-1", old)], "NextToken": "ended"})
             }
-            None => json!({"Events": [event("one", "us-east-1", old), event("two", "us-east-1", "2026-05-04T12:00:00Z")]}),
+            None => json!({"Events": [event("one", "us-east-1", old), event("two", "us-east-1", &ago(48))]}),
         };
         answer("200 OK", JSON, &page.to_string())
     });
     let look = async |more: &[&str]| {
         let mut command = program(&server.url(), None);
-        command.args(["scan", "--format", "jsonl", "lookup://", "--since", "2026-05-01"]).args(more);
+        command.args(["scan", "--format", "jsonl", "lookup://"]).args(more);
         run(command).await
     };
     let named = look(&["--region", "us-east-1"]).await;
     assert_eq!((named.code, named.lines().len()), (0, 2), "{}", named.err);
+    let long_ago = look(&["--region", "us-east-1", "--since", "400d"]).await;
+    assert_eq!((long_ago.code, long_ago.lines().len()), (3, 2), "{}", long_ago.err);
+    assert!(long_ago.err.contains("remembers 90 days"), "{}", long_ago.err);
     let unnamed = look(&[]).await;
     assert_eq!((unnamed.code, unnamed.out.as_str()), (3, ""), "{}", unnamed.err);
     assert!(unnamed.err.contains("ec2:DescribeRegions"), "{}", unnamed.err);
@@ -156,12 +168,12 @@ async fn what_was_found_before_an_interrupt_is_told_as_an_incomplete_look() {
             return answer;
         }
         // There is always more.
-        let page = json!({"Events": [event("one", "us-east-1", "2026-05-05T12:00:00Z")], "NextToken": "t"});
+        let page = json!({"Events": [event("one", "us-east-1", &ago(24))], "NextToken": "t"});
         answer("200 OK", JSON, &page.to_string())
     });
     let mut command = program(&server.url(), None);
     let child = command
-        .args(["scan", "--format", "jsonl", "lookup://", "--region", "us-east-1", "--since", "2026-05-01"])
+        .args(["scan", "--format", "jsonl", "lookup://", "--region", "us-east-1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

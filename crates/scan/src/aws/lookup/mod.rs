@@ -120,6 +120,12 @@ pub fn scan_lookup(
         options.until.map_or(now, |until| until.min(now)),
     );
     total.summary.files = count;
+    // An age of 90 days was counted back a moment ago.
+    let slack = SignedDuration::from_hours(1);
+    if options.since.is_some_and(|since| since.saturating_add(slack).is_ok_and(|at| at < oldest)) {
+        let reason = format!("CloudTrail remembers {LOOKUP_DAYS_MAX} days: nothing older was looked up");
+        total.summary.skip(&PathBuf::from("lookup://"), None, reason);
+    }
     let committer = std::sync::Mutex::new(Committer::new(total, None));
     let (ready, answers) = mpsc::channel(ANSWERS_AHEAD_MAX);
     let at_once = Arc::new(Semaphore::new(PLACES_AT_ONCE_MAX));
