@@ -139,7 +139,9 @@ impl Failure {
         }
     }
 
-    pub(super) fn reason(self) -> String {
+    /// Why, in words.
+    #[must_use]
+    pub fn reason(self) -> String {
         match self {
             Self::Refused(reason) | Self::Again { reason, .. } => reason,
             Self::Changed => "it changed while it was read".to_owned(),
