@@ -129,13 +129,11 @@ impl Inputs {
         }
         if !self.s3.is_empty() {
             let s3 = s3_options(args);
-            let part =
-                rootwatch_scan::aws::scan_s3(&self.s3, rules, options, &s3, progress, usage);
+            let part = rootwatch_scan::aws::scan_s3(&self.s3, rules, options, &s3, progress, usage);
             rootwatch_scan::merge(&mut all, part.map_err(explained)?);
         }
         if let Some(places) = &self.lookup {
-            let part =
-                rootwatch_scan::aws::scan_lookup(places, rules, options, progress, usage);
+            let part = rootwatch_scan::aws::scan_lookup(places, rules, options, progress, usage);
             rootwatch_scan::merge(&mut all, part.map_err(explained)?);
         }
         all.summary.skipped.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));

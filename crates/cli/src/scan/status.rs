@@ -28,14 +28,20 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let format = args.format.unwrap_or(default);
     if format == ListFormat::Table {
         let dead = follower.dead_letter_queue();
-        let dead = dead.map_or("none: what cannot be read comes back until it expires".into(), |name| {
-            words::visible(name)
-        });
+        let dead = dead
+            .map_or("none: what cannot be read comes back until it expires".into(), |name| {
+                words::visible(name)
+            });
         writeln!(io::stdout(), "dead-letter queue: {dead}")?;
         writeln!(
             io::stdout(),
             "{:>8} {:>10} {:>10} {:>10} {:>8} {:>10}  left",
-            "time", "waiting", "in flight", "delayed", "dead", "a second"
+            "time",
+            "waiting",
+            "in flight",
+            "delayed",
+            "dead",
+            "a second"
         )?;
     }
     let mut rate = Rate::default();
@@ -82,14 +88,22 @@ fn line(format: ListFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Resu
             let dead = dead.map_or_else(|| "none".to_owned(), number);
             let pace = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
             let left = secs_left.map_or_else(
-                || if counts.left() == 0 { "nothing".to_owned() } else { "not known yet".to_owned() },
+                || {
+                    if counts.left() == 0 {
+                        "nothing".to_owned()
+                    } else {
+                        "not known yet".to_owned()
+                    }
+                },
                 |secs| words::duration(Duration::from_secs_f64(secs)),
             );
             writeln!(
                 out,
                 "{:>8} {:>10} {:>10} {:>10} {dead:>8} {pace:>10}  {left}",
                 now.strftime("%H:%M:%S").to_string(),
-                number(visible), number(in_flight), number(delayed),
+                number(visible),
+                number(in_flight),
+                number(delayed),
             )?;
         }
     }

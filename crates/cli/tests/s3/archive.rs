@@ -51,7 +51,9 @@ pub(crate) fn noise(bytes: usize) -> String {
 pub(crate) fn large_log(id: &str, bytes: usize) -> Vec<u8> {
     let record = |number: usize| {
         let text = noise(100_000 + number);
-        format!(r#"{{"eventID":"pad-{number}","eventName":"PutObject","requestParameters":"{text}"}}"#)
+        format!(
+            r#"{{"eventID":"pad-{number}","eventName":"PutObject","requestParameters":"{text}"}}"#
+        )
     };
     let mut records: Vec<String> = (0..bytes / 70_000).map(record).collect();
     records.push(root_record(id, ACCOUNTS[0], REGIONS[2], "2026-05-04T12:00:00Z"));

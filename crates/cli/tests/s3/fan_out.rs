@@ -35,7 +35,8 @@ impl Queue {
     async fn drain(&self) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
-            let request = self.sqs.receive_message().queue_url(&self.url).max_number_of_messages(10);
+            let request =
+                self.sqs.receive_message().queue_url(&self.url).max_number_of_messages(10);
             let messages = request.send().await.expect("messages").messages.unwrap_or_default();
             if messages.is_empty() {
                 return all;

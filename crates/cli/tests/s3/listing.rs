@@ -1,8 +1,8 @@
 //! What is found, what is listed and fetched for it, and in how much memory.
 
-use crate::server::{Server, relay};
 #[cfg(target_os = "linux")]
 use crate::program;
+use crate::server::{Server, relay};
 use crate::{Bucket, Ran, archive, as_in_bucket, root, scan, standin};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,10 +18,16 @@ async fn the_story_in_a_bucket_gives_the_findings_of_the_story_on_disk() {
         &["--until", "2026-05-04T14:00:00Z", "--min-severity", "high"],
         &["--since", "2027-01-01"],
     ] {
-        let local = scan(bucket.standin, None, &[&["fixtures/story/AWSLogs"], filters].concat()).await;
+        let local =
+            scan(bucket.standin, None, &[&["fixtures/story/AWSLogs"], filters].concat()).await;
         let url = bucket.url("AWSLogs");
         let away = scan(bucket.standin, None, &[&[url.as_str()], filters].concat()).await;
-        assert_eq!(away.out, as_in_bucket(&local.out, folder, "story"), "{filters:?}: {}", away.err);
+        assert_eq!(
+            away.out,
+            as_in_bucket(&local.out, folder, "story"),
+            "{filters:?}: {}",
+            away.err
+        );
         assert_eq!((local.code, away.code), (0, 0), "{filters:?}: {}", away.err);
         assert!(away.err.contains(" LIST") && away.err.contains("list price"), "{}", away.err);
     }
@@ -40,8 +46,14 @@ async fn only_what_the_filters_allow_is_listed_and_fetched() {
     let port = bucket.standin.port();
     let server = Server::start(move |heard| relay(port, heard));
     let filters = [
-        "--account", "222233334444", "--region", "eu-west-1",
-        "--since", "2026-05-05T00:00:00Z", "--until", "2026-05-07T00:00:00Z",
+        "--account",
+        "222233334444",
+        "--region",
+        "eu-west-1",
+        "--since",
+        "2026-05-05T00:00:00Z",
+        "--until",
+        "2026-05-07T00:00:00Z",
     ];
     let url = bucket.url("");
     let args = [&[url.as_str()], &filters[..]].concat();
@@ -78,13 +90,18 @@ async fn only_what_the_filters_allow_is_listed_and_fetched() {
 async fn objects_without_the_layout_are_read_too_and_names_are_as_exact_as_they_are_given() {
     let bucket = Bucket::new("plain").await;
     let record = |id| archive::log(id, "111122223333", "us-east-1", "2026-05-04T12:00:00Z", 1);
-    for (key, id) in [("exports/a b+c/é.json.gz", "1"), ("exports/deep/er/x", "2"), ("exports2/x", "3")] {
+    for (key, id) in
+        [("exports/a b+c/é.json.gz", "1"), ("exports/deep/er/x", "2"), ("exports2/x", "3")]
+    {
         bucket.put(key, record(id)).await;
     }
     bucket.put("exports/README.md", b"# notes".to_vec()).await;
     bucket.put("exports/folder/", Vec::new()).await;
     let ids = |ran: &Ran| -> Vec<String> {
-        ran.lines().iter().map(|line| line["event_id"].as_str().expect("an id").to_owned()).collect()
+        ran.lines()
+            .iter()
+            .map(|line| line["event_id"].as_str().expect("an id").to_owned())
+            .collect()
     };
     for (prefix, found) in [
         ("exports", &["1", "2"][..]),
@@ -94,11 +111,17 @@ async fn objects_without_the_layout_are_read_too_and_names_are_as_exact_as_they_
         ("", &["1", "2", "3"]),
     ] {
         let ran = scan(bucket.standin, None, &[&bucket.url(prefix)]).await;
-        assert_eq!((ran.code, ids(&ran)), (0, found.iter().map(|id| (*id).to_owned()).collect()), "{prefix}: {}", ran.err);
+        assert_eq!(
+            (ran.code, ids(&ran)),
+            (0, found.iter().map(|id| (*id).to_owned()).collect()),
+            "{prefix}: {}",
+            ran.err
+        );
     }
-    for (url, reason) in
-        [(bucket.url("none/"), "no object is there"), ("s3://no-such-bucket/".to_owned(), "NoSuchBucket")]
-    {
+    for (url, reason) in [
+        (bucket.url("none/"), "no object is there"),
+        ("s3://no-such-bucket/".to_owned(), "NoSuchBucket"),
+    ] {
         let ran = scan(bucket.standin, None, &[&url]).await;
         assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{}", ran.err);
         assert!(ran.err.contains(reason) && ran.err.contains(&url), "{}", ran.err);
@@ -117,8 +140,11 @@ async fn a_bucket_of_another_account_is_read_with_a_role() {
         "{{\"Records\":[{}]}}",
         archive::root_record("theirs-1", "222233334444", "us-east-1", "2026-05-04T12:00:00Z")
     );
-    as_owner("put_object", serde_json::json!({"Bucket": "theirs", "Key": "log.json", "Body": text}))
-        .await;
+    as_owner(
+        "put_object",
+        serde_json::json!({"Bucket": "theirs", "Key": "log.json", "Body": text}),
+    )
+    .await;
     let without = scan(standin, None, &["s3://theirs"]).await;
     assert_eq!((without.code, without.out.as_str()), (3, ""), "{}", without.err);
     let with = scan(standin, None, &["s3://theirs", "--role-arn", role, "--requester-pays"]).await;

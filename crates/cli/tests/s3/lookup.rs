@@ -130,7 +130,11 @@ async fn a_token_that_ended_costs_nothing_and_a_named_region_needs_no_list() {
     let an_hour_ago = jiff::Timestamp::now().as_second() - 3600;
     let server = Server::start(move |heard| {
         if String::from_utf8_lossy(&heard.body).contains("DescribeRegions") {
-            return answer("403 Forbidden", "text/xml", "<Error><Code>UnauthorizedOperation</Code></Error>");
+            return answer(
+                "403 Forbidden",
+                "text/xml",
+                "<Error><Code>UnauthorizedOperation</Code></Error>",
+            );
         }
         if let Some(answer) = surroundings(heard) {
             return answer;
@@ -142,7 +146,9 @@ async fn a_token_that_ended_costs_nothing_and_a_named_region_needs_no_list() {
             None if asked["EndTime"].as_i64() > Some(an_hour_ago) => {
                 json!({"Events": [event("one", "us-east-1", old)], "NextToken": "ended"})
             }
-            None => json!({"Events": [event("one", "us-east-1", old), event("two", "us-east-1", &ago(48))]}),
+            None => {
+                json!({"Events": [event("one", "us-east-1", old), event("two", "us-east-1", &ago(48))]})
+            }
         };
         answer("200 OK", JSON, &page.to_string())
     });

@@ -24,7 +24,8 @@ async fn a_scan_that_was_killed_goes_on_and_finds_the_same() {
     let checkpoint_path = checkpoint.to_str().expect("UTF-8").to_owned();
     let url = bucket.url("");
     // An age, which is another moment at every run.
-    let args = ["scan", "--format", "jsonl", &url, "--since", "4000d", "--checkpoint", &checkpoint_path];
+    let args =
+        ["scan", "--format", "jsonl", &url, "--since", "4000d", "--checkpoint", &checkpoint_path];
     let command = |more: &[&str]| {
         let mut command = program(&bucket.standin.endpoint(), Some(&server.url()));
         command.args(args).args(more);

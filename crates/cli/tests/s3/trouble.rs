@@ -15,7 +15,8 @@ fn cut(mut answer: Vec<u8>, at: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_is_resumed_and_what_is_gone_is_told() {
     let bucket = Bucket::new("trouble").await;
-    let small = |id: &str| archive::log(id, "111122223333", "us-east-1", "2026-05-04T12:00:00Z", 30);
+    let small =
+        |id: &str| archive::log(id, "111122223333", "us-east-1", "2026-05-04T12:00:00Z", 30);
     for name in ["sound", "broken", "vanished", "denied", "busy"] {
         bucket.put(&format!("logs/{name}.json.gz"), small(name)).await;
     }
@@ -55,8 +56,11 @@ async fn what_breaks_is_resumed_and_what_is_gone_is_told() {
         answer
     });
     let ran = scan(bucket.standin, Some(&server.url()), &[&bucket.url("logs/")]).await;
-    let mut ids: Vec<String> =
-        ran.lines().iter().map(|line| line["event_id"].as_str().expect("an id").to_owned()).collect();
+    let mut ids: Vec<String> = ran
+        .lines()
+        .iter()
+        .map(|line| line["event_id"].as_str().expect("an id").to_owned())
+        .collect();
     ids.sort();
     assert_eq!(ids, ["broken", "busy", "large", "sound"], "{}", ran.err);
     assert_eq!(ran.code, 3, "{}", ran.err);

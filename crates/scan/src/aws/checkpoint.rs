@@ -142,8 +142,7 @@ struct Found {
     file: String,
 }
 
-const KINDS: [PassedOver; 3] =
-    [PassedOver::Digest, PassedOver::Insight, PassedOver::NotCloudTrail];
+const KINDS: [PassedOver; 3] = [PassedOver::Digest, PassedOver::Insight, PassedOver::NotCloudTrail];
 
 impl Entry {
     fn of(scanned: &Scanned) -> Self {
@@ -264,10 +263,8 @@ impl Checkpoint {
         options: &ScanOptions,
         history: String,
     ) -> Result<(Self, Restored), CloudError> {
-        let refused = |reason: String| CloudError::Checkpoint {
-            path: path.display().to_string(),
-            reason,
-        };
+        let refused =
+            |reason: String| CloudError::Checkpoint { path: path.display().to_string(), reason };
         let failed = |error: io::Error| refused(crate::io_reason(&error));
         let mut file = OpenOptions::new()
             .read(true)

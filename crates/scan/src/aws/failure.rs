@@ -134,7 +134,9 @@ impl Failure {
     pub(super) fn on(self, what: &str) -> Self {
         match self {
             Self::Refused(reason) => Self::Refused(format!("{what}: {reason}")),
-            Self::Again { code, reason } => Self::Again { code, reason: format!("{what}: {reason}") },
+            Self::Again { code, reason } => {
+                Self::Again { code, reason: format!("{what}: {reason}") }
+            }
             Self::Changed => Self::Changed,
         }
     }

@@ -116,7 +116,7 @@ pub fn fan_out(
         run.all(lister, &mut out).await
     })?;
     let mut left = Scanned { summary: tail.counts.summary, ..Scanned::default() };
-    if !tail.is_whole {
+    if !tail.is_whole && left.summary.is_complete() {
         let reason = "it was interrupted: not everything is on the queue".to_owned();
         left.summary.skip(std::path::Path::new("s3://"), None, reason);
     }
@@ -159,9 +159,10 @@ impl Run<'_> {
         let mut packer = Packer::new(&out.history);
         {
             let sender = &self.sender;
-            let batches = stream::unfold(Packing { steps, packer: &mut packer }, |mut packing| async move {
-                packing.next().await.map(|batch| (batch, packing))
-            });
+            let batches =
+                stream::unfold(Packing { steps, packer: &mut packer }, |mut packing| async move {
+                    packing.next().await.map(|batch| (batch, packing))
+                });
             let sent = batches.map(|batch| sender.send(batch)).buffered(BATCHES_AT_ONCE_MAX);
             let mut sent = std::pin::pin!(sent);
             while let Some(batch) = sent.next().await {
@@ -173,7 +174,8 @@ impl Run<'_> {
                 if let (Some(checkpoint), Some(mark)) = (self.checkpoint.as_mut(), batch.mark) {
                     checkpoint.add_sent(mark, &part, batch.objects, batch.messages)?;
                 }
-                let mut all = Scanned { summary: std::mem::take(&mut out.summary), ..Scanned::default() };
+                let mut all =
+                    Scanned { summary: std::mem::take(&mut out.summary), ..Scanned::default() };
                 crate::merge(&mut all, std::mem::take(&mut part));
                 out.summary = all.summary;
                 if self.stop.is_asked() {
@@ -337,8 +339,7 @@ impl Packer {
 impl Sender<'_> {
     /// Sends a batch; what the queue did not take of it is sent again.
     async fn send(&self, batch: Batch) -> Result<Sent, CloudError> {
-        let refused =
-            |reason: String| CloudError::Queue { url: self.url.to_owned(), reason };
+        let refused = |reason: String| CloudError::Queue { url: self.url.to_owned(), reason };
         let objects = batch.messages.iter().map(|message| message.objects).sum();
         let messages = batch.messages.len() as u64;
         let mut left: BTreeMap<String, String> = batch

@@ -130,11 +130,8 @@ impl Caller {
         target: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, Failed> {
-        let broken = |reason: String, is_passing: bool| Failed {
-            code: String::new(),
-            reason,
-            is_passing,
-        };
+        let broken =
+            |reason: String, is_passing: bool| Failed { code: String::new(), reason, is_passing };
         if !is_region(region) {
             return Err(broken(format!("{region:?} is no region of AWS"), false));
         }

@@ -63,11 +63,7 @@ impl LookupPlaces {
     ///
     /// # Errors
     /// It is not of that form, or accounts are named without a role.
-    pub fn parse(
-        text: &str,
-        role_name: Option<String>,
-        roles: Roles,
-    ) -> Result<Self, CloudError> {
+    pub fn parse(text: &str, role_name: Option<String>, roles: Roles) -> Result<Self, CloudError> {
         let wrong = |reason: &str, hint: &'static str| CloudError::Address {
             text: text.to_owned(),
             reason: reason.to_owned(),
@@ -123,7 +119,8 @@ pub fn scan_lookup(
     // An age of 90 days was counted back a moment ago.
     let slack = SignedDuration::from_hours(1);
     if options.since.is_some_and(|since| since.saturating_add(slack).is_ok_and(|at| at < oldest)) {
-        let reason = format!("CloudTrail remembers {LOOKUP_DAYS_MAX} days: nothing older was looked up");
+        let reason =
+            format!("CloudTrail remembers {LOOKUP_DAYS_MAX} days: nothing older was looked up");
         total.summary.skip(&PathBuf::from("lookup://"), None, reason);
     }
     let committer = std::sync::Mutex::new(Committer::new(total, None));
@@ -295,7 +292,9 @@ impl Look {
             let answered = self.place.caller.lookup(&self.place.region, &ask).await;
             let body = match answered {
                 Ok(body) => body,
-                Err(Failed { code, .. }) if token.is_some() && code == "InvalidNextTokenException" => {
+                Err(Failed { code, .. })
+                    if token.is_some() && code == "InvalidNextTokenException" =>
+                {
                     // A token that is too old: on from the oldest event that was seen.
                     token = None;
                     if let Some(at) = oldest.and_then(|at| Timestamp::from_second(at as i64).ok()) {

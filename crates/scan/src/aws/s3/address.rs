@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn an_address_is_a_bucket_and_what_of_it() {
         let address = S3Address::parse("s3://my-trail/AWSLogs/o-x/").expect("an address");
-        assert_eq!((address.bucket.as_str(), address.prefix.as_str()), ("my-trail", "AWSLogs/o-x/"));
+        assert_eq!(
+            (address.bucket.as_str(), address.prefix.as_str()),
+            ("my-trail", "AWSLogs/o-x/")
+        );
         assert!(!address.any_ending);
         assert_eq!(S3Address::parse("s3://my-trail").expect("an address").prefix, "");
         let any = S3Address::parse("s3://my-trail/AWSLogs/11*").expect("an address");

@@ -79,8 +79,7 @@ impl Leaf {
         Self {
             prefix: prefix.to_owned(),
             after: first.map(|at| format!("{folder}{}", day(at))),
-            before: last
-                .map(|at| format!("{folder}{}0", day(at).trim_end_matches('/'))),
+            before: last.map(|at| format!("{folder}{}0", day(at).trim_end_matches('/'))),
         }
     }
 

@@ -43,11 +43,17 @@ pub(in crate::aws) struct Tail {
 /// A part of a listing.
 #[derive(Debug)]
 enum Item {
-    Object { listed: Listed, named: bool },
+    Object {
+        listed: Listed,
+        named: bool,
+    },
     Leaf(Leaf),
     /// An account's folder of log files.
     Trail(String),
-    Bad { prefix: String, failure: Failure },
+    Bad {
+        prefix: String,
+        failure: Failure,
+    },
 }
 
 /// Lists inputs one after the other.

@@ -127,10 +127,8 @@ pub fn scan_s3(
             };
             tail.counts.summary.skip(&PathBuf::from("s3://"), None, reason.to_owned());
         }
-        let committer = std::mem::replace(
-            &mut *lock(&committer),
-            Committer::new(Scanned::default(), None),
-        );
+        let committer =
+            std::mem::replace(&mut *lock(&committer), Committer::new(Scanned::default(), None));
         committer.finish(tail.counts, tail.is_whole)?
     };
     scanned.summary.shorten();
