@@ -303,12 +303,22 @@ fn speed(text: &str) -> Result<Speed, String> {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = SCAN_HELP)]
+#[command(
+    after_help = SCAN_HELP,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct ScanArgs {
-    /// Files, folders or globs of log files; `-` for standard input
+    #[command(subcommand)]
+    pub(crate) command: Option<ScanCommand>,
+
+    /// Files, folders or globs of log files; `-` for standard input; `s3://BUCKET/PREFIX`; `lookup://`
     ///
     /// JSON, JSON Lines, gzip and zstd are told by content. Folders are walked whole, in the S3
-    /// layout or any other.
+    /// layout or any other. Of a bucket only what --account, --region, --since and --until allow is
+    /// listed and fetched; `s3://BUCKET/AWSLogs/1111*` is every key that begins so. `lookup://` asks
+    /// CloudTrail itself for its last 90 days, in every enabled region. A local folder with the name
+    /// of a subcommand is written `./status`.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 
@@ -367,6 +377,28 @@ pub(crate) struct ScanArgs {
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
     pub(crate) fail_on: Option<SeverityArg>,
 
+    /// Role to read S3 or LookupEvents with; for `lookup://` it may be repeated
+    #[arg(long, value_name = "ARN", value_parser = role, help_heading = "AWS")]
+    pub(crate) role_arn: Vec<String>,
+    /// Name of a role to assume in each account of `lookup://ACCOUNT,ACCOUNT`
+    #[arg(long, value_name = "NAME", help_heading = "AWS")]
+    pub(crate) role_name: Option<String>,
+    /// External id that the role asks for
+    #[arg(long, value_name = "ID", help_heading = "AWS")]
+    pub(crate) external_id: Option<String>,
+    /// Pay for requests to a bucket whose owner wants it so
+    #[arg(long, help_heading = "AWS")]
+    pub(crate) requester_pays: bool,
+    /// How many objects are fetched from S3 at once
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::aws::S3_CONCURRENCY as u16, value_parser = clap::value_parser!(u16).range(1..=rootwatch_scan::aws::S3_CONCURRENCY_MAX as i64), help_heading = "AWS")]
+    pub(crate) s3_concurrency: u16,
+    /// Write down how far a scan of S3 has come; the same command goes on from there
+    #[arg(long, value_name = "FILE", help_heading = "AWS")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Do not scan: put the objects on the hub's queue, for its functions to scan in parallel
+    #[arg(long, value_name = "QUEUE_URL", help_heading = "AWS")]
+    pub(crate) fan_out: Option<String>,
+
     /// How many threads read [default: one for each core]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Machine")]
     pub(crate) threads: Option<u16>,
@@ -384,20 +416,72 @@ pub(crate) struct ScanArgs {
     pub(crate) findings_max: u64,
 }
 
+/// What belongs to a scan beside scanning.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScanCommand {
+    /// How far the hub is with what `scan --fan-out` put on its queue
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The queue's URL, as given to --fan-out
+    #[arg(value_name = "QUEUE_URL")]
+    pub(crate) queue_url: String,
+    /// Follow it to the end
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How often to ask, with --watch
+    #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub(crate) every: u16,
+    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<ListFormat>,
+}
+
+const STATUS_HELP: &str = "\
+SQS counts approximately, and up to a minute late: --watch believes that a queue is empty when it is
+so three times in a row. The dead-letter queue is found by the queue's redrive policy.
+
+Exit codes:
+  0  the queue is empty, and no message is in the dead-letter queue
+  1  not done yet (without --watch)
+  2  usage, configuration, or a queue that cannot be asked
+  3  dead letters: not everything could be read
+
+Example:
+  rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch";
+
+fn role(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let is_right = matches!(parts[..], ["arn", partition, "iam", "", id, name]
+        if partition.starts_with("aws") && account(id).is_ok() && name.starts_with("role/"));
+    if is_right {
+        return Ok(text.to_owned());
+    }
+    Err("it looks like arn:aws:iam::111122223333:role/name".to_owned())
+}
+
 const SCAN_HELP: &str = "\
 Examples:
   rootwatch scan ./AWSLogs                        everything below a folder
   rootwatch scan 'logs/2026/05/**/*.json.gz'      a glob (quoted)
   rootwatch scan --since 90d --min-severity high ./AWSLogs
   zcat old.json.gz | rootwatch scan -             standard input
+  rootwatch scan s3://my-trail/AWSLogs --since 90d --checkpoint scan.checkpoint
+  rootwatch scan lookup://                        no trail? CloudTrail's own last 90 days
+  rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch
   rootwatch scan ./AWSLogs --output report.html    a page to hand to a colleague
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 
 Exit codes:
   0  everything was looked at, nothing at or above --fail-on
   1  something is at or above --fail-on
-  2  usage or configuration
-  3  not everything could be read (wins over 1: an incomplete look may not claim anything)";
+  2  usage or configuration, credentials and checkpoints included
+  3  not everything could be read (wins over 1: an incomplete look may not claim anything)
+
+A scan of AWS that is interrupted (Ctrl-C) tells what it found until then, with exit code 3.";
 
 /// An account id of twelve digits, dashes allowed.
 fn account(text: &str) -> Result<String, String> {

@@ -75,12 +75,17 @@ impl std::fmt::Display for Failed {
 /// A runtime for the commands that need one, and the one provider of cryptography that all TLS of
 /// this program uses.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    // A second call finds it there already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    use_ring();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context(Failed::to("start the runtime"))
+}
+
+/// Makes ring the provider of cryptography of all TLS.
+pub(crate) fn use_ring() {
+    // A second call finds it there already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

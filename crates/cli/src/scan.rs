@@ -1,13 +1,16 @@
 //! `rootwatch scan`: options to inputs, findings to incidents, incidents to people.
 
+mod away;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,11 +22,13 @@ use rootwatch_core::detect::settle;
 use rootwatch_core::finding::{FindingKey, RootUse, Severity};
 use rootwatch_core::incident::Incident;
 use rootwatch_core::rules::Ruleset;
+use rootwatch_scan::aws::Usage;
 use rootwatch_scan::summary::Summary;
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
+use self::away::Inputs;
 use crate::Hint;
-use crate::args::{Color, Format, ScanArgs};
+use crate::args::{Color, Format, ScanArgs, ScanCommand};
 use crate::output::{self, Report, RuleText, Shown, Style, words};
 use crate::rules::load;
 
@@ -37,19 +42,27 @@ const WIDTH_DEFAULT: usize = 100;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
+    if let Some(ScanCommand::Status(args)) = &args.command {
+        return status::run(args);
+    }
     let rules = load(&args.rules)?;
     let options = options(args, Timestamp::now())?;
     let style = style(args)?;
     let account_names = args.account_names.as_deref().map(read_names).transpose()?;
-    let inputs = inputs(&args.paths)?;
+    let inputs = Inputs::read(args)?;
+    if let Some(queue_url) = &args.fan_out {
+        return away::fan_out(args, &inputs, queue_url, &options);
+    }
     if options.rule_only && options.prefilter && !args.quiet {
         warn_of_slow_rules(&rules);
     }
 
     let progress = Progress::default();
-    let Scanned { findings, mut summary } = with_bar(args, &inputs, &progress, || {
-        rootwatch_scan::scan(inputs.clone(), &rules, &options, &progress)
+    let usage = Arc::default();
+    let scanned = with_bar(args, &inputs, &progress, &usage, || {
+        inputs.scan(args, &rules, &options, &progress, &usage)
     });
+    let Scanned { findings, mut summary } = scanned?;
 
     let mut detected = Vec::with_capacity(findings.len());
     let mut files: HashMap<FindingKey, Arc<str>> = HashMap::with_capacity(findings.len());
@@ -93,6 +106,9 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     if !args.quiet && !summary.is_complete() {
         let mut err = anstream::stderr();
         let _ = output::skipped(&mut err, &summary, &style);
+    }
+    if !args.quiet {
+        away::tell_cost(&inputs, &usage);
     }
     Ok(ExitCode::from(exit_code(args, &summary, worst)))
 }
@@ -219,27 +235,6 @@ fn rule_texts(rules: &Ruleset) -> BTreeMap<String, RuleText> {
         attack: rule.attack.clone(),
     };
     rules.rules().iter().map(|rule| (rule.id.clone(), text(rule))).collect()
-}
-
-fn inputs(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
-    let mut inputs = Vec::with_capacity(paths.len());
-    for path in paths {
-        let text = path.to_string_lossy();
-        if text == "-" {
-            if inputs.contains(&Input::Stdin) {
-                anyhow::bail!("standard input was given twice");
-            }
-            inputs.push(Input::Stdin);
-        } else if text.starts_with("s3://") {
-            return Err(Hint::error(
-                format!("`{text}`: this build reads files and standard input, not S3"),
-                format!("aws s3 sync {text} ./logs && rootwatch scan ./logs"),
-            ));
-        } else {
-            inputs.push(Input::Path(path.clone()));
-        }
-    }
-    Ok(inputs)
 }
 
 fn options(args: &ScanArgs, now: Timestamp) -> anyhow::Result<ScanOptions> {
@@ -375,31 +370,38 @@ fn warn_of_slow_rules(rules: &Ruleset) {
 /// Runs `work` with a progress bar on a terminal.
 fn with_bar<T>(
     args: &ScanArgs,
-    inputs: &[Input],
+    inputs: &Inputs,
     progress: &Progress,
+    usage: &Usage,
     work: impl FnOnce() -> T,
 ) -> T {
     if args.quiet || !io::stderr().is_terminal() {
         return work();
     }
-    let style = ProgressStyle::with_template(
-        "{bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}",
-    );
-    let Ok(style) = style else { return work() };
+    // How much there is in AWS nobody knows before it is listed.
+    let is_local = inputs.is_local();
+    let template = if is_local {
+        "{bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}"
+    } else {
+        "{spinner} {elapsed}  {bytes}  {bytes_per_sec}  {msg}"
+    };
+    let Ok(style) = ProgressStyle::with_template(template) else { return work() };
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
     let done = AtomicBool::new(false);
+    let begin = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (_, bytes) = rootwatch_scan::measure(
-                inputs.iter().filter(|input| **input != Input::Stdin).cloned().collect(),
-            );
-            bar.set_length(bytes);
+            if is_local {
+                let files = inputs.local.iter().filter(|input| **input != Input::Stdin);
+                bar.set_length(rootwatch_scan::measure(files.cloned().collect()).1);
+            }
             while !done.load(Ordering::Relaxed) {
                 bar.set_position(progress.bytes.load(Ordering::Relaxed));
                 bar.set_message(format!(
-                    "{}, {}",
-                    words::count(progress.files.load(Ordering::Relaxed), "file"),
+                    "{}, {}{}",
+                    words::count(progress.files.load(Ordering::Relaxed), inputs.noun()),
                     words::count(progress.findings.load(Ordering::Relaxed), "finding"),
+                    away::so_far(inputs, usage, begin.elapsed()),
                 ));
                 std::thread::park_timeout(PROGRESS_EVERY);
             }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use jiff::SignedDuration;
 use rootwatch_core::decode::{Event, Item, Place};
 use rootwatch_core::detect::Detector;
 use rootwatch_core::rules::Ruleset;
@@ -25,17 +24,11 @@ use crate::{
 
 /// Files up to this size are read in one go. A larger gzip file would seldom fit
 /// [`WHOLE_TEXT_BYTES_MAX`].
-const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
+pub(crate) const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
 /// A text up to this size is inflated in one go; a larger one goes through a window.
 const WHOLE_TEXT_BYTES_MAX: usize = 24 << 20;
 /// Window of a streamed text. Two records of the largest size must fit.
 pub(crate) const WINDOW_BYTES_MIN: usize = 2 << 20;
-/// A file is named after the time of its delivery; its records may be said to be this much later
-/// (clocks, and writers that name a file after the time of its first record).
-const NAMED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
-/// Records may be delivered this long after they happened: minutes usually, days after an outage
-/// (CloudTrail's `addendum`).
-const DELIVERED_LATE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What findings call a text that is no file.
 const IN_MEMORY: &str = "(memory)";
@@ -179,7 +172,7 @@ impl<'a> Worker<'a> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = FileKind::of(&name);
         match &kind {
-            FileKind::Log(name) if self.state.is_ruled_out(name) => {
+            FileKind::Log(name) if self.state.options.rules_out(name) => {
                 self.state.out.summary.files_filtered += 1;
                 return;
             }
@@ -194,7 +187,12 @@ impl<'a> Worker<'a> {
             Ok(file) => file,
             Err(error) => return self.state.out.summary.skip(path, None, io_reason(&error)),
         };
-        if kind == FileKind::Document && !named {
+        self.take_open(path, &kind, named, &mut file);
+    }
+
+    /// Takes in a file that is open, or an object that is fetched. `path` is what findings call it.
+    fn take_open(&mut self, path: &Path, kind: &FileKind<'_>, named: bool, mut file: impl Read) {
+        if *kind == FileKind::Document && !named {
             let mut head = [0; 16];
             let read = read_some(&mut file, &mut head).unwrap_or_else(|(read, _)| read);
             if !looks_like_a_log(&head[..read]) {
@@ -203,11 +201,30 @@ impl<'a> Worker<'a> {
             }
             return self.read(path, &mut head[..read].chain(file), None, 1);
         }
-        let (log, samples) = match &kind {
+        let (log, samples) = match kind {
             FileKind::Log(name) => (Some(name), 0),
             _ => (None, 1),
         };
         self.read(path, &mut file, log, samples);
+    }
+
+    /// Takes in an object that was fetched, or is being fetched. `path` is what findings call it,
+    /// `name` is its name without folders; what names rule out was not fetched.
+    #[cfg(feature = "aws")]
+    pub(crate) fn take_object(&mut self, path: &Path, name: &str, named: bool, body: impl Read) {
+        self.take_open(path, &FileKind::of(name), named, body);
+    }
+
+    /// Adds what was counted elsewhere.
+    #[cfg(feature = "aws")]
+    pub(crate) fn add(&mut self, part: Scanned) {
+        crate::merge(&mut self.state.out, part);
+    }
+
+    /// What was found since the last time, and what was looked at.
+    #[cfg(feature = "aws")]
+    pub(crate) fn hand_over(&mut self) -> Scanned {
+        std::mem::take(&mut self.state.out)
     }
 
     /// Takes in a text, plain or compressed, as if it were a file of which the name promises
@@ -299,16 +316,6 @@ pub(crate) fn looks_like_a_log(head: &[u8]) -> bool {
 }
 
 impl State<'_> {
-    /// True when a log file's name says that a filter leaves nothing of it.
-    fn is_ruled_out(&self, name: &LogName<'_>) -> bool {
-        let options = self.options;
-        let at = name.delivered_at;
-        options.since.is_some_and(|since| at + NAMED_EARLY_MAX < since)
-            || options.until.is_some_and(|until| at - DELIVERED_LATE_MAX > until)
-            || (!options.accounts.is_empty() && !options.accounts.contains(name.account))
-            || (!options.regions.is_empty() && !options.regions.contains(name.region))
-    }
-
     fn note_name(&mut self, name: &LogName<'_>) {
         let summary = &mut self.out.summary;
         summary.widen(name.delivered_at);

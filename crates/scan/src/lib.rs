@@ -9,6 +9,8 @@
 //! What cannot be read or decoded is counted and listed with its place, and everything else is
 //! still scanned.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod file;
 mod inflate;
 mod kernel;
@@ -26,13 +28,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::decode::Limits;
 use rootwatch_core::detect::Detected;
 use rootwatch_core::rules::Ruleset;
 
 use crate::file::Worker;
 use crate::kernel::Kernel;
+use crate::names::LogName;
 use crate::prefilter::Prefilter;
 use crate::summary::{SkippedAt, Summary};
 pub use crate::walk::Input;
@@ -49,6 +52,13 @@ pub const EXPANSION_FREE_BYTES: u64 = 64 << 20;
 /// Findings that a scan keeps. An archive with more has one root user too many; the rest is
 /// counted as skipped.
 pub const FINDINGS_MAX: u64 = 1_000_000;
+
+/// A file is named after the time of its delivery; its records may be said to be this much later
+/// (clocks, and writers that name a file after the time of its first record).
+pub(crate) const NAMED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
+/// Records may be delivered this long after they happened: minutes usually, days after an outage
+/// (CloudTrail's `addendum`).
+pub(crate) const DELIVERED_LATE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// How to scan.
 #[derive(Debug, Clone)]
@@ -90,6 +100,17 @@ impl Default for ScanOptions {
             file_bytes_max: FILE_BYTES_MAX,
             findings_max: FINDINGS_MAX,
         }
+    }
+}
+
+impl ScanOptions {
+    /// True when a log file's name says that a filter leaves nothing of it.
+    pub(crate) fn rules_out(&self, name: &LogName<'_>) -> bool {
+        let at = name.delivered_at;
+        self.since.is_some_and(|since| at + NAMED_EARLY_MAX < since)
+            || self.until.is_some_and(|until| at - DELIVERED_LATE_MAX > until)
+            || (!self.accounts.is_empty() && !self.accounts.contains(name.account))
+            || (!self.regions.is_empty() && !self.regions.contains(name.region))
     }
 }
 
@@ -154,8 +175,7 @@ pub fn scan(
             }
         }
     }
-    summary.skipped.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
-    summary.skipped.truncate(Summary::SKIPPED_LISTED_MAX);
+    summary.shorten();
     summary.elapsed = begin.elapsed();
     scanned
 }
@@ -253,7 +273,8 @@ fn on_threads<T: Send>(threads: usize, work: impl Fn() -> T + Sync, mut take: im
     });
 }
 
-fn merge(into: &mut Scanned, part: Scanned) {
+/// Adds what another look at other inputs brought home.
+pub fn merge(into: &mut Scanned, part: Scanned) {
     into.findings.extend(part.findings);
     let (into, part) = (&mut into.summary, part.summary);
     into.files += part.files;
@@ -274,11 +295,21 @@ fn merge(into: &mut Scanned, part: Scanned) {
     }
     into.accounts.extend(part.accounts);
     into.regions.extend(part.regions);
+    // Both parts list the first of their places; the first of all are among them.
+    if into.skipped.len() > 2 * Summary::SKIPPED_LISTED_MAX {
+        into.shorten();
+    }
 }
 
 impl Summary {
     pub(crate) fn widen(&mut self, at: Timestamp) {
         self.span = Some(self.span.map_or((at, at), |(a, b)| (a.min(at), b.max(at))));
+    }
+
+    /// Sorts the list of skipped places and cuts it to its length.
+    pub(crate) fn shorten(&mut self) {
+        self.skipped.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
+        self.skipped.truncate(Self::SKIPPED_LISTED_MAX);
     }
 
     pub(crate) fn skip(

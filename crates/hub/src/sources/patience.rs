@@ -1,10 +1,10 @@
 //! Waiting: pauses that grow, an intake that cannot save now, a hub that closes.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
+pub(super) use rootwatch_scan::aws::BackOff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,35 +19,6 @@ const HOLD_SECS_MAX: u64 = 3600;
 const PAUSE_MILLIS: u64 = 100;
 /// Longest pause between two tries to save, in milliseconds.
 const PAUSE_MILLIS_MAX: u64 = 10_000;
-
-/// Pauses that double, each cut by chance to between half of it and all, so that many who failed
-/// together do not come back together.
-#[derive(Debug)]
-pub(super) struct BackOff {
-    first: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl BackOff {
-    pub(super) fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, next: first }
-    }
-
-    /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(self.max);
-        // A hasher with random keys is all the chance that this needs.
-        let chance = RandomState::new().build_hasher().finish() % 1024;
-        let half = whole / 2;
-        half + half.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1024.0)
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.next = self.first;
-    }
-}
 
 /// Waits, or not, when the hub closes. Says whether to go on.
 pub(super) async fn pause(time: Duration, shutdown: &mut watch::Receiver<bool>) -> bool {
@@ -153,18 +124,6 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_their_limit_and_vary() {
-        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(5));
-        for whole in [1, 2, 4, 5, 5] {
-            let pause = back_off.pause();
-            assert!(pause >= Duration::from_millis(whole * 500), "{pause:?} of {whole}");
-            assert!(pause <= Duration::from_secs(whole), "{pause:?} of {whole}");
-        }
-        back_off.reset();
-        assert!(back_off.pause() <= Duration::from_secs(1));
-    }
 
     #[tokio::test]
     async fn a_pause_ends_when_the_hub_closes() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rootwatch_core::detect::Detected;
 use rootwatch_scan::ScanOptions;
+pub(super) use rootwatch_scan::aws::chained;
 use rootwatch_scan::stream::scan_reader;
 use rootwatch_scan::summary::Summary;
 use tokio::sync::mpsc;
@@ -148,20 +149,6 @@ impl<R: Read> Read for WatchedReader<R> {
             }
         })
     }
-}
-
-/// An error with its causes, each once.
-pub(super) fn chained(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// What a scan could not read, in one line: the first place, and how many more.

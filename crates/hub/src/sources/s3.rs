@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use rootwatch_scan::aws::{Failure, failure_of};
 use rootwatch_scan::stream::holds_no_records;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio_util::io::SyncIoBridge;
 
 use super::Surroundings;
 use super::patience::{BackOff, pause};
-use super::reading::{self, Reading, ReadingError, chained, read_into};
+use super::reading::{self, Reading, ReadingError, read_into};
 use crate::intake::{IngestError, Origin};
 
 /// Objects that one source reads at once: each costs a window, and this machine's other cores are
@@ -25,18 +25,6 @@ const OBJECTS_AT_ONCE_MAX: usize = 4;
 const TRY_SECS_MAX: u64 = 600;
 /// Longest pause between two tries, in seconds.
 const PAUSE_SECS_MAX: u64 = 30;
-
-/// What S3 says when an object will not be had by asking again.
-const REFUSALS: [&str; 8] = [
-    "AccessDenied",
-    "AllAccessDisabled",
-    "InvalidBucketName",
-    "InvalidObjectState",
-    "KeyTooLongError",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "NotFound",
-];
 
 /// What became of one object.
 #[derive(Debug)]
@@ -144,26 +132,9 @@ impl Objects {
     async fn get(&self, bucket: &str, key: &str) -> Result<GetObjectOutput, Taken> {
         let request = self.client.get_object().bucket(bucket).key(key);
         let result = request.set_expected_bucket_owner(self.owner.clone()).send().await;
-        result.map_err(|error| {
-            let code = error.code().map(str::to_owned);
-            let is_refused = match &error {
-                SdkError::ServiceError(service) => {
-                    let status = service.raw().status().as_u16();
-                    status == 404
-                        || code.as_deref().is_some_and(|code| REFUSALS.contains(&code))
-                        || (status == 403 && code.is_none())
-                }
-                SdkError::ConstructionFailure(_) => true,
-                _ => false,
-            };
-            let reason = match code {
-                Some(code) => match error.message() {
-                    Some(message) => format!("S3 answers {code}: {message}"),
-                    None => format!("S3 answers {code}"),
-                },
-                None => chained(&error),
-            };
-            if is_refused { Taken::Refused(reason) } else { Taken::Unreachable(reason) }
+        result.map_err(|error| match failure_of(&error) {
+            Failure::Refused(reason) => Taken::Refused(reason),
+            failure => Taken::Unreachable(failure.reason()),
         })
     }
 }

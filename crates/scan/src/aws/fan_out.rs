@@ -1,0 +1,436 @@
+//! `scan --fan-out`: objects become S3 notifications on the hub's queue, and the hub's functions
+//! scan them in parallel.
+//!
+//! A message holds several objects, bounded so that one call of a function ends well within its
+//! timeout: [`MESSAGE_OBJECTS_MAX`] small objects are a second or two of asking S3 one after the
+//! other, and [`MESSAGE_OBJECT_BYTES_MAX`] compressed are some 160 MB of text, a second or two of a
+//! small function's processor. Ten such messages, what a function is given at once, stay below a
+//! minute. More objects a message would save little: SQS bills by 64 KiB.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::checkpoint::Checkpoint;
+use super::commit::Mark;
+use super::failure::{CloudError, Patience};
+use super::queue::{check_url, client};
+use super::s3::list::{Lister, Step, Tail};
+use super::s3::{S3Address, S3Options, open};
+use super::usage::Usage;
+use super::{Stop, access, runtime};
+use crate::summary::Summary;
+use crate::{Progress, ScanOptions, Scanned};
+
+/// Objects of one message.
+const MESSAGE_OBJECTS_MAX: usize = 25;
+/// Compressed bytes of the objects of one message, unless one object alone has more.
+const MESSAGE_OBJECT_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of one message: ten of them stay below the 256 KiB that a batch may always have.
+const MESSAGE_BYTES_MAX: usize = 24 << 10;
+/// Messages of one call, by SQS's rule.
+const BATCH_MESSAGES_MAX: usize = 10;
+/// Calls that are under way at once.
+const BATCHES_AT_ONCE_MAX: usize = 4;
+/// Objects that are listed before their turn comes.
+const LISTED_AHEAD_MAX: usize = 2_000;
+
+/// What a fan-out came to.
+#[derive(Debug)]
+pub struct FannedOut {
+    /// Objects that are in the queue, by this run and by those that it goes on from.
+    pub objects: u64,
+    /// Messages in which they are.
+    pub messages: u64,
+    /// Names the backfill.
+    pub history: String,
+    /// What was passed over, and what could not be listed or sent.
+    pub summary: Summary,
+}
+
+/// A message, and how far the listing was with its last object.
+struct Message {
+    body: String,
+    objects: u64,
+    mark: Mark,
+    /// What was passed over before its last object.
+    left: Scanned,
+}
+
+/// Puts what is at these addresses on a queue.
+///
+/// # Errors
+/// When it cannot be begun, or the queue refuses.
+pub fn fan_out(
+    addresses: &[S3Address],
+    queue_url: &str,
+    options: &ScanOptions,
+    s3: &S3Options,
+    progress: &Progress,
+    usage: &Arc<Usage>,
+) -> Result<FannedOut, CloudError> {
+    check_url(queue_url)?;
+    let runtime = runtime()?;
+    let fresh = history_id();
+    let (mut checkpoint, restored) = match &s3.checkpoint {
+        Some(plan) => {
+            let mut arguments = plan.arguments(None, options);
+            arguments.insert("--fan-out".to_owned(), queue_url.to_owned());
+            let opened = Checkpoint::open(&plan.path, arguments, options, fresh)?;
+            (Some(opened.0), opened.1)
+        }
+        None => {
+            let (since, until) = (options.since, options.until);
+            let history = fresh;
+            (None, super::checkpoint::Restored { since, until, history, ..Default::default() })
+        }
+    };
+    let mut out = FannedOut {
+        objects: restored.sent.0,
+        messages: restored.sent.1,
+        history: restored.history,
+        summary: restored.scanned.summary,
+    };
+    if restored.complete {
+        return Ok(out);
+    }
+    let stop = Stop::on_interrupt(&runtime);
+    let tail = runtime.block_on(async {
+        let inputs = open(addresses, s3, usage).await?;
+        let sdk = access::sdk().await;
+        access::prove(&sdk, None).await?;
+        let sender = Sender { client: client(&sdk, queue_url), url: queue_url, usage };
+        let (since, until) = (restored.since, restored.until);
+        let lister = Lister {
+            options: Arc::new(ScanOptions { since, until, ..options.clone() }),
+            inputs,
+            mark: restored.mark,
+            stop: stop.clone(),
+        };
+        let run = Run { sender, checkpoint: &mut checkpoint, progress, stop: &stop };
+        run.all(lister, &mut out).await
+    })?;
+    let mut left = Scanned { summary: tail.counts.summary, ..Scanned::default() };
+    if !tail.is_whole && left.summary.is_complete() {
+        let reason = "it was interrupted: not everything is on the queue".to_owned();
+        left.summary.skip(std::path::Path::new("s3://"), None, reason);
+    }
+    if let Some(checkpoint) = &mut checkpoint {
+        checkpoint.finish(&left, tail.is_whole)?;
+    }
+    let mut all = Scanned { summary: out.summary, ..Scanned::default() };
+    crate::merge(&mut all, left);
+    out.summary = all.summary;
+    out.summary.shorten();
+    Ok(out)
+}
+
+/// Names one backfill: when it began, and a little chance.
+fn history_id() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let chance = RandomState::new().build_hasher().finish() & 0xff_ffff;
+    let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    format!("scan-{at}-{chance:06x}")
+}
+
+struct Sender<'q> {
+    client: aws_sdk_sqs::Client,
+    url: &'q str,
+    usage: &'q Arc<Usage>,
+}
+
+struct Run<'r> {
+    sender: Sender<'r>,
+    checkpoint: &'r mut Option<Checkpoint>,
+    progress: &'r Progress,
+    stop: &'r Stop,
+}
+
+impl Run<'_> {
+    async fn all(self, lister: Lister, out: &mut FannedOut) -> Result<Tail, CloudError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (listed, steps) = mpsc::channel(LISTED_AHEAD_MAX);
+        let listing = tokio::spawn(lister.run(listed));
+        let mut packer = Packer::new(&out.history);
+        {
+            let sender = &self.sender;
+            let batches =
+                stream::unfold(Packing { steps, packer: &mut packer }, |mut packing| async move {
+                    packing.next().await.map(|batch| (batch, packing))
+                });
+            let sent = batches.map(|batch| sender.send(batch)).buffered(BATCHES_AT_ONCE_MAX);
+            let mut sent = std::pin::pin!(sent);
+            while let Some(batch) = sent.next().await {
+                let batch = batch?;
+                out.objects += batch.objects;
+                out.messages += batch.messages;
+                self.progress.files.fetch_add(batch.objects, Relaxed);
+                let mut part = Scanned { summary: batch.left.summary, ..Scanned::default() };
+                if let (Some(checkpoint), Some(mark)) = (self.checkpoint.as_mut(), batch.mark) {
+                    checkpoint.add_sent(mark, &part, batch.objects, batch.messages)?;
+                }
+                let mut all =
+                    Scanned { summary: std::mem::take(&mut out.summary), ..Scanned::default() };
+                crate::merge(&mut all, std::mem::take(&mut part));
+                out.summary = all.summary;
+                if self.stop.is_asked() {
+                    // What is sent is sent and written down; the rest is for another time.
+                    return Ok(Tail::default());
+                }
+            }
+        }
+        let mut tail = listing.await.unwrap_or_default();
+        let stopped = packer.stopped.take();
+        if let Some(reason) = stopped {
+            tail.is_whole = false;
+            let path = std::path::PathBuf::from(reason.0);
+            tail.counts.summary.skip(&path, None, reason.1);
+        }
+        Ok(tail)
+    }
+}
+
+/// Messages that go in one call.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Message>,
+    /// What was passed over or could not be listed meanwhile.
+    left: Scanned,
+    mark: Option<Mark>,
+}
+
+/// What became of a batch.
+struct Sent {
+    objects: u64,
+    messages: u64,
+    left: Scanned,
+    mark: Option<Mark>,
+}
+
+struct Packing<'p> {
+    steps: mpsc::Receiver<Step>,
+    packer: &'p mut Packer,
+}
+
+impl Packing<'_> {
+    async fn next(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        while batch.messages.len() < BATCH_MESSAGES_MAX {
+            let Some(step) = self.steps.recv().await else {
+                batch.messages.extend(self.packer.flush());
+                break;
+            };
+            match step {
+                Step::Object { bucket, listed, mark, before, .. } => {
+                    let record = record(&bucket.name, &bucket.region, &listed);
+                    batch.messages.extend(self.packer.push(record, listed.bytes, mark));
+                    crate::merge(&mut self.packer.left, before);
+                }
+                Step::Bad { path, failure, mark, before } => {
+                    batch.messages.extend(self.packer.flush());
+                    crate::merge(&mut batch.left, before);
+                    if matches!(failure, super::failure::Failure::Again { .. }) {
+                        // A listing that failed only now is for another time.
+                        self.packer.stopped = Some((path, failure.reason()));
+                        self.steps.close();
+                        while self.steps.recv().await.is_some() {}
+                        break;
+                    }
+                    batch.left.summary.skip(path.as_ref(), None, failure.reason());
+                    batch.mark = Some(mark);
+                }
+            }
+        }
+        for message in &mut batch.messages {
+            crate::merge(&mut batch.left, std::mem::take(&mut message.left));
+        }
+        // Everything before the last object of the last message is in this batch or an earlier one.
+        if let Some(last) = batch.messages.last() {
+            batch.mark = batch.mark.max(Some(last.mark.clone()));
+        }
+        let is_empty = batch.messages.is_empty() && batch.mark.is_none();
+        (!is_empty).then_some(batch)
+    }
+}
+
+/// An object as S3 would tell of it (S3 user guide, "Event message structure"). Keys are URL-encoded
+/// there, as in a form.
+fn record(bucket: &str, region: &str, listed: &super::s3::Object) -> String {
+    let key: String = url::form_urlencoded::byte_serialize(listed.key.as_bytes()).collect();
+    // S3 leaves slashes as they are.
+    let key = key.replace("%2F", "/");
+    json!({
+        "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "awsRegion": region,
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "bucket": {"name": bucket},
+            "object": {
+                "key": key,
+                "size": listed.bytes,
+                "eTag": listed.e_tag.as_deref().unwrap_or_default().trim_matches('"'),
+            },
+        },
+    })
+    .to_string()
+}
+
+/// Puts objects into messages.
+struct Packer {
+    ending: String,
+    records: Vec<String>,
+    bytes: usize,
+    object_bytes: u64,
+    mark: Mark,
+    left: Scanned,
+    /// Why no more came, and of what.
+    stopped: Option<(String, String)>,
+}
+
+const BEGINNING: &str = "{\"Records\":[";
+
+impl Packer {
+    fn new(history: &str) -> Self {
+        Self {
+            ending: format!("],\"rootwatch\":{}}}", json!({"history": history})),
+            records: Vec::new(),
+            bytes: 0,
+            object_bytes: 0,
+            mark: Mark::default(),
+            left: Scanned::default(),
+            stopped: None,
+        }
+    }
+
+    /// Takes an object; the message that is full without it, if there is one.
+    fn push(&mut self, record: String, object_bytes: u64, mark: Mark) -> Option<Message> {
+        let length = BEGINNING.len() + self.bytes + record.len() + 1 + self.ending.len();
+        let is_full = self.records.len() >= MESSAGE_OBJECTS_MAX
+            || length > MESSAGE_BYTES_MAX
+            || self.object_bytes + object_bytes > MESSAGE_OBJECT_BYTES_MAX;
+        let full = if is_full { self.flush() } else { None };
+        self.bytes += record.len() + 1;
+        self.object_bytes += object_bytes;
+        self.records.push(record);
+        self.mark = mark;
+        full
+    }
+
+    fn flush(&mut self) -> Option<Message> {
+        let records = std::mem::take(&mut self.records);
+        (self.bytes, self.object_bytes) = (0, 0);
+        if records.is_empty() {
+            return None;
+        }
+        Some(Message {
+            body: format!("{BEGINNING}{}{}", records.join(","), self.ending),
+            objects: records.len() as u64,
+            mark: self.mark.clone(),
+            left: std::mem::take(&mut self.left),
+        })
+    }
+}
+
+impl Sender<'_> {
+    /// Sends a batch; what the queue did not take of it is sent again.
+    async fn send(&self, batch: Batch) -> Result<Sent, CloudError> {
+        let refused = |reason: String| CloudError::Queue { url: self.url.to_owned(), reason };
+        let objects = batch.messages.iter().map(|message| message.objects).sum();
+        let messages = batch.messages.len() as u64;
+        let mut left: BTreeMap<String, String> = batch
+            .messages
+            .into_iter()
+            .enumerate()
+            .map(|(number, message)| (number.to_string(), message.body))
+            .collect();
+        let mut patience = Patience::new();
+        while !left.is_empty() {
+            let entry = |(id, body): (&String, &String)| {
+                SendMessageBatchRequestEntry::builder().id(id).message_body(body).build()
+            };
+            let entries: Result<Vec<_>, _> = left.iter().map(entry).collect();
+            let entries = entries.map_err(|error| refused(error.to_string()))?;
+            self.usage.queue(left.values().map(String::len).sum());
+            let request = self.client.send_message_batch().queue_url(self.url);
+            let trouble = match request.set_entries(Some(entries)).send().await {
+                Ok(reply) => {
+                    for sent in &reply.successful {
+                        left.remove(&sent.id);
+                    }
+                    match reply.failed.first() {
+                        Some(failed) if failed.sender_fault => {
+                            return Err(refused(format!("SQS answers {}", failed.code)));
+                        }
+                        Some(failed) => format!("SQS answers {}", failed.code),
+                        None => continue,
+                    }
+                }
+                Err(error) => {
+                    let (is_final, reason) = super::queue::failure_of(&error);
+                    if is_final {
+                        return Err(refused(reason));
+                    }
+                    reason
+                }
+            };
+            if !patience.bear().await {
+                return Err(refused(trouble));
+            }
+        }
+        Ok(Sent { objects, messages, left: batch.left, mark: batch.mark })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::s3::Object;
+    use super::*;
+
+    fn mark(key: &str) -> Mark {
+        Mark { input: 0, key: key.to_owned() }
+    }
+
+    #[test]
+    fn a_message_is_what_s3_would_send_and_says_that_it_is_history() {
+        let listed = Object {
+            key: "AWSLogs/a b+c/é.json.gz".to_owned(),
+            bytes: 7,
+            e_tag: Some("\"abc\"".to_owned()),
+        };
+        let mut packer = Packer::new("scan-1");
+        assert!(packer.push(record("trail", "eu-west-1", &listed), 7, mark("k")).is_none());
+        let message = packer.flush().expect("a message");
+        let value: serde_json::Value = serde_json::from_str(&message.body).expect("JSON");
+        assert_eq!(value["rootwatch"]["history"], "scan-1");
+        let told = &value["Records"][0];
+        assert_eq!(told["eventSource"], "aws:s3");
+        assert_eq!(told["awsRegion"], "eu-west-1");
+        assert_eq!(told["s3"]["bucket"]["name"], "trail");
+        assert_eq!(told["s3"]["object"]["key"], "AWSLogs/a+b%2Bc/%C3%A9.json.gz");
+        assert_eq!(told["s3"]["object"]["eTag"], "abc");
+        assert_eq!(message.mark, mark("k"));
+    }
+
+    #[test]
+    fn a_message_is_full_by_number_by_bytes_of_objects_and_by_its_own_bytes() {
+        let mut packer = Packer::new("scan-1");
+        let push = |packer: &mut Packer, bytes, length: usize| {
+            packer.push("x".repeat(length), bytes, mark("k")).map(|message| message.objects)
+        };
+        for _ in 0..MESSAGE_OBJECTS_MAX {
+            assert_eq!(push(&mut packer, 1, 10), None);
+        }
+        assert_eq!(push(&mut packer, 1, 10), Some(MESSAGE_OBJECTS_MAX as u64));
+        assert_eq!(push(&mut packer, MESSAGE_OBJECT_BYTES_MAX + 1, 10), Some(1));
+        assert_eq!(push(&mut packer, 1, 10), Some(1), "an object that is too large goes alone");
+        assert_eq!(push(&mut packer, 1, MESSAGE_BYTES_MAX - 100), Some(1));
+        assert_eq!(push(&mut packer, 1, 100), Some(1));
+        let last = packer.flush().expect("a message");
+        assert!(last.body.len() <= MESSAGE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,389 @@
+//! `scan lookup://`: the last 90 days, of CloudTrail itself, where there is no trail to read.
+//!
+//! `LookupEvents` gives at most 50 events an answer, and at most two answers a second for each account
+//! and region (CloudTrail API reference), the newest first. Regions and accounts are asked beside one
+//! another, each at that pace.
+//!
+//! No lookup attribute narrows it. An answer can be narrowed by one attribute only, and none holds
+//! all root use: by user name `root` misses `AssumeRoot` (its name is the caller's), what a session
+//! given out by the root user does, and records that state no identity; by event name or source
+//! there are too many; `ReadOnly` false misses a root user who looks around.
+
+mod call;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_config::SdkConfig;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::{SignedDuration, Timestamp};
+use rootwatch_core::rules::Ruleset;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+
+use self::call::{Caller, Failed, elements};
+use super::access::{self, Roles};
+use super::commit::Committer;
+use super::failure::{CloudError, Failure, Patience};
+use super::ready::{Body, Ready, read_all};
+use super::usage::Usage;
+use super::{Stop, runtime};
+use crate::{Progress, ScanOptions, Scanned};
+
+/// Days that CloudTrail remembers.
+pub const LOOKUP_DAYS_MAX: i64 = 90;
+/// Milliseconds between two requests of one account and region.
+const PACE_MILLIS: u64 = 500;
+/// Events of one answer, by CloudTrail's rule.
+const ANSWER_EVENTS_MAX: u32 = 50;
+/// Accounts and regions that are asked at once.
+const PLACES_AT_ONCE_MAX: usize = 64;
+/// Answers that wait to be read; each has at most [`ANSWER_EVENTS_MAX`] events.
+const ANSWERS_AHEAD_MAX: usize = 32;
+/// Accounts that may be named.
+const ACCOUNTS_MAX: usize = 1_000;
+
+/// Whose events to look up.
+#[derive(Debug, Clone, Default)]
+pub struct LookupPlaces {
+    /// Accounts, in which `role_name` is assumed; empty for the own one, or for those of `roles`.
+    pub accounts: Vec<String>,
+    /// Name of the role in each of `accounts`.
+    pub role_name: Option<String>,
+    /// Roles to assume, of any accounts.
+    pub roles: Roles,
+}
+
+impl LookupPlaces {
+    /// Reads `lookup://[ACCOUNT,ACCOUNT…]`.
+    ///
+    /// # Errors
+    /// It is not of that form, or accounts are named without a role.
+    pub fn parse(text: &str, role_name: Option<String>, roles: Roles) -> Result<Self, CloudError> {
+        let wrong = |reason: &str, hint: &'static str| CloudError::Address {
+            text: text.to_owned(),
+            reason: reason.to_owned(),
+            hint,
+        };
+        let hint = "write lookup://, or lookup://222233334444,333344445555 with --role-name";
+        let rest = text.strip_prefix("lookup://").ok_or_else(|| wrong("no lookup", hint))?;
+        let rest = rest.trim_end_matches('/');
+        let accounts: Vec<String> =
+            rest.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let is_account =
+            |text: &String| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !accounts.iter().all(is_account) || accounts.len() > ACCOUNTS_MAX {
+            return Err(wrong("an account id has twelve digits", hint));
+        }
+        if !accounts.is_empty() && role_name.is_none() {
+            let hint = "say --role-name NAME, the role to assume in each of them";
+            return Err(wrong("other accounts can only be read by a role in them", hint));
+        }
+        if !accounts.is_empty() && !roles.arns.is_empty() {
+            let hint = "leave the accounts out: a role's ARN says its account";
+            return Err(wrong("accounts and --role-arn are two ways to say the same", hint));
+        }
+        Ok(Self { accounts, role_name, roles })
+    }
+}
+
+/// Looks up the events of accounts and regions, and scans them.
+///
+/// # Errors
+/// When it cannot be begun. What cannot be looked up later is
+/// [`crate::summary::Summary::skipped`].
+pub fn scan_lookup(
+    places: &LookupPlaces,
+    rules: &Ruleset,
+    options: &ScanOptions,
+    progress: &Progress,
+    usage: &Arc<Usage>,
+) -> Result<Scanned, CloudError> {
+    let begin = Instant::now();
+    let runtime = runtime()?;
+    let stop = Stop::on_interrupt(&runtime);
+    let (all, mut total) = runtime.block_on(find(places, options))?;
+    let count = all.len() as u64;
+    let now = Timestamp::now();
+    let oldest = now.saturating_sub(SignedDuration::from_hours(24 * LOOKUP_DAYS_MAX));
+    let oldest = oldest.unwrap_or(Timestamp::UNIX_EPOCH);
+    let range = (
+        options.since.map_or(oldest, |since| since.max(oldest)),
+        options.until.map_or(now, |until| until.min(now)),
+    );
+    total.summary.files = count;
+    // An age of 90 days was counted back a moment ago.
+    let slack = SignedDuration::from_hours(1);
+    if options.since.is_some_and(|since| since.saturating_add(slack).is_ok_and(|at| at < oldest)) {
+        let reason =
+            format!("CloudTrail remembers {LOOKUP_DAYS_MAX} days: nothing older was looked up");
+        total.summary.skip(&PathBuf::from("lookup://"), None, reason);
+    }
+    let committer = std::sync::Mutex::new(Committer::new(total, None));
+    let (ready, answers) = mpsc::channel(ANSWERS_AHEAD_MAX);
+    let at_once = Arc::new(Semaphore::new(PLACES_AT_ONCE_MAX));
+    let done = Arc::new(AtomicU64::new(0));
+    for place in all {
+        let mut look = Look {
+            place,
+            range,
+            ready: ready.clone(),
+            usage: Arc::clone(usage),
+            stop: stop.clone(),
+            places: count,
+            done: Arc::clone(&done),
+            told: 0,
+        };
+        let at_once = Arc::clone(&at_once);
+        runtime.spawn(async move {
+            let _permit = at_once.acquire_owned().await;
+            if let Err(failure) = look.run().await {
+                look.hand_on(Body::Failed(failure)).await;
+            }
+            look.behind(1_000);
+        });
+    }
+    drop(ready);
+    read_all(answers, rules, options, progress, &committer);
+    let committer = committer.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut scanned = committer.finish(Scanned::default(), true)?;
+    // What the scan calls a file is an answer here; what people count is places.
+    let skipped_whole = scanned.summary.skipped.iter().filter(|at| at.place.is_none()).count();
+    scanned.summary.files = count.saturating_sub(skipped_whole as u64);
+    scanned.summary.shorten();
+    scanned.summary.elapsed = begin.elapsed();
+    Ok(scanned)
+}
+
+/// An account and region.
+struct Place {
+    caller: Arc<Caller>,
+    account: String,
+    region: String,
+}
+
+/// Which accounts and regions there are; what cannot be found out is skipped.
+async fn find(
+    places: &LookupPlaces,
+    options: &ScanOptions,
+) -> Result<(Vec<Place>, Scanned), CloudError> {
+    let sdk = access::sdk().await;
+    access::prove(&sdk, None).await?;
+    let own = Caller::new(sdk.clone()).map_err(refused("begin"))?;
+    let (account, partition) = own.identity().await.map_err(|failed| CloudError::Credentials {
+        whose: String::new(),
+        reason: failed.reason,
+    })?;
+    let mut targets: Vec<(String, SdkConfig, Option<String>)> = Vec::new();
+    let external_id = places.roles.external_id.as_deref();
+    let arns: Vec<(String, String)> = if places.accounts.is_empty() {
+        let account = |arn: &str| arn.split(':').nth(4).unwrap_or_default().to_owned();
+        places.roles.arns.iter().map(|arn| (account(arn), arn.clone())).collect()
+    } else {
+        let name = places.role_name.as_deref().unwrap_or_default();
+        let arn = |id: &String| format!("arn:{partition}:iam::{id}:role/{name}");
+        places.accounts.iter().map(|id| (id.clone(), arn(id))).collect()
+    };
+    for (account, arn) in arns {
+        let sdk = access::as_role(&sdk, &arn, external_id).await;
+        targets.push((account, sdk, Some(arn)));
+    }
+    if targets.is_empty() {
+        targets.push((account, sdk, None));
+    }
+    let (mut all, mut scanned) = (Vec::new(), Scanned::default());
+    for (account, sdk, role) in targets {
+        let path = PathBuf::from(format!("lookup://{account}"));
+        if let Err(error) = access::prove(&sdk, role.as_deref()).await {
+            scanned.summary.skip(&path, None, error.to_string());
+            continue;
+        }
+        let caller = Arc::new(Caller::new(sdk).map_err(refused("begin"))?);
+        let regions = if options.regions.is_empty() {
+            match caller.regions().await {
+                Ok(regions) => regions,
+                Err(failed) => {
+                    let reason = format!(
+                        "its regions are not known ({}): allow ec2:DescribeRegions, or name them \
+                         with --region",
+                        failed.reason
+                    );
+                    scanned.summary.skip(&path, None, reason);
+                    continue;
+                }
+            }
+        } else {
+            options.regions.iter().cloned().collect()
+        };
+        for region in regions {
+            let caller = Arc::clone(&caller);
+            all.push(Place { caller, account: account.clone(), region });
+        }
+    }
+    Ok((all, scanned))
+}
+
+fn refused(what: &'static str) -> impl Fn(String) -> CloudError {
+    move |reason| CloudError::Refused { what: what.to_owned(), reason }
+}
+
+/// One account and region, page after page.
+struct Look {
+    place: Place,
+    range: (Timestamp, Timestamp),
+    ready: mpsc::Sender<Ready>,
+    usage: Arc<Usage>,
+    stop: Stop,
+    places: u64,
+    /// Thousandths of the range that are behind, summed over all places.
+    done: Arc<AtomicU64>,
+    /// What of that is this place's.
+    told: u64,
+}
+
+/// What of an answer has to be known here; the scan reads the rest.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "NextToken")]
+    next: Option<String>,
+    #[serde(rename = "Events", default)]
+    events: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    /// Seconds since 1970.
+    #[serde(rename = "EventTime")]
+    time: Option<f64>,
+}
+
+impl Look {
+    async fn run(&mut self) -> Result<(), Failure> {
+        let (from, mut to) = self.range;
+        if from >= to {
+            return Ok(());
+        }
+        let pace = Quota::with_period(Duration::from_millis(PACE_MILLIS))
+            .unwrap_or(Quota::per_second(NonZeroU32::MIN));
+        let pace: DefaultDirectRateLimiter = RateLimiter::direct(pace);
+        let mut patience = Patience::new();
+        let mut token: Option<String> = None;
+        let mut oldest: Option<f64> = None;
+        loop {
+            if self.stop.is_asked() {
+                let reason = "it was interrupted: older events were not looked up".to_owned();
+                return Err(Failure::Refused(reason));
+            }
+            pace.until_ready().await;
+            let mut ask = json!({
+                "StartTime": from.as_second(),
+                // The last second belongs to the range.
+                "EndTime": to.as_second() + 1,
+                "MaxResults": ANSWER_EVENTS_MAX,
+            });
+            if let Some(token) = &token {
+                ask["NextToken"] = json!(token);
+            }
+            self.usage.lookups.fetch_add(1, Ordering::Relaxed);
+            let answered = self.place.caller.lookup(&self.place.region, &ask).await;
+            let body = match answered {
+                Ok(body) => body,
+                Err(Failed { code, .. })
+                    if token.is_some() && code == "InvalidNextTokenException" =>
+                {
+                    // A token that is too old: on from the oldest event that was seen.
+                    token = None;
+                    if let Some(at) = oldest.and_then(|at| Timestamp::from_second(at as i64).ok()) {
+                        to = at;
+                    }
+                    continue;
+                }
+                Err(failed) if failed.is_passing => {
+                    if patience.bear().await {
+                        continue;
+                    }
+                    return Err(Failure::Again { code: Some(failed.code), reason: failed.reason });
+                }
+                Err(failed) => return Err(Failure::Refused(failed.reason)),
+            };
+            patience.reset();
+            self.usage.came(body.len());
+            let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+                Failure::Refused(format!("CloudTrail's answer is not understood: {error}"))
+            })?;
+            let last = answer.events.iter().filter_map(|event| event.time).reduce(f64::min);
+            if let Some(last) = last {
+                oldest = Some(oldest.map_or(last, |oldest| oldest.min(last)));
+                let whole = (self.range.1.as_second() - from.as_second()).max(1) as f64;
+                let behind = (self.range.1.as_second() as f64 - last) / whole;
+                self.behind((behind.clamp(0.0, 1.0) * 1_000.0) as u64);
+                self.hand_on(Body::Whole(body)).await;
+            }
+            token = answer.next.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells how far this place is.
+    fn behind(&mut self, thousandths: u64) {
+        let more = thousandths.saturating_sub(self.told);
+        self.told += more;
+        let sum = self.done.fetch_add(more, Ordering::Relaxed) + more;
+        self.usage.range_done_thousandths.store(sum / self.places.max(1), Ordering::Relaxed);
+    }
+
+    async fn hand_on(&self, body: Body) {
+        let ready = Ready {
+            place: None,
+            path: format!("lookup://{}/{}", self.place.account, self.place.region).into(),
+            name: "lookup-events.json".to_owned(),
+            named: true,
+            body,
+            before: Scanned::default(),
+            permits: Vec::new(),
+            window: None,
+        };
+        // The threads are gone only after a panic, which is told by them.
+        let _ = self.ready.send(ready).await;
+    }
+}
+
+/// Regions of an answer of EC2.
+fn regions_of(xml: &str) -> Vec<String> {
+    let mut regions: Vec<String> = elements(xml, "regionName").map(str::to_owned).collect();
+    regions.retain(|region| call::is_region(region));
+    regions.sort();
+    regions.dedup();
+    regions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_named_with_the_role_to_read_them_with() {
+        let parse = |text: &str, role: Option<&str>| {
+            LookupPlaces::parse(text, role.map(str::to_owned), Roles::default())
+        };
+        assert!(parse("lookup://", None).expect("own").accounts.is_empty());
+        let two = parse("lookup://222233334444,333344445555", Some("audit")).expect("two");
+        assert_eq!(two.accounts, ["222233334444", "333344445555"]);
+        assert!(parse("lookup://222233334444", None).is_err());
+        assert!(parse("lookup://prod", Some("audit")).is_err());
+    }
+
+    #[test]
+    fn regions_are_read_from_the_answer_and_nothing_else_is_taken_for_one() {
+        let xml = "<DescribeRegionsResponse><regionInfo><item><regionName>us-east-1</regionName>\
+            <regionEndpoint>ec2.us-east-1.amazonaws.com</regionEndpoint></item><item><regionName>\
+            eu-west-1</regionName></item><item><regionName>evil.test/</regionName></item></regionInfo>";
+        assert_eq!(regions_of(xml), ["eu-west-1", "us-east-1"]);
+    }
+}
