@@ -104,7 +104,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    fn of(stated: u32) -> Self {
+    pub(crate) fn of(stated: u32) -> Self {
         Self { stated, taken: 0, bytes: 0 }
     }
 
@@ -116,6 +116,21 @@ impl Sum {
         self.taken = unsafe {
             libdeflate_sys::libdeflate_crc32(self.taken, piece.as_ptr().cast(), piece.len())
         };
+        self.bytes = to;
+    }
+
+    /// Takes the text in as far as `to` and says what the sum is then; `None` when it is further.
+    pub(crate) fn before(&mut self, text: &[u8], to: usize) -> Option<u32> {
+        self.take(text, to);
+        (self.bytes == to).then_some(self.taken)
+    }
+
+    /// Goes on to `to`: the text between had the checksum that `folded` has, all of it folded into
+    /// these bytes.
+    pub(crate) fn go_on(&mut self, to: usize, folded: &[u8]) {
+        // SAFETY: pointer and length are those of a live slice.
+        self.taken =
+            unsafe { libdeflate_sys::libdeflate_crc32(!0, folded.as_ptr().cast(), folded.len()) };
         self.bytes = to;
     }
 

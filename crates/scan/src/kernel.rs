@@ -10,42 +10,52 @@
 //! * `sC`, in `AwsConsoleAction`,
 //! * `\u`, because an escape may hide any of them.
 //!
-//! The first loop has no branch that depends on the data but for backslashes, which are rare: it
-//! only writes down the blocks worth a look. Branching at once on what a block holds, and starting
-//! anew at each record, together cost a fifth more.
+//! A pass over some kilobytes has no branch that depends on the data but for backslashes, which
+//! are rare: it only writes down which blocks are worth a look. Branching at once on what a block
+//! holds, and starting anew at each record, together cost a fifth more.
 //!
-//! A mask of 64 bits is slow to come out of its register (two cycles on Zen 4, and the loop has
-//! little else to wait for), so only quotes and braces do in the first loop. Of pairs and
-//! backslashes it asks whether there are any; the exact masks are made again for the few blocks
-//! that have some.
-//!
-//! There are four implementations of the masks, chosen once by what the processor has: AVX-512
-//! with and without VBMI, AVX2 and portable code. They report the same (a test holds them to it).
+//! There are four implementations of the pass, chosen once by what the processor has: one for the
+//! AVX-512 of Ice Lake and Zen 4 ([`planes`]), which takes the text's checksum in the same step, one
+//! for earlier AVX-512, AVX2 and portable code. They report the same (a test holds them to it).
 
 // The loads and the calls of functions for one kind of processor; each says why it is sound.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+mod planes;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 /// Bytes in a block: one bit of a mask each.
 const BLOCK: usize = 64;
-/// Bytes that the first loop takes in a step: two blocks.
-const STEP: usize = 2 * BLOCK;
-/// Steps that the first loop takes before the second looks at what was written down.
-const STRIPE_STEPS: usize = 64;
+/// Blocks in a group, the least that a pass takes in.
+const GROUP_BLOCKS: usize = 8;
+/// Bytes in a group.
+const GROUP: usize = GROUP_BLOCKS * BLOCK;
+/// Groups in a stripe, the most that a pass takes in before its notes are looked at.
+const STRIPE_GROUPS: usize = 16;
+/// Depths above this are noted as this: no group has so many braces that it could matter.
+const DEPTH_NOTED_MAX: i32 = 0x4000;
 
-/// A block in which a unit may end or a pair may stand.
+/// What a pass found in the blocks of a group.
 #[derive(Clone, Copy, Default)]
-struct Noted {
+#[repr(align(64))]
+struct Group {
     /// `{` outside strings.
-    opens: u64,
+    opens: [u64; GROUP_BLOCKS],
     /// `}` outside strings.
-    closes: u64,
-    /// Offset of the block from where its stripe begins, plus one if there may be pairs in it.
-    at: u32,
-    /// Open braces before the block.
-    depth: i32,
+    closes: [u64; GROUP_BLOCKS],
+    /// The second bytes of pairs.
+    pairs: [u64; GROUP_BLOCKS],
+    /// Open braces before the block, [`DEPTH_NOTED_MAX`] at most.
+    depths: [i16; GROUP_BLOCKS],
+}
+
+/// What a pass found in a stripe.
+struct Notes {
+    groups: [Group; STRIPE_GROUPS],
+    /// For each block a bit: may a unit end in it, or does it have a pair?
+    worth: [u8; STRIPE_GROUPS],
 }
 
 /// What a visitor wants after the end of a unit.
@@ -59,88 +69,56 @@ pub(crate) enum Then {
 
 /// What the pass reports, in the order of the text.
 pub(crate) trait Visitor {
-    /// A pair or escape begins at `at`.
+    /// A pair or escape begins at `at`. Some kernels report `tC` and `sN` too.
     fn pair(&mut self, text: &[u8], at: usize);
     /// A unit ends before `end`; `ascii` is false when a byte of it, or one close to it, is not
     /// ASCII.
     fn unit_end(&mut self, text: &[u8], end: usize, ascii: bool) -> Then;
     /// Asked now and then between ends: is a unit that reaches to `at` still worth following?
     fn may_reach(&self, at: usize) -> bool;
-    /// Called before the pass looks at what stands before `to` and after the last call's `to`.
+    /// Called before the pass looks at what stands before `to` and after the last call's `to`,
+    /// unless the pass takes the checksum itself.
     fn before(&mut self, to: usize);
+    /// The checksum of all that stands before `at`, if the pass is to go on with it.
+    fn sum_before(&mut self, at: usize) -> Option<u32>;
+    /// The pass went on with the checksum, as far as `to`.
+    fn summed(&mut self, to: usize, folded: &Folded);
 }
 
-/// The masks of one block.
-struct Masks {
-    quotes: u64,
-    opens: u64,
-    closes: u64,
+/// Bytes of which the checksum, begun with zero, is that of all that was folded into them.
+pub(crate) type Folded = [u8; 4 * BLOCK];
+
+/// A checksum on its way.
+struct Fold {
+    /// To be added to the first four bytes.
+    begin: u32,
+    folded: Folded,
 }
 
-/// How to get at the masks of a block.
-trait Lanes: Sized {
-    /// Gathers what is not ASCII.
-    type High: Copy;
-    /// What is rare in a block: pairs and backslashes.
-    type Rare: Copy;
-    /// Whether `letters` has the pairs `\u` too.
-    const LETTERS_HAVE_ESCAPES: bool = false;
-    fn none_high() -> Self::High;
-    fn any_high(high: Self::High) -> bool;
-    /// Were there backslashes in either block, and were there pairs in each? Either may be claimed
-    /// wrongly, but not denied wrongly, save that a pair `\u` need not be told from any other
-    /// backslash.
-    fn any_rare(rare: [Self::Rare; 2]) -> (bool, [bool; 2]);
-    /// Reads `BLOCK + 1` bytes at `at`.
-    ///
-    /// # Safety
-    /// That many bytes must be readable there, and the processor must have what the
-    /// implementation uses.
-    unsafe fn masks(at: *const u8, high: &mut Self::High) -> (Masks, Self::Rare);
-    /// The backslashes of a block.
-    ///
-    /// # Safety
-    /// As for `masks`.
-    unsafe fn backslashes(at: *const u8) -> u64;
-    /// First bytes of `oo` in any case, `tN` and `sC`.
-    ///
-    /// # Safety
-    /// As for `masks`.
-    unsafe fn letters(at: *const u8) -> u64;
-    /// Bit n of the result is the parity of the bits 0 to n.
+/// One pass over a stripe.
+trait Pass {
+    /// Whether it can take the checksum in the same step.
+    const FOLDS: bool = false;
+
+    /// Writes down what there is to look at in a stripe; says whether there is a byte that is not
+    /// ASCII. `bytes` are the stripe, which is whole groups and not more than a stripe has, and
+    /// the byte before it.
     ///
     /// # Safety
     /// The processor must have what the implementation uses.
-    unsafe fn prefix_xor(bits: u64) -> u64;
-
-    /// [`note_all`], compiled for this kind of processor and kept by itself: inlined beside what
-    /// visitors do, the loop would lose its constants from the registers.
-    ///
-    /// # Safety
-    /// As for [`note_all`].
-    unsafe fn note_all(bytes: &[u8], carry: &mut Carry, noted: &mut NotedBlocks) -> (usize, bool) {
-        // SAFETY: as the caller vouches.
-        unsafe { note_all::<Self>(bytes, carry, noted) }
-    }
-
-    /// [`pairs`], compiled for this kind of processor.
-    ///
-    /// # Safety
-    /// As for [`pairs`].
-    unsafe fn pairs(block: &[u8; BLOCK + 1]) -> u64 {
-        // SAFETY: as the caller vouches.
-        unsafe { pairs::<Self>(block) }
-    }
+    unsafe fn note_all(
+        bytes: &[u8],
+        carry: &mut Carry,
+        notes: &mut Notes,
+        fold: Option<&mut Fold>,
+    ) -> bool;
 }
-
-/// Room for all blocks of a stripe, and one more.
-type NotedBlocks = [Noted; 2 * STRIPE_STEPS + 1];
 
 /// Which implementation this processor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
     #[cfg(target_arch = "x86_64")]
-    Avx512Vbmi,
+    Planes,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -159,6 +137,9 @@ impl Kernel {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            if planes::is_available() {
+                kernels.push(Self::Planes);
+            }
             let has_multiply = is_x86_feature_detected!("pclmulqdq")
                 && is_x86_feature_detected!("popcnt")
                 && is_x86_feature_detected!("bmi1");
@@ -166,9 +147,6 @@ impl Kernel {
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
             {
-                if is_x86_feature_detected!("avx512vbmi") {
-                    kernels.push(Self::Avx512Vbmi);
-                }
                 kernels.push(Self::Avx512);
             }
             if has_multiply && is_x86_feature_detected!("avx2") {
@@ -185,10 +163,10 @@ impl Kernel {
         match self {
             // SAFETY: `available` saw these features on this processor.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vbmi => unsafe { run::<x86::Avx512<true>, _>(text, visitor) },
+            Self::Planes => unsafe { run::<planes::Planes, _>(text, visitor) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { run::<x86::Avx512<false>, _>(text, visitor) },
+            Self::Avx512 => unsafe { run::<x86::Avx512, _>(text, visitor) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { run::<x86::Avx2, _>(text, visitor) },
@@ -199,122 +177,242 @@ impl Kernel {
 }
 
 /// What one block leaves to the next.
+#[derive(Clone, Copy, Default)]
 struct Carry {
     /// All ones inside a string.
     in_string: u64,
     /// One when the last byte was a backslash that escapes the next.
     escape: u64,
+    /// One when the last byte was a backslash.
+    backslash: u64,
     depth: i32,
 }
 
 /// Goes through a text.
 ///
 /// # Safety
-/// The processor must have what the lanes use.
-unsafe fn run<L: Lanes, V: Visitor>(text: &[u8], visitor: &mut V) {
-    let mut noted = [Noted::default(); 2 * STRIPE_STEPS + 1];
-    let mut carry = Carry { in_string: 0, escape: 0, depth: 0 };
-    let mut at = 0;
+/// The processor must have what the pass uses.
+unsafe fn run<P: Pass, V: Visitor>(text: &[u8], visitor: &mut V) {
+    let mut notes = Notes { groups: [Group::default(); STRIPE_GROUPS], worth: [0; STRIPE_GROUPS] };
+    let mut carry = Carry::default();
     // Whether the unit that is still open has, or may have, bytes that are not ASCII.
     let mut open_is_high = false;
-    let mut padded = [b' '; STEP + 1];
+    // What stands before the first whole block in memory, and what is left after the last group,
+    // are looked at in groups padded with spaces. Whole blocks are loaded a good deal faster.
+    let head = match text.as_ptr().align_offset(BLOCK) {
+        0 => BLOCK,
+        bytes => bytes,
+    };
+    let head = head.min(text.len());
+    let mut padded = [b' '; 1 + GROUP];
+    let mut fold = None;
+    let mut folded_to = 0;
+    let mut at = 0;
     while at < text.len() {
-        // The loads of a block read one byte more than it has. What is left at the end, at most
-        // STEP bytes, is looked at in blocks padded with spaces.
-        let steps = (text.len() - at - 1) / STEP;
-        let (end, bytes) = if steps > 0 {
-            let end = at + steps.min(STRIPE_STEPS) * STEP;
-            (end, &text[at..=end])
+        // `begin` is where the first group would begin in the text.
+        let (begin, end, is_padded, bytes) = if at == 0 {
+            padded[1 + GROUP - head..].copy_from_slice(&text[..head]);
+            (head.wrapping_sub(GROUP), head, true, &padded[..])
+        } else if text.len() - at < GROUP {
+            let rest = &text[at - 1..];
+            padded.fill(b' ');
+            padded[..rest.len()].copy_from_slice(rest);
+            (at, text.len(), true, &padded[..])
         } else {
-            padded[..text.len() - at].copy_from_slice(&text[at..]);
-            (text.len(), &padded[..])
+            let groups = ((text.len() - at) / GROUP).min(STRIPE_GROUPS);
+            let end = at + groups * GROUP;
+            (at, end, false, &text[at - 1..end])
         };
-        visitor.before(end);
-        // SAFETY: there are whole steps and one byte more, not more steps than a stripe has; the
-        // caller vouches for the lanes.
-        let (count, high) = unsafe { L::note_all(bytes, &mut carry, &mut noted) };
+        if !P::FOLDS {
+            visitor.before(end);
+        } else if at == head && !is_padded {
+            fold = visitor.sum_before(at).map(|begin| Fold { begin, folded: [0; 4 * BLOCK] });
+        }
+        let sum = if is_padded { None } else { fold.as_mut() };
+        // SAFETY: the caller vouches for the pass.
+        let high = unsafe { P::note_all(bytes, &mut carry, &mut notes, sum) };
+        if !is_padded {
+            folded_to = end;
+        }
         let ascii = !(high | open_is_high);
-        // SAFETY: the caller vouches for the lanes.
-        let (then, ended) =
-            unsafe { visit::<L, V>(&noted[..count], bytes, at, text, ascii, visitor) };
+        let groups = bytes.len() / GROUP;
+        let (then, ended) = visit(&notes, groups, begin, text, ascii, visitor);
         if then == Then::Stop || !visitor.may_reach(end) {
-            return;
+            break;
         }
         open_is_high = high | (open_is_high & !ended);
         at = end;
     }
+    if let Some(fold) = fold {
+        visitor.summed(folded_to, &fold.folded);
+    }
 }
 
-/// Writes down what there is to look at in a stripe; says how many steps, and whether there is a
-/// byte that is not ASCII.
+/// Hands what was written down to the visitor, in the order of the text, and says whether a unit
+/// ended. The stripe begins at `begin` in the text, or would if it were not padded.
+#[inline(always)]
+fn visit<V: Visitor>(
+    notes: &Notes,
+    groups: usize,
+    begin: usize,
+    text: &[u8],
+    ascii: bool,
+    visitor: &mut V,
+) -> (Then, bool) {
+    let mut ended = false;
+    let eights = notes.groups[..groups].chunks(8).zip(notes.worth[..groups].chunks(8));
+    for (eight, (groups, worth)) in eights.enumerate() {
+        let mut bytes = [0; 8];
+        bytes[..worth.len()].copy_from_slice(worth);
+        let mut worth = u64::from_le_bytes(bytes);
+        while worth != 0 {
+            let index = worth.trailing_zeros() as usize;
+            worth &= worth - 1;
+            let Some(group) = groups.get(index / GROUP_BLOCKS) else { break };
+            let block = index % GROUP_BLOCKS;
+            let at = begin.wrapping_add((eight * 8 * GROUP_BLOCKS + index) * BLOCK);
+            let mut pairs = group.pairs[block];
+            let mut depth = i32::from(group.depths[block]);
+            let mut closes = group.closes[block];
+            if depth > closes.count_ones() as i32 {
+                closes = 0;
+            }
+            let mut opens = group.opens[block];
+            while closes != 0 {
+                let bit = closes.trailing_zeros();
+                let below = (1_u64 << bit) - 1;
+                depth += (opens & below).count_ones() as i32 - 1;
+                opens &= !below;
+                if depth == 0 {
+                    hand_pairs(pairs & below, at, text, visitor);
+                    pairs &= !below;
+                    ended = true;
+                    let end = at.wrapping_add(bit as usize + 1);
+                    if visitor.unit_end(text, end, ascii) == Then::Stop {
+                        return (Then::Stop, ended);
+                    }
+                }
+                closes &= closes - 1;
+            }
+            hand_pairs(pairs, at, text, visitor);
+        }
+    }
+    (Then::GoOn, ended)
+}
+
+#[inline(always)]
+fn hand_pairs<V: Visitor>(mut pairs: u64, at: usize, text: &[u8], visitor: &mut V) {
+    while pairs != 0 {
+        // A pair is marked at its second byte.
+        visitor.pair(text, at.wrapping_add(pairs.trailing_zeros() as usize).wrapping_sub(1));
+        pairs &= pairs - 1;
+    }
+}
+
+/// The masks of one block.
+struct Masks {
+    quotes: u64,
+    opens: u64,
+    closes: u64,
+}
+
+/// How to get at the masks of a block, for [`note_lanes`].
+trait Lanes: Sized {
+    /// Gathers what is not ASCII.
+    type High: Copy;
+    /// What is rare in a block: pairs and backslashes.
+    type Rare: Copy;
+    fn none_high() -> Self::High;
+    fn any_high(high: Self::High) -> bool;
+    /// Were there backslashes in either block, and were there pairs of letters in each?
+    fn any_rare(rare: [Self::Rare; 2]) -> (bool, [bool; 2]);
+    /// Reads `BLOCK` bytes at `at` and one before.
+    ///
+    /// # Safety
+    /// These must be readable, and the processor must have what the implementation uses.
+    unsafe fn masks(at: *const u8, high: &mut Self::High) -> (Masks, Self::Rare);
+    /// The places of a byte in a block.
+    ///
+    /// # Safety
+    /// As for `masks`, but for the byte before.
+    unsafe fn places(at: *const u8, byte: u8) -> u64;
+    /// Second bytes of `oo` in any case, `tN` and `sC`.
+    ///
+    /// # Safety
+    /// As for `masks`.
+    unsafe fn letters(at: *const u8) -> u64;
+    /// Bit n of the result is the parity of the bits 0 to n.
+    ///
+    /// # Safety
+    /// The processor must have what the implementation uses.
+    unsafe fn prefix_xor(bits: u64) -> u64;
+}
+
+/// [`Pass::note_all`] with one processor's lanes, block by block.
+///
+/// A mask of 64 bits is slow to come out of its register (two cycles on Zen 4, and the loop has
+/// little else to wait for), so only quotes and braces do here. Of pairs and backslashes it asks
+/// whether there are any; the exact masks are made again for the few blocks that have some.
 ///
 /// # Safety
-/// `bytes` must be whole steps and one byte more, not more steps than a stripe has, and the
-/// processor must have what the lanes use.
+/// The processor must have what the lanes use.
 #[inline(always)]
-unsafe fn note_all<L: Lanes>(
-    bytes: &[u8],
-    carry: &mut Carry,
-    noted: &mut NotedBlocks,
-) -> (usize, bool) {
-    let mut count = 0;
+unsafe fn note_lanes<L: Lanes>(bytes: &[u8], carry: &mut Carry, notes: &mut Notes) -> bool {
     let mut high = L::none_high();
-    let mut state = Carry { ..*carry };
-    for offset in (0..bytes.len() - 1).step_by(STEP) {
-        // SAFETY: the caller vouches for the bytes, the lanes and the number of steps.
-        unsafe {
-            let step = bytes.as_ptr().add(offset);
-            note::<L>(step, offset as u32, &mut high, &mut state, noted, &mut count);
+    let mut state = *carry;
+    let begins = (1..bytes.len()).step_by(GROUP);
+    for ((begin, group), worth) in begins.zip(&mut notes.groups).zip(&mut notes.worth) {
+        // SAFETY: that is within the bytes.
+        let bytes = unsafe { bytes.as_ptr().add(begin) };
+        let mut paired = 0_u8;
+        *worth = 0;
+        for first in (0..GROUP_BLOCKS).step_by(2) {
+            // SAFETY: the group's blocks are within the bytes, and there is a byte before; the
+            // caller vouches for the lanes, here and below.
+            let at = unsafe { [bytes.add(first * BLOCK), bytes.add((first + 1) * BLOCK)] };
+            // SAFETY: as above.
+            let masks = unsafe { [L::masks(at[0], &mut high), L::masks(at[1], &mut high)] };
+            let (any_backslash, mut any_pair) = L::any_rare([masks[0].1, masks[1].1]);
+            let mut quotes = [masks[0].0.quotes, masks[1].0.quotes];
+            if any_backslash | (state.backslash != 0) {
+                for half in 0..2 {
+                    // SAFETY: as above.
+                    let backslashes = unsafe { L::places(at[half], b'\\') };
+                    quotes[half] &= !escaped(backslashes, &mut state.escape);
+                    any_pair[half] |= (backslashes << 1 | state.backslash) != 0;
+                    state.backslash = backslashes >> 63;
+                }
+            }
+            for half in 0..2 {
+                // SAFETY: as above.
+                let inside = unsafe { L::prefix_xor(quotes[half]) } ^ state.in_string;
+                state.in_string = ((inside as i64) >> 63) as u64;
+                let opens = masks[half].0.opens & !inside;
+                let closes = masks[half].0.closes & !inside;
+                let closed = closes.count_ones() as i32;
+                let block = first + half;
+                group.opens[block] = opens;
+                group.closes[block] = closes;
+                group.depths[block] = state.depth.min(DEPTH_NOTED_MAX) as i16;
+                *worth |= u8::from((state.depth <= closed) | any_pair[half]) << block;
+                paired |= u8::from(any_pair[half]) << block;
+                state.depth += opens.count_ones() as i32 - closed;
+            }
+        }
+        group.pairs = [0; GROUP_BLOCKS];
+        while paired != 0 {
+            let block = paired.trailing_zeros() as usize;
+            // SAFETY: as above.
+            group.pairs[block] = unsafe {
+                let at = bytes.add(block * BLOCK);
+                let escapes = L::places(at.sub(1), b'\\') & L::places(at, b'u');
+                L::letters(at) | escapes
+            };
+            paired &= paired - 1;
         }
     }
     *carry = state;
-    (count, L::any_high(high))
-}
-
-/// Writes two blocks down if there is something to look at.
-///
-/// # Safety
-/// `STEP + 1` bytes must be readable at `bytes`, the processor must have what the lanes use, and
-/// `noted` must have room for two after `count`.
-#[inline(always)]
-unsafe fn note<L: Lanes>(
-    bytes: *const u8,
-    offset: u32,
-    high: &mut L::High,
-    carry: &mut Carry,
-    noted: &mut NotedBlocks,
-    count: &mut usize,
-) {
-    // SAFETY: the caller vouches for the bytes and for the lanes, here and below.
-    let ((first, first_rare), (second, second_rare)) =
-        unsafe { (L::masks(bytes, high), L::masks(bytes.add(BLOCK), high)) };
-    let blocks = [first, second];
-    let (any_backslash, mut any_pair) = L::any_rare([first_rare, second_rare]);
-    let mut quotes = [blocks[0].quotes, blocks[1].quotes];
-    if any_backslash | (carry.escape != 0) {
-        // SAFETY: as above.
-        let backslashes = unsafe { [L::backslashes(bytes), L::backslashes(bytes.add(BLOCK))] };
-        quotes[0] &= !escaped(backslashes[0], &mut carry.escape);
-        quotes[1] &= !escaped(backslashes[1], &mut carry.escape);
-        any_pair[0] |= backslashes[0] != 0;
-        any_pair[1] |= backslashes[1] != 0;
-    }
-    for half in 0..2 {
-        // SAFETY: as above.
-        let inside = unsafe { L::prefix_xor(quotes[half]) } ^ carry.in_string;
-        carry.in_string = ((inside as i64) >> 63) as u64;
-        let opens = blocks[half].opens & !inside;
-        let closes = blocks[half].closes & !inside;
-        let closed = closes.count_ones() as i32;
-        let at = (offset + (half * BLOCK) as u32) | u32::from(any_pair[half]);
-        debug_assert!(*count < noted.len());
-        // SAFETY: the caller vouches for `count`, which grows by one a block at most.
-        unsafe {
-            *noted.get_unchecked_mut(*count) = Noted { opens, closes, at, depth: carry.depth };
-        }
-        *count += usize::from((carry.depth <= closed) | any_pair[half]);
-        carry.depth += opens.count_ones() as i32 - closed;
-    }
+    L::any_high(high)
 }
 
 /// The bytes that a backslash escapes. The method is that of simdjson (Langdale and Lemire,
@@ -329,83 +427,6 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     let (even_runs, overflow) = odd_starts.overflowing_add(backslashes);
     *carry = u64::from(overflow);
     (EVEN ^ (even_runs << 1)) & follows
-}
-
-/// The pairs of a block: letters, and backslashes that have a `u` after them.
-///
-/// # Safety
-/// The processor must have what the lanes use.
-#[inline(always)]
-unsafe fn pairs<L: Lanes>(block: &[u8; BLOCK + 1]) -> u64 {
-    // SAFETY: the block has BLOCK + 1 bytes; the caller vouches for the lanes.
-    let mut found = unsafe { L::letters(block.as_ptr()) };
-    if L::LETTERS_HAVE_ESCAPES {
-        return found;
-    }
-    // SAFETY: as above.
-    let mut backslashes = unsafe { L::backslashes(block.as_ptr()) };
-    while backslashes != 0 {
-        let bit = backslashes.trailing_zeros();
-        if block[bit as usize + 1] == b'u' {
-            found |= 1 << bit;
-        }
-        backslashes &= backslashes - 1;
-    }
-    found
-}
-
-/// Hands what was written down to the visitor, in the order of the text, and says whether a unit
-/// ended. `source` has the bytes of the stripe and one more; the stripe stands in `text`.
-///
-/// # Safety
-/// The processor must have what the lanes use.
-unsafe fn visit<L: Lanes, V: Visitor>(
-    noted: &[Noted],
-    source: &[u8],
-    stripe: usize,
-    text: &[u8],
-    ascii: bool,
-    visitor: &mut V,
-) -> (Then, bool) {
-    let mut ended = false;
-    for block in noted {
-        let offset = block.at as usize & !1;
-        let at = stripe + offset;
-        let mut left = match source[offset..].first_chunk() {
-            // SAFETY: the caller vouches for the lanes.
-            Some(bytes) if block.at & 1 != 0 => unsafe { L::pairs(bytes) },
-            _ => 0,
-        };
-        let mut closes =
-            if block.depth <= block.closes.count_ones() as i32 { block.closes } else { 0 };
-        let mut depth = block.depth;
-        let mut opens = block.opens;
-        while closes != 0 {
-            let bit = closes.trailing_zeros();
-            let below = (1_u64 << bit) - 1;
-            depth += (opens & below).count_ones() as i32 - 1;
-            opens &= !below;
-            if depth == 0 {
-                hand_pairs(left & below, at, text, visitor);
-                left &= !below;
-                ended = true;
-                if visitor.unit_end(text, at + bit as usize + 1, ascii) == Then::Stop {
-                    return (Then::Stop, ended);
-                }
-            }
-            closes &= closes - 1;
-        }
-        hand_pairs(left, at, text, visitor);
-    }
-    (Then::GoOn, ended)
-}
-
-#[inline(always)]
-fn hand_pairs<V: Visitor>(mut pairs: u64, at: usize, text: &[u8], visitor: &mut V) {
-    while pairs != 0 {
-        visitor.pair(text, at + pairs.trailing_zeros() as usize);
-        pairs &= pairs - 1;
-    }
 }
 
 /// Masks without any instruction that not every processor has.
@@ -433,17 +454,29 @@ impl Portable {
         u64::from_le(unsafe { at.add(index).cast::<u64>().read_unaligned() })
     }
 
-    /// The lowest bit of each byte with which a pair of letters begins.
+    /// The lowest bit of each byte with which a pair of letters ends.
     ///
     /// # Safety
-    /// Nine bytes must be readable at `index`.
+    /// Eight bytes must be readable at `index`, and one before.
     #[inline(always)]
     unsafe fn pairs_at(at: *const u8, index: usize) -> u64 {
         // SAFETY: the caller vouches for the bytes.
-        let (this, next) = unsafe { (Self::word(at, index), Self::word(at, index + 1)) };
-        let pair = |a: u8, b: u8| Self::zero_bytes((this ^ every(a)) | (next ^ every(b)));
-        let oo = Self::zero_bytes(((this ^ every(b'O')) | (next ^ every(b'O'))) & every(0xdf));
+        let (last, this) = unsafe { (Self::word(at.sub(1), index), Self::word(at, index)) };
+        let pair = |a: u8, b: u8| Self::zero_bytes((last ^ every(a)) | (this ^ every(b)));
+        let oo = Self::zero_bytes(((last ^ every(b'O')) | (this ^ every(b'O'))) & every(0xdf));
         oo | pair(b't', b'N') | pair(b's', b'C')
+    }
+}
+
+impl Pass for Portable {
+    unsafe fn note_all(
+        bytes: &[u8],
+        carry: &mut Carry,
+        notes: &mut Notes,
+        _: Option<&mut Fold>,
+    ) -> bool {
+        // SAFETY: these lanes need nothing of the processor.
+        unsafe { note_lanes::<Self>(bytes, carry, notes) }
     }
 }
 
@@ -476,7 +509,7 @@ impl Lanes for Portable {
         let mut rare = (0, 0);
         let mut masks = Masks { quotes: 0, opens: 0, closes: 0 };
         for index in 0..BLOCK / 8 {
-            // SAFETY: the caller vouches for BLOCK + 1 bytes; these are within them.
+            // SAFETY: the caller vouches for the block; these are within it.
             let this = unsafe { Self::word(at, index * 8) };
             *high |= this;
             let is = |byte: u8| Self::zero_bytes(this ^ every(byte));
@@ -491,11 +524,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn backslashes(at: *const u8) -> u64 {
+    unsafe fn places(at: *const u8, byte: u8) -> u64 {
         (0..BLOCK).step_by(8).fold(0, |mask, index| {
             // SAFETY: as above.
             let this = unsafe { Self::word(at, index) };
-            mask | Self::gather(Self::zero_bytes(this ^ every(b'\\'))) << index
+            mask | Self::gather(Self::zero_bytes(this ^ every(byte))) << index
         })
     }
 
@@ -522,6 +555,7 @@ mod tests {
     use rootwatch_core::split::close_of;
 
     use super::*;
+    use crate::inflate::Sum;
 
     /// Writes down all that it is told.
     #[derive(Default, Debug, PartialEq, Eq)]
@@ -531,14 +565,21 @@ mod tests {
     }
 
     impl Visitor for Log {
-        fn pair(&mut self, _: &[u8], at: usize) {
-            self.pairs.push(at);
+        fn pair(&mut self, text: &[u8], at: usize) {
+            // Some kernels take these along.
+            if !matches!(&text[at..at + 2], b"tC" | b"sN") {
+                self.pairs.push(at);
+            }
         }
         fn unit_end(&mut self, text: &[u8], end: usize, _: bool) -> Then {
             self.ends.push(end);
             if text.get(end) == Some(&b'{') { Then::GoOn } else { Then::Stop }
         }
         fn before(&mut self, _: usize) {}
+        fn sum_before(&mut self, _: usize) -> Option<u32> {
+            None
+        }
+        fn summed(&mut self, _: usize, _: &Folded) {}
         fn may_reach(&self, _: usize) -> bool {
             true
         }
@@ -595,6 +636,70 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_not_ascii_are_no_quotes_braces_or_letters() {
+        // Each but for its highest bit one of the characters that are looked for.
+        let high: Vec<u8> = b"\"{}\\oOtsNCu".iter().map(|byte| byte | 0x80).collect();
+        for pad in 0..70 {
+            for byte in &high {
+                let fill = "x".repeat(pad);
+                let text = [b"{\"", fill.as_bytes(), b"st", &[*byte], b"No", &[*byte, *byte]];
+                check(&[&text.concat()[..], &high, b"\":{}}{\"a\":\"}", &high, b"\"}"].concat());
+            }
+        }
+    }
+
+    /// Takes the checksum along.
+    struct Summing<'t> {
+        text: &'t [u8],
+        sum: Sum,
+        ends: usize,
+    }
+
+    impl Visitor for Summing<'_> {
+        fn pair(&mut self, _: &[u8], _: usize) {}
+        fn unit_end(&mut self, _: &[u8], _: usize, _: bool) -> Then {
+            self.ends = self.ends.saturating_sub(1);
+            if self.ends > 0 { Then::GoOn } else { Then::Stop }
+        }
+        fn before(&mut self, to: usize) {
+            self.sum.take(self.text, to);
+        }
+        fn sum_before(&mut self, at: usize) -> Option<u32> {
+            self.sum.before(self.text, at)
+        }
+        fn summed(&mut self, to: usize, folded: &Folded) {
+            self.sum.go_on(to, folded);
+        }
+        fn may_reach(&self, _: usize) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn the_checksum_taken_in_the_same_step_is_that_of_the_text() {
+        let unit = |n: usize| format!("{{\"n\":{n},\"fill\":\"{}\"}}", "é\\\\z".repeat(n % 89));
+        let text: String = (0..400).map(unit).collect();
+        let text = text.as_bytes();
+        for kernel in Kernel::available() {
+            for (from, to) in
+                [(0, text.len()), (1, 9), (5, 600), (3, 1100), (64, 9000), (7, 30_000)]
+            {
+                // All units, and a visitor that stops early.
+                for ends in [usize::MAX, 2, 90] {
+                    let text = &text[from..to];
+                    let mut right = flate2::Crc::new();
+                    right.update(text);
+                    for (stated, is_right) in [(right.sum(), true), (right.sum() ^ 4, false)] {
+                        let mut visitor = Summing { text, sum: Sum::of(stated), ends };
+                        kernel.run(text, &mut visitor);
+                        assert_eq!(visitor.sum.holds(text), is_right, "{kernel:?} {from}..{to}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_long_text_crosses_stripes() {
         let unit = format!(r#"{{"a":"{}","b":{{"c":"oT"}}}}"#, "é{".repeat(700));
         check(unit.repeat(40).as_bytes());
@@ -606,7 +711,7 @@ mod tests {
             inner in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "}", "\"", "\\", "\\\\", "\\\"", "u0052", "o", "t", "OoT", "N", "s", "C", "OT",
-                    "{\"a\":1}", ",", " ", "\n", "aaaaaaaaaaaaaaaaaaaaaaaaa", "é",
+                    "{\"a\":1}", ",", " ", "\n", "aaaaaaaaaaaaaaaaaaaaaaaaa", "é", "¢",
                 ]),
                 0..120,
             )

@@ -6,7 +6,7 @@ use rootwatch_core::decode::{Item, Limits, Place, Skipped, decode_unit};
 use rootwatch_core::split::{Piece, Splitter};
 
 use crate::inflate::Sum;
-use crate::kernel::{Kernel, Then, Visitor};
+use crate::kernel::{Folded, Kernel, Then, Visitor};
 use crate::prefilter::{Prefilter, Seen, may_quote_records};
 
 /// What comes out of a text.
@@ -281,6 +281,16 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
     fn before(&mut self, to: usize) {
         if let Some(waiting) = &mut self.scanner.waiting {
             waiting.sum.take(self.window, self.at + to);
+        }
+    }
+
+    fn sum_before(&mut self, at: usize) -> Option<u32> {
+        self.scanner.waiting.as_mut()?.sum.before(self.window, self.at + at)
+    }
+
+    fn summed(&mut self, to: usize, folded: &Folded) {
+        if let Some(waiting) = &mut self.scanner.waiting {
+            waiting.sum.go_on(self.at + to, folded);
         }
     }
 
