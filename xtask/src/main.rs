@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a program for developers")]
 
 mod compare;
+mod deploy;
 mod docs;
 mod fuzz;
+mod package;
 mod run;
 mod standin;
 mod test;
@@ -19,6 +21,7 @@ cargo xtask COMMAND
   tidy           the conventions that are tests
   docs           write what is generated below docs/
   fuzz           run the fuzz targets
+  package        the Lambda function, as archives for both processors
   bench-compare  compare the CPU time of two commits
 
 cargo xtask COMMAND --help says more.";
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "tidy" => (tidy::HELP, tidy::command),
         "docs" => (docs::HELP, docs::command),
         "fuzz" => (fuzz::HELP, fuzz::command),
+        "package" => (package::HELP, package::command),
         "bench-compare" => (compare::HELP, compare::command),
         word if is_help(word) => {
             println!("{HELP}");

@@ -16,6 +16,22 @@ pub(crate) fn root() -> PathBuf {
     own.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
+/// The folder of what is built.
+pub(crate) fn target() -> anyhow::Result<PathBuf> {
+    let own = env::current_exe()?;
+    // target/<profile>/xtask
+    let target = own.ancestors().nth(2).context("this program is not in a target folder")?;
+    Ok(target.to_owned())
+}
+
+/// The name of a Python that is new enough for what we run.
+pub(crate) fn python() -> anyhow::Result<String> {
+    let asks = "import sys; sys.exit(sys.version_info < (3, 9))";
+    let names = ["python3", "python", "py"];
+    let found = names.into_iter().find(|name| is_there(program(name, &["-c", asks])));
+    found.map(str::to_owned).context("Python 3.9 or later is not there")
+}
+
 /// A program to be run at the root.
 pub(crate) fn program(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(name);

@@ -4,23 +4,23 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use crate::run::{cargo, is_there, must, program, shown, tee};
-use crate::{docs, fuzz, standin, tidy};
+use crate::run::{cargo, is_there, must, program, python, shown, tee};
+use crate::{deploy, docs, fuzz, package, standin, tidy};
 
 pub(crate) const HELP: &str = "\
 cargo xtask test [--fast]
 
 Checks everything that must hold, and stops at the first thing that does not: format, conventions,
-lints, generated docs, the rules' own tests, the story, benchmarks (that they compile), the AWS
-stand-in (that it can be installed), API docs, a short fuzz run, and all tests last, so that their
-results end the output. A test that is ignored or filtered out counts as a failure. The last line
+lints, generated docs, the rules' own tests, the story, benchmarks (that they compile), templates and
+modules in deploy/, the AWS stand-in (that it can be installed), the function's package, API docs, a
+short fuzz run, and all tests last, so that their results end the output. A test that is ignored or filtered out counts as a failure. The last line
 reads `N passed, 0 failed`.
 
---fast leaves out the API docs and the fuzz run.";
+--fast leaves out the checks of deploy/, the API docs and the fuzz run.";
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     ("format", || must(cargo(&["fmt", "--all", "--check"]))),
     ("tidy", || tidy::command(&[])),
     ("lints", lints),
@@ -30,13 +30,15 @@ const STEPS: [Step; 10] = [
     ("benchmarks compile", || {
         must(cargo(&["bench", "--quiet", "--workspace", "--no-run", "--profile", "dev"]))
     }),
+    ("deploy", deploy::check),
     ("aws stand-in", standin::set_up),
+    ("package", || package::command(&["--arch", package::HOST])),
     ("api docs", api_docs),
     ("fuzz", || fuzz::run(&["--seconds", "20"])),
 ];
 
 /// What `--fast` leaves out.
-const SLOW: [&str; 2] = ["api docs", "fuzz"];
+const SLOW: [&str; 3] = ["deploy", "api docs", "fuzz"];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
     let fast = match words {
@@ -117,13 +119,7 @@ fn tee_prefixed(mut command: std::process::Command) -> anyhow::Result<bool> {
 }
 
 fn story() -> anyhow::Result<()> {
-    let names = ["python3", "python", "py"];
-    let python = names.into_iter().find(|name| {
-        let asks = "import sys; sys.exit(sys.version_info < (3, 8))";
-        is_there(program(name, &["-c", asks]))
-    });
-    let python = python.context("Python 3 is not there; fixtures/make_story.py needs it")?;
-    must(program(python, &["fixtures/make_story.py", "--check"]))
+    must(program(&python()?, &["fixtures/make_story.py", "--check"]))
 }
 
 fn tests(tally: &mut Tally) -> anyhow::Result<()> {

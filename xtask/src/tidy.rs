@@ -2,6 +2,7 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod templates;
 mod text;
 mod tree;
 
@@ -25,12 +26,13 @@ Checks the conventions that are tests:
   markers       no ignored tests, no to-do marks, no debugging macros in sources
   length        no source file above 700 lines, tests not counted
   machine       no absolute paths of somebody's machine
-  accounts      only account ids that AWS's documentation uses";
+  accounts      only account ids that AWS's documentation uses
+  templates     every template in deploy/ holds the event patterns that core defines";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 11] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -41,6 +43,7 @@ const CHECKS: [(&str, Check); 10] = [
     ("length", text::length),
     ("machine", text::machine),
     ("accounts", text::accounts),
+    ("templates", templates::templates),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
@@ -237,7 +240,7 @@ mod tests {
 
     /// A small tree in which everything holds.
     fn sound() -> Vec<(&'static str, &'static str)> {
-        vec![
+        let mut files = vec![
             ("ARCHITECTURE.md", "| `crates/core/` | the centre |\n`crates/hub/` (planned)\n"),
             ("Cargo.lock", "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n"),
             ("crates/core/Cargo.toml", MANIFEST),
@@ -246,7 +249,9 @@ mod tests {
             ("fixtures/cloudtrail/expected.tsv", "file\troot_use\na.json\tdirect\n"),
             ("fixtures/cloudtrail/README.md", "account 111122223333\n"),
             ("fixtures/cloudtrail/a.json", "{\"id\":\"a8d428f3-6573-4a46-a0fc-720564276064\"}"),
-        ]
+        ];
+        files.extend(templates::sound());
+        files
     }
 
     /// The names of the checks that fail when one file is other than it should be.
@@ -308,6 +313,13 @@ mod tests {
         assert_eq!(failing("crates/core/rules/b.yaml", "id: c\n"), ["rules"]);
         assert_eq!(failing("crates/core/rules/b.yml", "id: b\n"), ["rules"]);
         assert!(failing("crates/core/rules/b.yaml", "id: b\n").is_empty());
+    }
+
+    #[test]
+    fn templates_hold_the_patterns_of_core() {
+        let one = "deploy/hub/terraform/patterns/drill.json";
+        assert_eq!(failing(one, "{\"source\":[\"my.app\"]}"), ["templates"]);
+        assert_eq!(failing("deploy/spoke/rootwatch-spoke.yaml", "Resources: {}"), ["templates"]);
     }
 
     #[test]

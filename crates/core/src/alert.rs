@@ -224,6 +224,10 @@ pub struct Told {
     pub severity: Option<Severity>,
     /// True when the last alert said that it is over.
     pub closed: bool,
+    /// True while all that is known of the incident came by a look into the past (a scan of old log
+    /// files): nobody is told of it, and it says so where it is shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub history: bool,
 }
 
 /// Decides whether a change to an incident is told. Pure: what was told before, what is now.
@@ -280,6 +284,7 @@ impl Told {
             alerts: self.alerts.saturating_add(1),
             severity: Some(incident.severity),
             closed: matches!(incident.state, IncidentState::Quiet | IncidentState::Resolved),
+            history: false,
         }
     }
 }

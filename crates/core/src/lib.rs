@@ -12,6 +12,7 @@ pub mod correlate;
 pub mod decode;
 pub mod detect;
 pub mod finding;
+pub mod forwarding;
 pub mod incident;
 pub mod judge;
 pub mod ocsf;

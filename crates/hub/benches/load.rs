@@ -118,6 +118,10 @@ impl Store for Recorder {
         self.inner.past(spoken_since, accounts).await
     }
 
+    async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
+        self.inner.incidents_of(ids).await
+    }
+
     async fn incident(
         &self,
         id: &IncidentId,

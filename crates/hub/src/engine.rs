@@ -41,13 +41,21 @@ pub const BATCH_RECORDS_MAX: usize = 4_096;
 const INLINE_BYTES_MAX: usize = 64 << 10;
 /// How often the engine looks whether time alone changes something.
 const TICK: Duration = Duration::from_secs(1);
-/// Times that a batch is decided again when another writer was faster.
+/// The same over a store that others decide over, too: each look is a question to it.
+const TICK_SHARED: Duration = Duration::from_secs(15);
+/// Times that a batch is decided again when another writer changed its incidents.
 const CONFLICTS_MAX: u32 = 5;
+/// Times that a batch is decided again when another writer of a shared store was faster.
+const OVERTAKEN_MAX: u32 = 30;
+/// Longest pause before that, in milliseconds: pauses are drawn from a span that grows up to it.
+const OVERTAKEN_PAUSE_MILLIS_MAX: u64 = 400;
 /// Shortest and longest pause before the store is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Seconds after which whoever finds the queue full is asked to come again.
 const BUSY_SECS: u64 = 1;
+/// Seconds in which drills from one account and region are one.
+const DRILL_SECS: i64 = 60;
 /// About what a finding takes in memory, in bytes.
 const FINDING_BYTES: usize = 2_048;
 
@@ -74,6 +82,8 @@ pub struct Settings {
     pub windows: Vec<Window>,
     /// Which records are ours.
     pub trust: Trust,
+    /// Whether the engine looks by itself what time alone changes; else [`Ingest::tick`] does.
+    pub ticks: bool,
 }
 
 /// What the engine works with.
@@ -161,6 +171,9 @@ enum Job {
         alert: Box<Alert>,
         only: Option<String>,
         answer: oneshot::Sender<Result<Vec<String>, StoreError>>,
+    },
+    Tick {
+        answer: oneshot::Sender<Result<(), StoreError>>,
     },
 }
 
@@ -317,6 +330,28 @@ impl Ingest {
         self.ask(|answer| Job::Raise { alert: Box::new(alert), only, answer }).await
     }
 
+    /// Does what time alone asks for: incidents end in silence, digests fall due, old things are let
+    /// go of. For a hub whose clock is elsewhere ([`Settings::ticks`] is false).
+    ///
+    /// # Errors
+    /// When the store cannot be read or cannot save.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        self.ask(|answer| Job::Tick { answer }).await
+    }
+
+    /// Owes a test alert, since a drill came through from this account and region. One a minute and
+    /// place is enough: who may send drills may not flood people.
+    ///
+    /// # Errors
+    /// When the store cannot save.
+    pub async fn drill(&self, account: &str, region: &str) -> Result<(), StoreError> {
+        let now = self.inner.clock.now();
+        let by = format!("a drill that came through from account {account} in {region}");
+        let mut alert = rootwatch_notify::sample::test(&by, now);
+        alert.id = format!("drill-{account}-{region}-{}", now.as_second() / DRILL_SECS);
+        self.raise(alert, None).await.map(drop)
+    }
+
     async fn ask<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
@@ -400,7 +435,9 @@ impl Engine {
 
     /// Works until `shutdown` is true and nothing waits any more.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(TICK);
+        let is_shared = self.memory.generation.is_some();
+        let ticks = self.inner.settings.ticks;
+        let mut tick = tokio::time::interval(if is_shared { TICK_SHARED } else { TICK });
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut closing = false;
         loop {
@@ -413,7 +450,7 @@ impl Engine {
                     // What is in the queue is still done; nothing new comes in.
                     self.jobs.close();
                 }
-                _ = tick.tick(), if !closing => self.tick().await,
+                _ = tick.tick(), if ticks && !closing => { let _ = self.tick().await; }
                 job = self.jobs.recv() => match job {
                     Some(job) => self.work(job).await,
                     None => break,
@@ -450,13 +487,22 @@ impl Engine {
                     let _ = answer.send(self.note(done));
                 }
                 Job::Telling { destination, broken, answer } => {
-                    let done = self.telling(&destination, broken.as_deref()).await;
+                    let mut tries = 0;
+                    let done = loop {
+                        let done = self.telling(&destination, broken.as_deref()).await;
+                        if !self.is_to_try_again(&done, &mut tries).await {
+                            break done;
+                        }
+                    };
                     self.in_step &= done.is_ok();
                     let _ = answer.send(self.note(done));
                 }
                 Job::Raise { alert, only, answer } => {
                     let done = self.raise(*alert, only.as_deref()).await;
                     let _ = answer.send(self.note(done));
+                }
+                Job::Tick { answer } => {
+                    let _ = answer.send(self.tick().await);
                 }
             }
         }
@@ -466,22 +512,9 @@ impl Engine {
         let mut tries = 0;
         let done = loop {
             let done = self.decide(&mut parcels).await;
-            match done {
-                Err(StoreError::Conflict { id }) if tries < CONFLICTS_MAX => {
-                    tries += 1;
-                    tracing::debug!(%id, "decided again");
-                    self.memory.wanted.insert(id);
-                    self.in_step = false;
-                }
-                // Somebody pruned the store beside the hub.
-                Err(StoreError::NotFound { .. }) if tries < CONFLICTS_MAX => {
-                    tries += 1;
-                    self.in_step = false;
-                }
-                done => {
-                    self.in_step &= done.is_ok();
-                    break self.note(done);
-                }
+            if !self.is_to_try_again(&done, &mut tries).await {
+                self.in_step &= done.is_ok();
+                break self.note(done);
             }
         };
         let now = self.parts.clock.now();
@@ -501,6 +534,28 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// True when what could not be saved is worth deciding again at once: another writer was faster.
+    /// Memory is in step again, or read anew, before that.
+    async fn is_to_try_again<T>(&mut self, done: &Result<T, StoreError>, tries: &mut u32) -> bool {
+        match done {
+            Err(StoreError::Overtaken) if *tries < OVERTAKEN_MAX => {
+                // Others would be faster again and again, were all to come back at the same time.
+                let span = (10 << (*tries).min(6)).min(OVERTAKEN_PAUSE_MILLIS_MAX);
+                tokio::time::sleep(Duration::from_millis(any_below(span))).await;
+            }
+            Err(StoreError::Conflict { id }) if *tries < CONFLICTS_MAX => {
+                tracing::debug!(%id, "decided again");
+                self.memory.wanted.insert(id.clone());
+                self.in_step = false;
+            }
+            // Somebody pruned the store beside the hub.
+            Err(StoreError::NotFound { .. }) if *tries < CONFLICTS_MAX => self.in_step = false,
+            _ => return false,
+        }
+        *tries += 1;
+        true
     }
 
     /// Remembers whether the store works, and slows down while it does not.
@@ -529,7 +584,7 @@ impl Engine {
 
     /// Reads memory again when it may differ from the store.
     async fn step(&mut self) -> Result<(), StoreError> {
-        if self.in_step {
+        if self.in_step && self.memory.catch_up(&*self.parts.store).await? {
             return Ok(());
         }
         if !self.pause.is_zero() {
@@ -542,6 +597,12 @@ impl Engine {
         self.in_step = true;
         Ok(())
     }
+}
+
+/// Some number below this one, another each time; not for secrets.
+fn any_below(end: u64) -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0) % end.max(1)
 }
 
 /// Keys of the findings that parcels bring.

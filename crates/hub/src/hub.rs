@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rootwatch_core::alert::{AccountName, Clock};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_notify::{ConfigProblem, LogSink, Notifier, Worker};
+use rootwatch_notify::{AwsAccess, ConfigProblem, LogSink, Notifier, Worker};
 use rootwatch_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -99,29 +99,15 @@ impl Hub {
     /// # Errors
     /// When the configuration is wrong, the address is taken, or the store cannot be read.
     pub async fn start(parts: Parts) -> Result<Running, HubError> {
-        let Parts { config, store, rules, clock, log, secrets } = parts;
-        metrics::install();
-        // Whoever was first has made the choice.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = parts.config.clone();
         let address = config.hub.listen;
         if config.token.is_empty() && !address.ip().is_loopback() {
             return Err(HubError::Open { address });
         }
         sources::check(&config.source.sqs, &config.source.directory)?;
-        let resolve = |at: &_| secrets.resolve(at);
-        let notifier = Notifier::with_log(&config.notify, &resolve, Arc::clone(&clock), log)
-            .map_err(HubError::Notify)?
-            .with_public_url(config.hub.public_url.as_deref());
-        let notifier = Arc::new(notifier);
-        let rules = Arc::new(rules);
-        let engine_parts = engine::Parts {
-            store: Arc::clone(&store),
-            rules: Arc::clone(&rules),
-            notifier: Arc::clone(&notifier),
-            clock: Arc::clone(&clock),
-            wake: Arc::default(),
-        };
-        let (mut engine, ingest) = Engine::new(engine_parts, settings(&config)).await?;
+        let tokens = Tokens::new(&config.token, config.source.http.requests_per_second_max);
+        let assembled = assemble(parts, tokens, true, &AwsAccess::default()).await?;
+        let Assembled { engine, ingest, store, rules, worker, doors, health, board } = assembled;
 
         let listener = TcpListener::bind(address)
             .await
@@ -129,23 +115,6 @@ impl Hub {
         let address =
             listener.local_addr().map_err(|source| HubError::Listen { address, source })?;
 
-        let health = Health::default();
-        let board = Board::default();
-        let doors = Doors {
-            ingest: ingest.clone(),
-            store: Arc::clone(&store),
-            tokens: Tokens::new(&config.token, config.source.http.requests_per_second_max),
-            health: health.clone(),
-            clock: Arc::clone(&clock),
-            sns: Sns::new(
-                &config.source.sns.topics,
-                ingest.clone(),
-                Arc::clone(&store),
-                Arc::clone(&clock),
-            )?,
-            limits: config.source.http.clone(),
-            board: board.clone(),
-        };
         let patience = Duration::from_secs(u64::from(config.hub.shutdown_secs));
         let (incoming, stop_incoming) = watch::channel(false);
         let (deciding, stop_deciding) = watch::channel(false);
@@ -156,9 +125,6 @@ impl Hub {
             health,
             shutdown: stop_incoming.clone(),
         };
-        let outbox = StoreOutbox::new(Arc::clone(&store), ingest.clone(), Arc::clone(&clock));
-        let worker = Worker::new(notifier, Arc::new(outbox), clock);
-        engine.wakes(worker.waker());
 
         let mut incoming_tasks = JoinSet::new();
         let sources = sources::start(&config.source.sqs, &config.source.directory, &around).await?;
@@ -182,6 +148,67 @@ impl Hub {
             patience,
         })
     }
+}
+
+/// The parts of a hub, put together, before any of them runs.
+pub(crate) struct Assembled {
+    pub(crate) engine: Engine,
+    pub(crate) ingest: Ingest,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) rules: Arc<Ruleset>,
+    pub(crate) worker: Worker,
+    pub(crate) doors: Doors,
+    pub(crate) health: Health,
+    pub(crate) board: Board,
+}
+
+/// Puts a hub together. `ticks` says whether its engine has a clock of its own.
+pub(crate) async fn assemble(
+    parts: Parts,
+    tokens: Tokens,
+    ticks: bool,
+    aws: &AwsAccess,
+) -> Result<Assembled, HubError> {
+    let Parts { config, store, rules, clock, log, secrets } = parts;
+    metrics::install();
+    // Whoever was first has made the choice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let resolve = |at: &_| secrets.resolve(at);
+    let notifier = Notifier::with_aws(&config.notify, &resolve, Arc::clone(&clock), log, aws)
+        .map_err(HubError::Notify)?
+        .with_public_url(config.hub.public_url.as_deref());
+    let notifier = Arc::new(notifier);
+    let rules = Arc::new(rules);
+    let engine_parts = engine::Parts {
+        store: Arc::clone(&store),
+        rules: Arc::clone(&rules),
+        notifier: Arc::clone(&notifier),
+        clock: Arc::clone(&clock),
+        wake: Arc::default(),
+    };
+    let settings = Settings { ticks, ..settings(&config) };
+    let (mut engine, ingest) = Engine::new(engine_parts, settings).await?;
+    let health = Health::default();
+    let board = Board::default();
+    let doors = Doors {
+        ingest: ingest.clone(),
+        store: Arc::clone(&store),
+        tokens,
+        health: health.clone(),
+        clock: Arc::clone(&clock),
+        sns: Sns::new(
+            &config.source.sns.topics,
+            ingest.clone(),
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        )?,
+        limits: config.source.http.clone(),
+        board: board.clone(),
+    };
+    let outbox = StoreOutbox::new(Arc::clone(&store), ingest.clone(), Arc::clone(&clock));
+    let worker = Worker::new(notifier, Arc::new(outbox), clock);
+    engine.wakes(worker.waker());
+    Ok(Assembled { engine, ingest, store, rules, worker, doors, health, board })
 }
 
 /// Runs a part and notes on the board that it ended, however it did.
@@ -230,6 +257,7 @@ fn settings(config: &Config) -> Settings {
         accounts: named.collect(),
         windows: config.window.iter().filter_map(|window| window.read().ok()).collect(),
         trust: Trust { accounts },
+        ticks: true,
     }
 }
 

@@ -28,11 +28,26 @@ const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 /// Who brought records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// `http:<token name>`, `sns`, `sqs:<name>` or `directory:<name>`.
+    /// `http:<token name>`, `sns`, `sqs:<name>`, `directory:<name>` or `lambda`.
     pub source: String,
+    /// True for records of the past that somebody has looked for: what they tell is kept and shown
+    /// as history, and wakes nobody.
+    pub history: bool,
 }
 
 impl Origin {
+    /// Records as they happen, from this source.
+    #[must_use]
+    pub fn live(source: impl Into<String>) -> Self {
+        Self { source: source.into(), history: false }
+    }
+
+    /// The same source, bringing records of the past.
+    #[must_use]
+    pub fn of_the_past(&self) -> Self {
+        Self { history: true, ..self.clone() }
+    }
+
     /// The kind of source, for metrics: what stands before the colon.
     #[must_use]
     pub fn kind(&self) -> &str {

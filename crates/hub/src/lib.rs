@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod function;
 pub mod http;
 pub mod hub;
 pub mod intake;

@@ -124,6 +124,7 @@ impl Bench {
             accounts: Default::default(),
             windows: Vec::new(),
             trust: Trust::default(),
+            ticks: true,
         };
         let (engine, ingest) = Engine::new(parts, settings).await.expect("an engine");
         let (shutdown, asked) = watch::channel(false);

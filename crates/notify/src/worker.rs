@@ -125,7 +125,7 @@ impl Worker {
         self.finish().await;
     }
 
-    /// One round, for tests with a clock of their own: leases all that is due, sends it, and
+    /// One round, for whoever is called and does not run: leases all that is due, sends it, and
     /// returns when all of it has ended or is to be tried again.
     pub async fn tick(&mut self) -> Round {
         let mut round = Round::default();

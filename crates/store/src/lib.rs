@@ -346,8 +346,12 @@ pub trait Store: fmt::Debug + Send + Sync {
         accounts: Option<&[String]>,
     ) -> Result<Past, StoreError>;
 
+    /// Those of these incidents that are there, for correlation: as [`Store::incidents_within`]
+    /// gives them.
+    async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError>;
+
     /// What others committed since `generation`. A store that many deciders share counts its
-    /// commits; what is read after this call is at least as new as the generation that it gives.
+    /// commits: one that changes incidents moves it by one. What is read after this call is at least as new as the generation that it gives.
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         let _ = generation;
         Ok(CaughtUp::Alone)

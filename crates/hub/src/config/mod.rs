@@ -26,6 +26,7 @@ pub use self::channels::channels_reference;
 pub use self::load::{Inputs, Loaded, Place, Problem, Refused, load};
 pub use self::show::{reference, show};
 pub use self::window::WindowConfig;
+use crate::function::LambdaConfig;
 use crate::sources::{DirectoryConfig, SqsConfig};
 
 /// The JSON Schema of [`Config`].
@@ -183,6 +184,8 @@ pub struct SourceConfig {
     pub sqs: Vec<SqsConfig>,
     /// Folders that are watched for new log files.
     pub directory: Vec<DirectoryConfig>,
+    /// What the hub takes where AWS Lambda runs it.
+    pub lambda: LambdaConfig,
 }
 
 /// The door `POST /v1/events`, and limits of all HTTP doors.

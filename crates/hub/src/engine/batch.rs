@@ -8,7 +8,7 @@ use rootwatch_core::alert::{
     joined_closing,
 };
 use rootwatch_core::correlate::{Change, correlate_batch};
-use rootwatch_core::finding::FindingKey;
+use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind};
 use rootwatch_core::window::left;
 use rootwatch_store::{Batch, StoreError, Unverified};
@@ -18,6 +18,15 @@ use super::memory::Beside;
 use super::{Engine, Parcel, keys};
 use crate::intake::{Judged, Outcome};
 use crate::metrics;
+
+/// What a batch brings.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// When each new finding reached the hub.
+    received: BTreeMap<FindingKey, Timestamp>,
+    /// Those of them that came by a look into the past.
+    history: HashSet<FindingKey>,
+}
 
 /// What is known of an incident's part in a batch.
 #[derive(Default)]
@@ -36,6 +45,10 @@ impl Engine {
         self.step().await?;
         let now = self.parts.clock.now();
         let mut known = self.parts.store.known(&keys(parcels)).await?;
+        let accounts = accounts(parcels);
+        self.memory
+            .look_back(&*self.parts.store, &self.parts.rules, now, accounts.into_iter())
+            .await?;
 
         // In the order of time, so that what looks back sees as much as possible.
         let mut order: Vec<(usize, usize)> = Vec::new();
@@ -58,7 +71,7 @@ impl Engine {
         let mut outcomes: Vec<Vec<Option<Outcome>>> =
             parcels.iter().map(|parcel| vec![None; parcel.judged.len()]).collect();
         let mut waiting: Vec<(usize, usize, FindingKey)> = Vec::new();
-        let mut received: BTreeMap<FindingKey, Timestamp> = BTreeMap::new();
+        let mut news = News::default();
         let mut findings = Vec::new();
         for (request, place) in order {
             let Judged::Detected(detected) = &parcels[request].judged[place] else { continue };
@@ -70,7 +83,10 @@ impl Engine {
             match self.memory.history.settle((**detected).clone(), &self.parts.rules) {
                 None => outcomes[request][place] = Some(Outcome::NoFinding),
                 Some(finding) => {
-                    received.insert(key.clone(), parcels[request].received_at);
+                    news.received.insert(key.clone(), parcels[request].received_at);
+                    if parcels[request].origin.history {
+                        news.history.insert(key.clone());
+                    }
                     waiting.push((request, place, key));
                     findings.push(finding);
                 }
@@ -82,8 +98,8 @@ impl Engine {
         let changes = correlate_batch(&mut self.memory.open, findings);
         let homes = homes(&changes);
 
-        let mut batch = self.batch(changes, &received, now).await?;
-        batch.received = received;
+        let mut batch = self.batch(changes, &news, now).await?;
+        batch.received = news.received;
         for (parcel, outcomes) in parcels.iter_mut().zip(&mut outcomes) {
             batch.positions.extend(parcel.position.clone());
             for (judged, outcome) in parcel.judged.iter().zip(outcomes) {
@@ -121,11 +137,15 @@ impl Engine {
     pub(super) async fn batch(
         &mut self,
         changes: Vec<Change>,
-        received: &BTreeMap<FindingKey, Timestamp>,
+        news: &News,
         now: Timestamp,
     ) -> Result<Batch, StoreError> {
         let touched = touched(&changes);
-        let mut batch = Batch { now: Some(now), ..Batch::default() };
+        self.memory.unsaved.extend(touched.order.iter().cloned());
+        self.memory.unsaved.extend(touched.gone.iter().map(|(from, _)| from.clone()));
+        self.memory.recall_names(&*self.parts.store, &changes).await?;
+        let generation = self.memory.generation;
+        let mut batch = Batch { now: Some(now), generation, ..Batch::default() };
         // What has no revision is new in this batch.
         for id in touched.order.iter().chain(touched.gone.iter().map(|(from, _)| from)) {
             let revision = self.memory.beside.get(id).map(|beside| beside.revision);
@@ -133,16 +153,38 @@ impl Engine {
                 batch.expected.push((id.clone(), revision));
             }
         }
+        let mut live = live(&changes, &news.history);
         for (from, into) in &touched.gone {
+            let is_live = |beside: &Beside| beside.revision > 0 && !beside.told.history;
+            if live.contains(from) || self.memory.beside.get(from).is_some_and(is_live) {
+                live.insert(into.clone());
+            }
             self.tell_joined(&mut batch, from, into, now).await?;
         }
         self.memory.note_fresh(&changes);
-        let earliest = earliest(&changes, received);
+        let earliest = earliest(&changes, &news.received);
         for id in &touched.order {
-            self.tell(&mut batch, id, earliest.get(id).copied(), now);
+            if self.is_history(&mut batch, id, live.contains(id)) {
+                self.memory.beside(id).touched_at = now;
+            } else {
+                self.tell(&mut batch, id, earliest.get(id).copied(), now);
+            }
         }
         batch.changes = changes;
         Ok(batch)
+    }
+
+    /// True for an incident of which all came by a look into the past: nobody is told. It is history
+    /// until something of it happens now.
+    fn is_history(&mut self, batch: &mut Batch, id: &IncidentId, is_live: bool) -> bool {
+        let beside = self.memory.beside(id);
+        let was = beside.told.history;
+        let is = !is_live && (was || beside.revision == 0);
+        if was != is {
+            beside.told.history = is;
+            batch.told.push((id.clone(), beside.told));
+        }
+        is
     }
 
     /// Owes an alert of an incident, if there is something to tell.
@@ -258,8 +300,10 @@ impl Engine {
             && batch.deliveries.is_empty()
             && batch.changes.iter().all(|change| matches!(change, Change::Repeated { .. }));
         if is_nothing {
+            self.memory.unsaved.clear();
             return Ok(());
         }
+        let is_shared = batch.generation.is_some();
         let touched = touched(&batch.changes);
         let owes = !batch.deliveries.is_empty();
         let findings = batch.received.len();
@@ -267,6 +311,8 @@ impl Engine {
         let span = tracing::info_span!("commit", findings, incidents = touched.order.len());
         self.parts.store.commit(batch).instrument(span).await?;
         self.works();
+        self.memory.unsaved.clear();
+        self.memory.has_committed = is_shared;
         metrics::committed(begin.elapsed(), findings);
         for id in &touched.order {
             self.memory.beside(id).revision += 1;
@@ -276,6 +322,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Accounts of the findings that parcels bring.
+fn accounts(parcels: &[Parcel]) -> Vec<&str> {
+    let judged = parcels.iter().flat_map(|parcel| &parcel.judged);
+    judged
+        .filter_map(|judged| match judged {
+            Judged::Detected(detected) => detected.finding.account_id.as_deref(),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The incidents that changes touch, each once, and those that are no more.
@@ -329,6 +386,20 @@ fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
         }
     }
     homes
+}
+
+/// The incidents to which changes bring what happens now: all but those that only old findings
+/// touch.
+fn live(changes: &[Change], history: &HashSet<FindingKey>) -> HashSet<IncidentId> {
+    let is_live = |findings: &[Finding]| findings.iter().any(|one| !history.contains(&one.key));
+    let live = changes.iter().filter_map(|change| match change {
+        // What has no findings is an incident of our own.
+        Change::Opened(incident) => (incident.findings.is_empty() || is_live(&incident.findings))
+            .then(|| incident.id.clone()),
+        Change::Grew(growth) => is_live(&growth.added).then(|| growth.id.clone()),
+        _ => None,
+    });
+    live.collect()
 }
 
 /// When the first of an incident's new findings reached the hub.

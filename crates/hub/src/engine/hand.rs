@@ -1,14 +1,13 @@
 //! What comes from elsewhere than from records: a person's decision, trouble with telling, alerts
 //! that somebody asks for.
 
-use std::collections::BTreeMap;
-
 use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, Told, acknowledging, decide};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::{Batch, Handled, StoreError, StoredIncident};
 
 use super::Engine;
+use super::batch::News;
 use super::memory::beside;
 
 impl Engine {
@@ -38,7 +37,9 @@ impl Engine {
         let mut deliveries = Vec::new();
         // What is new stays new to those who are not told of this.
         let mut keeps_fresh = true;
-        if let Some(kind) = decide(aside.told, incident) {
+        // Nobody was told of what is history, so nobody is told that it is over.
+        let kind = if aside.told.history { None } else { decide(aside.told, incident) };
+        if let Some(kind) = kind {
             let alert = self.alert(incident, &aside, kind, None, now);
             deliveries = self.deliveries(&alert, now);
             told = Some(aside.told.after(incident));
@@ -88,7 +89,7 @@ impl Engine {
         };
         let changes = vec![change];
         self.memory.open.apply(&changes);
-        let batch = self.batch(changes, &BTreeMap::new(), now).await?;
+        let batch = self.batch(changes, &News::default(), now).await?;
         self.save(batch).await
     }
 

@@ -9,7 +9,7 @@ use rootwatch_core::detect::History;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_store::{Store, StoreError, StoredIncident};
+use rootwatch_store::{CaughtUp, Past, Store, StoreError, StoredIncident};
 
 use super::Settings;
 
@@ -19,6 +19,9 @@ const NEIGHBOURHOOD: SignedDuration = SignedDuration::from_hours(48);
 const FRESH_MAX: usize = 1_000;
 /// Findings that were loaded for late records, after which memory is tidied at once.
 const LOADED_FINDINGS_MAX: usize = 100_000;
+/// Incidents that others changed and that are read again one by one; beyond them, memory is read
+/// anew.
+const CHANGED_MAX: usize = 200;
 /// Findings of an incident that is loaded whole.
 const WHOLE_FINDINGS_MAX: usize = 1_000_000;
 /// Begins the names of positions that hold how many alerts there were of an incident that joined
@@ -42,6 +45,11 @@ pub(super) struct Beside {
 }
 
 /// Everything that the engine knows without asking the store.
+///
+/// An engine that has its store for itself loads the last days once and follows its own changes. One
+/// that shares it with others loads what a batch needs: incidents around the times of its findings,
+/// the past of their accounts, and whatever has not ended. Before each batch it asks what the
+/// others committed, and reads that again.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) open: OpenIncidents,
@@ -57,6 +65,14 @@ pub(super) struct Memory {
     loaded: Vec<(Timestamp, Timestamp)>,
     loaded_findings: usize,
     keep: SignedDuration,
+    /// The generation of a store that others decide over, too; `None` when this engine is alone.
+    pub(super) generation: Option<u64>,
+    /// True when a batch of our own was saved on that generation: the next commit is ours.
+    pub(super) has_committed: bool,
+    /// Incidents that a batch which is not saved yet has changed here.
+    pub(super) unsaved: Vec<IncidentId>,
+    /// Accounts whose past is in `history`; of a store that is not shared, all are.
+    pasts: HashSet<String>,
     /// When the last digest was told, once that is known.
     pub(super) digested_at: Option<Timestamp>,
 }
@@ -76,6 +92,10 @@ impl Memory {
             loaded_findings: 0,
             keep: SignedDuration::from_hours(24 * i64::from(settings.memory_days.max(1)))
                 + NEIGHBOURHOOD,
+            generation: None,
+            has_committed: false,
+            unsaved: Vec::new(),
+            pasts: HashSet::new(),
             digested_at: None,
         }
     }
@@ -87,7 +107,13 @@ impl Memory {
         rules: &Ruleset,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let since = earlier(now, self.keep);
+        self.generation = match store.catch_up(None).await? {
+            CaughtUp::Moved { generation, .. } | CaughtUp::Anew { generation } => Some(generation),
+            _ => None,
+        };
+        let is_shared = self.generation.is_some();
+        // Of a shared store, the span is one in which nothing is.
+        let since = if is_shared { Timestamp::MAX } else { earlier(now, self.keep) };
         let incidents = store.incidents_within(since, Timestamp::MAX, true).await?;
         let mut whole = Vec::with_capacity(incidents.len());
         for stored in incidents {
@@ -111,13 +137,25 @@ impl Memory {
                 Err(error) => return Err(error),
             }
         }
-        for (name, count) in store.positions(GONE).await? {
+        if is_shared {
+            return Ok(());
+        }
+        self.load_gone(store, GONE).await?;
+        let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
+        self.note_past(&past);
+        Ok(())
+    }
+
+    async fn load_gone(&mut self, store: &dyn Store, prefix: &str) -> Result<(), StoreError> {
+        for (name, count) in store.positions(prefix).await? {
             if let (Some(id), Ok(count)) = (name.strip_prefix(GONE), count.parse()) {
                 self.gone.insert(IncidentId(id.to_owned()), count);
             }
         }
+        Ok(())
+    }
 
-        let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
+    fn note_past(&mut self, past: &Past) {
         for (account, key) in &past.keys {
             self.history.note_key(account, key);
         }
@@ -127,7 +165,94 @@ impl Memory {
         for (account, rule, at) in &past.spoken {
             self.history.note_spoken(account, rule, *at);
         }
+    }
+
+    /// Sees to it that the past of these accounts is known.
+    pub(super) async fn look_back(
+        &mut self,
+        store: &dyn Store,
+        rules: &Ruleset,
+        now: Timestamp,
+        accounts: impl Iterator<Item = &str>,
+    ) -> Result<(), StoreError> {
+        if self.generation.is_none() {
+            return Ok(());
+        }
+        let mut fresh: Vec<String> =
+            accounts.filter(|one| !self.pasts.contains(*one)).map(str::to_owned).collect();
+        fresh.sort_unstable();
+        fresh.dedup();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let since = earlier(now, rules.looks_back().max(self.keep));
+        let past = store.past(since, Some(&fresh)).await?;
+        self.note_past(&past);
+        self.pasts.extend(fresh);
         Ok(())
+    }
+
+    /// Sees to it that the numbers of alerts go on where incidents of these names ended.
+    pub(super) async fn recall_names(
+        &mut self,
+        store: &dyn Store,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        if self.generation.is_none() {
+            return Ok(());
+        }
+        for change in changes {
+            let Change::Opened(incident) = change else { continue };
+            if !self.gone.contains_key(&incident.id) {
+                self.load_gone(store, &format!("{GONE}{}", incident.id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings memory in step with a shared store after others committed, or after a batch of our own
+    /// was not taken. Says whether that was possible; if not, all is to be loaded anew.
+    pub(super) async fn catch_up(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
+        let Some(before) = self.generation else { return Ok(true) };
+        let CaughtUp::Moved { generation, incidents } = store.catch_up(Some(before)).await? else {
+            return Ok(false);
+        };
+        let is_ours = std::mem::take(&mut self.has_committed) && generation == before + 1;
+        let mut changed: Vec<IncidentId> = std::mem::take(&mut self.unsaved);
+        if !is_ours {
+            changed.extend(incidents);
+        }
+        changed.sort();
+        changed.dedup();
+        if changed.len() > CHANGED_MAX {
+            return Ok(false);
+        }
+        if !changed.is_empty() {
+            // What rules look back at is read again when it is asked for.
+            self.history = History::of_store();
+            self.pasts.clear();
+            let found = store.incidents_of(&changed).await?;
+            for id in &changed {
+                if !found.iter().any(|stored| stored.incident.id == *id) {
+                    self.open.forget(id);
+                    self.beside.remove(id);
+                }
+            }
+            for stored in found {
+                let id = stored.incident.id.clone();
+                let mut aside = beside(&stored);
+                // What another told of is no longer news.
+                if let Some(before) = self.beside.remove(&id)
+                    && before.told.alerts == aside.told.alerts
+                {
+                    aside.fresh = before.fresh;
+                }
+                self.beside.insert(id, aside);
+                self.open.insert(stored.incident);
+            }
+        }
+        self.generation = Some(generation);
+        Ok(true)
     }
 
     /// Sees to it that whatever findings of these moments could belong to is in memory.
@@ -285,6 +410,10 @@ mod tests {
             loaded: Vec::new(),
             loaded_findings: 0,
             keep: SignedDuration::from_hours(72),
+            generation: None,
+            has_committed: false,
+            unsaved: Vec::new(),
+            pasts: HashSet::new(),
             digested_at: None,
         }
     }

@@ -4,7 +4,6 @@
 //! digest comes early, and nothing is pruned until a day has really passed. Backwards, all goes on:
 //! what was noted in what is now the future is taken as noted now.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +14,7 @@ use rootwatch_core::incident::IncidentId;
 use rootwatch_store::{IncidentFilter, PAGE_ITEMS_MAX, PageRequest, StoreError};
 
 use super::Engine;
+use super::batch::News;
 
 /// How often the store is pruned.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
@@ -29,6 +29,8 @@ const DRIFT_MAX: SignedDuration = SignedDuration::from_mins(5);
 const SETTLE: SignedDuration = SignedDuration::from_mins(5);
 /// How long the hub is not ready after the store failed, unless it saves something before.
 const TROUBLE: Duration = Duration::from_secs(30);
+/// Names the note of when a shared store was pruned last.
+const PRUNE_NOTE: &str = "pruned";
 /// Names the note of the last digest.
 const DIGEST_NOTE: &str = "digest";
 
@@ -74,10 +76,16 @@ impl Upkeep {
 
 impl Engine {
     /// What time alone changes.
-    pub(super) async fn tick(&mut self) {
-        let done = self.tick_once().await;
+    pub(super) async fn tick(&mut self) -> Result<(), StoreError> {
+        let mut tries = 0;
+        let done = loop {
+            let done = self.tick_once().await;
+            if !self.is_to_try_again(&done, &mut tries).await {
+                break done;
+            }
+        };
         self.in_step &= done.is_ok();
-        let _ = self.note(done);
+        self.note(done)
     }
 
     async fn tick_once(&mut self) -> Result<(), StoreError> {
@@ -99,11 +107,28 @@ impl Engine {
             self.upkeep.evicted_at = Instant::now();
         }
         let due = self.upkeep.pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
-        if due && self.upkeep.trusts_clock() {
+        if due && self.upkeep.trusts_clock() && !self.is_pruned_by_others(now).await? {
             self.prune(now).await?;
             self.upkeep.pruned_at = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// True when another that shares the store has pruned it of late; if not, says to the others
+    /// that this one is about to.
+    async fn is_pruned_by_others(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.memory.generation.is_none() {
+            return Ok(false);
+        }
+        let note = self.parts.store.note(PRUNE_NOTE).await?;
+        let at: Option<Timestamp> = note.and_then(|text| text.parse().ok());
+        let every = SignedDuration::try_from(PRUNE_EVERY).unwrap_or(SignedDuration::MAX);
+        // Noted by a clock that was set back since: not of late.
+        let is_recent = at.is_some_and(|at| at <= now && now.duration_since(at) < every);
+        if !is_recent {
+            self.parts.store.put_note(PRUNE_NOTE, Some(&now.to_string())).await?;
+        }
+        Ok(is_recent)
     }
 
     /// Closes incidents of which nothing is heard any more.
@@ -119,7 +144,7 @@ impl Engine {
             return Ok(());
         }
         self.memory.open.apply(&changes);
-        let batch = self.batch(changes, &BTreeMap::new(), now).await?;
+        let batch = self.batch(changes, &News::default(), now).await?;
         self.save(batch).await
     }
 
@@ -146,6 +171,10 @@ impl Engine {
     /// Tells of informational incidents together, when the time has come.
     async fn digest(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(due) = self.inner.settings.digest.last_due(now) else { return Ok(()) };
+        // Another that shares the store may have told one since.
+        if self.memory.generation.is_some() {
+            self.memory.digested_at = None;
+        }
         if self.memory.digested_at.is_none() {
             let note = self.parts.store.note(DIGEST_NOTE).await?;
             self.memory.digested_at = note.and_then(|text| text.parse().ok());
@@ -161,13 +190,21 @@ impl Engine {
         let filter = IncidentFilter { undigested: true, ..IncidentFilter::default() };
         let mut page = PageRequest { items_max: PAGE_ITEMS_MAX, after: None };
         let mut ids: Vec<IncidentId> = Vec::new();
+        // What a look into the past brought counts as listed, and is not.
+        let mut history: Vec<IncidentId> = Vec::new();
         loop {
             let found = self.parts.store.incidents(&filter, &page).await?;
-            ids.extend(found.items.into_iter().map(|stored| stored.incident.id));
+            for stored in found.items {
+                let list = if stored.told.history { &mut history } else { &mut ids };
+                list.push(stored.incident.id);
+            }
             match found.next {
                 Some(next) => page.after = Some(next),
                 None => break,
             }
+        }
+        if !history.is_empty() {
+            self.parts.store.digested(&history, Vec::new()).await?;
         }
         if !ids.is_empty() {
             let mut briefs = Vec::new();

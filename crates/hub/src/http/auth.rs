@@ -35,6 +35,8 @@ pub struct Tokens(Arc<Inner>);
 
 struct Inner {
     tokens: Vec<Token>,
+    /// Without tokens, whoever is on this machine may come in.
+    is_local: bool,
     strangers: DefaultDirectRateLimiter,
     /// For a hub without tokens.
     anybody: DefaultDirectRateLimiter,
@@ -75,16 +77,28 @@ impl Tokens {
         });
         Self(Arc::new(Inner {
             tokens: tokens.collect(),
+            is_local: true,
             strangers: RateLimiter::direct(Quota::per_second(STRANGERS_PER_SECOND)),
             anybody: rate(),
             peers: RateLimiter::keyed(quota),
         }))
     }
 
+    /// The same for a hub that no machine has for itself: without tokens, nobody comes in but those
+    /// for whom somebody has vouched ([`Vouched`]).
+    #[must_use]
+    pub fn of_nowhere(config: &[TokenConfig], requests_per_second_max: u32) -> Self {
+        let mut tokens = Self::new(config, requests_per_second_max);
+        if let Some(inner) = Arc::get_mut(&mut tokens.0) {
+            inner.is_local = false;
+        }
+        tokens
+    }
+
     /// True when no token is configured: then everybody on this machine may do everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.tokens.is_empty()
+        self.0.is_local && self.0.tokens.is_empty()
     }
 
     /// Who sends this request, if they may do what they ask.
@@ -199,6 +213,23 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// Put on a request by the door through which it came, when that has proved who sends it: AWS, for
+/// a function URL with IAM authentication. Such a caller may do everything; the policy of the
+/// function says who is one.
+#[derive(Debug, Clone)]
+pub struct Vouched {
+    /// The ARN of the caller.
+    pub name: Arc<str>,
+}
+
+/// Who sends a request, if they may do what they ask.
+fn admit(parts: &Parts, doors: &Doors, scope: Scope) -> Result<Caller, Problem> {
+    match parts.extensions.get::<Vouched>() {
+        Some(vouched) => Ok(Caller { name: Arc::clone(&vouched.name) }),
+        None => doors.tokens.admit(&parts.headers, scope),
+    }
+}
+
 /// Who sends a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -222,7 +253,7 @@ impl FromRequestParts<Doors> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        doors.tokens.admit(&parts.headers, Scope::Read).map(|_| Self)
+        admit(parts, doors, Scope::Read).map(|_| Self)
     }
 }
 
@@ -230,7 +261,7 @@ impl FromRequestParts<Doors> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        doors.tokens.admit(&parts.headers, Scope::Write).map(Self)
+        admit(parts, doors, Scope::Write).map(Self)
     }
 }
 
@@ -238,7 +269,7 @@ impl FromRequestParts<Doors> for Sender {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        doors.tokens.admit(&parts.headers, Scope::Ingest).map(Self)
+        admit(parts, doors, Scope::Ingest).map(Self)
     }
 }
 
@@ -256,7 +287,7 @@ impl FromRequestParts<Doors> for Scraper {
         if peer.is_some_and(|ip| ip.is_loopback()) && !is_passed_on {
             return Ok(Self);
         }
-        doors.tokens.admit(&parts.headers, Scope::Read).map(|_| Self)
+        admit(parts, doors, Scope::Read).map(|_| Self)
     }
 }
 
@@ -287,6 +318,14 @@ mod tests {
             assert_eq!(&*caller.name, "ci");
             assert_eq!(tokens.admit(&headers, Scope::Read).expect_err("scope").status, 403);
         }
+    }
+
+    #[test]
+    fn a_hub_of_nowhere_has_no_local_callers() {
+        let local = headers("host", "localhost");
+        assert!(Tokens::new(&[], 5).admit(&local, Scope::Read).is_ok());
+        let refused = Tokens::of_nowhere(&[], 5).admit(&local, Scope::Read);
+        assert_eq!(refused.expect_err("nobody is local").status, 401);
     }
 
     #[test]

@@ -114,7 +114,7 @@ async fn post_events(
     encoding(&headers)?;
     let bytes_max = doors.ingest.body_bytes_max();
     let (body, room) = read_body("http", &doors.ingest, &headers, body, bytes_max).await?;
-    let origin = Origin { source: format!("http:{}", caller.name) };
+    let origin = Origin::live(format!("http:{}", caller.name));
     let outcomes =
         doors.ingest.take_in(&origin, body, room).await.map_err(|error| refusal("http", error))?;
     Ok(Json(Taken::of(something(outcomes)?)))

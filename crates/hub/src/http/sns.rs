@@ -282,7 +282,7 @@ impl Sns {
     }
 
     async fn notification(&self, message: &Message) -> Result<String, Refusal> {
-        let origin = Origin { source: DOOR.to_owned() };
+        let origin = Origin::live(DOOR);
         let text = Bytes::from(message.message.clone());
         let outcomes = self.inner.ingest.take(&origin, text).await?;
         if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Skipped { .. })) {

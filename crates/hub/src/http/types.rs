@@ -80,6 +80,8 @@ pub(crate) struct IncidentItem {
     pub findings_total: u64,
     /// How many alerts were decided.
     pub alerts: u32,
+    /// True when all of it came by a scan of old log files: nobody was told.
+    pub history: bool,
     /// Who acknowledged or resolved it.
     pub handled: Option<HandledItem>,
     /// When it was written last.
@@ -111,6 +113,7 @@ impl From<&StoredIncident> for IncidentItem {
             related: incident.related.iter().map(|id| id.0.clone()).collect(),
             findings_total: stored.findings_total,
             alerts: stored.told.alerts,
+            history: stored.told.history,
             handled: stored.by.as_ref().map(HandledItem::from),
             changed_at: stored.changed_at.to_string(),
         }

@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 pub use self::directory::DirectoryConfig;
 pub use self::health::Health;
+pub(crate) use self::s3::Objects;
+pub(crate) use self::sqs::{Desk, Verdict, s3_client};
 pub use self::sqs::{SqsConfig, start_with as start_sqs_with};
 use crate::intake::{Ingest, IngestError, Origin, Outcome};
 
@@ -77,6 +79,12 @@ pub trait Intake: Send + Sync + 'static {
         position: Option<(String, String)>,
     ) -> Result<Vec<Outcome>, IngestError>;
 
+    /// Owes a test alert to everybody, since a drill came through from this account and region.
+    ///
+    /// # Errors
+    /// Nothing was saved: the source has to keep it.
+    async fn drill(&self, account: &str, region: &str) -> Result<(), IngestError>;
+
     /// Positions that were saved before, of which the name begins with `prefix`: names and marks.
     ///
     /// # Errors
@@ -108,6 +116,10 @@ impl Intake for Engine {
         position: Option<(String, String)>,
     ) -> Result<Vec<Outcome>, IngestError> {
         self.ingest.take_detected(origin, detected, position).await
+    }
+
+    async fn drill(&self, account: &str, region: &str) -> Result<(), IngestError> {
+        Ok(self.ingest.drill(account, region).await?)
     }
 
     async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {

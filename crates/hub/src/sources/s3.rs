@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;
 
+use super::Surroundings;
 use super::patience::{BackOff, pause};
 use super::reading::{self, Reading, ReadingError, chained, read_into};
-use super::{SqsConfig, Surroundings};
 use crate::intake::{IngestError, Origin};
 
 /// Objects that one source reads at once: each costs a window, and this machine's other cores are
@@ -62,7 +62,7 @@ pub(super) enum Taken {
 
 /// Fetches objects of the buckets of one source.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     client: Client,
     buckets: BTreeSet<String>,
     owner: Option<String>,
@@ -70,11 +70,11 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(client: Client, config: &SqsConfig) -> Arc<Self> {
+    pub(crate) fn new(client: Client, buckets: &[String], owner: Option<String>) -> Arc<Self> {
         Arc::new(Self {
             client,
-            buckets: config.buckets.iter().cloned().collect(),
-            owner: config.bucket_owner.clone(),
+            buckets: buckets.iter().cloned().collect(),
+            owner,
             at_once: Semaphore::new(OBJECTS_AT_ONCE_MAX),
         })
     }

@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     /// How often each event was saved.
     ids: Mutex<BTreeMap<String, usize>>,
     positions: Mutex<BTreeMap<String, String>>,
+    /// Where drills came from.
+    drills: Mutex<Vec<String>>,
     calls: AtomicUsize,
     asked: AtomicUsize,
     /// Largest number of findings in one call.
@@ -146,6 +148,12 @@ impl Intake for Seen {
     ) -> Result<Vec<Outcome>, IngestError> {
         self.save(&detected, position).await?;
         Ok(detected.iter().map(|_| Outcome::Known).collect())
+    }
+
+    async fn drill(&self, account: &str, region: &str) -> Result<(), IngestError> {
+        let mut drills = self.drills.lock().expect("no panic");
+        drills.push(format!("{account} {region}"));
+        Ok(())
     }
 
     async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {

@@ -1,5 +1,6 @@
 //! The AWS stand-in: one for all tests of this program, on a free loopback port.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -107,6 +108,12 @@ impl Standin {
         self.port
     }
 
+    /// Its Python, with the client of AWS.
+    #[allow(dead_code, reason = "for the programs that share this file")]
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
+    }
+
     /// A call for which there is no client here.
     pub(crate) async fn call(&self, service: &str, operation: &str, parameters: Value) -> Value {
         self.call_as("", service, operation, parameters).await
@@ -120,13 +127,56 @@ impl Standin {
         operation: &str,
         parameters: Value,
     ) -> Value {
+        let place = [role, "", ""];
+        self.python_call(place, service, operation, parameters).await
+    }
+
+    /// The same in an account and a region.
+    pub(crate) async fn call_at(
+        &self,
+        (account, region): (&str, &str),
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Value {
+        let place = ["", account, region];
+        self.python_call(place, service, operation, parameters).await
+    }
+
+    async fn python_call(
+        &self,
+        place: [&str; 3],
+        service: &str,
+        operation: &str,
+        parameters: Value,
+    ) -> Value {
         let mut command = Command::new(&self.python);
         command.arg(fixtures().join("call.py"));
-        command.args([&self.endpoint(), service, operation, &parameters.to_string(), role]);
+        command.args([&self.endpoint(), service, operation, &parameters.to_string()]);
+        command.args(place);
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.expect("a call").expect("a process");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{service} {operation}: {told}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Creates CloudFormation stacks, one after the other, and gives their outputs; see
+    /// `fixtures/aws/stacks.py` for the plan.
+    pub(crate) async fn stacks(&self, plan: Value) -> Vec<BTreeMap<String, String>> {
+        let mut command = Command::new(&self.python);
+        command.arg(fixtures().join("stacks.py")).arg(self.endpoint());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || {
+            let mut process = command.spawn().expect("a process");
+            let mut stdin = process.stdin.take().expect("its standard input");
+            stdin.write_all(plan.to_string().as_bytes()).expect("a reader");
+            drop(stdin);
+            process.wait_with_output().expect("a process")
+        });
+        let output = output.await.expect("stacks");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "the stacks are not created: {told}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 }
@@ -144,12 +194,18 @@ pub(crate) fn endpoint(port: u16) -> String {
 
 /// What the SDK would make of the environment, without looking at it.
 pub(crate) fn sdk(port: u16) -> SdkConfig {
-    let credentials = Credentials::new(ACCOUNT, "none", None, None, "tests");
+    sdk_at(port, (ACCOUNT, "us-east-1"))
+}
+
+/// The same in an account and a region: the stand-in takes an access key id of twelve digits for the
+/// account.
+pub(crate) fn sdk_at(port: u16, (account, region): (&str, &str)) -> SdkConfig {
+    let credentials = Credentials::new(account, "none", None, None, "tests");
     let http = aws_smithy_http_client::Builder::new().build_http();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .region(Region::new("us-east-1"))
+        .region(Region::new(region.to_owned()))
         .endpoint_url(endpoint(port))
         .http_client(http)
         .build()

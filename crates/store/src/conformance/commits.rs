@@ -99,7 +99,7 @@ pub async fn what_was_told_stays(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(10), "A", at(0))]);
     let id = open.incidents().next().expect("an incident").id.clone();
-    let told = Told { alerts: 1, severity: Some(Severity::Low), closed: false };
+    let told = Told { alerts: 1, severity: Some(Severity::Low), closed: false, history: false };
     save(store, Batch { changes, told: vec![(id.clone(), told)], ..Batch::default() }).await;
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(11), "B", at(0))]);
     save(store, Batch { changes, ..Batch::default() }).await;

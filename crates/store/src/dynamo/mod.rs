@@ -278,6 +278,10 @@ impl Store for DynamoStore {
         self.past_of(spoken_since, accounts).await
     }
 
+    async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
+        self.named(ids).await
+    }
+
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         self.caught_up(generation).await
     }

@@ -128,6 +128,23 @@ impl DynamoStore {
         Err(self.busy())
     }
 
+    pub(super) async fn named(
+        &self,
+        ids: &[IncidentId],
+    ) -> Result<Vec<StoredIncident>, StoreError> {
+        let mut before = self.settled().await?.generation;
+        for _ in 0..READ_TRIES_MAX {
+            let all = self.load_all(ids).await?;
+            let after = self.settled().await?.generation;
+            if after == before {
+                return Ok(all);
+            }
+            // They may be of different commits.
+            before = after;
+        }
+        Err(self.busy())
+    }
+
     /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
     async fn load_all(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let mut asks: Vec<Ask<'_, Option<StoredIncident>>> = Vec::new();

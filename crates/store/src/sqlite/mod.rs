@@ -336,6 +336,11 @@ impl Store for SqliteStore {
         self.read(move |connection| read::past(connection, spoken_since, accounts.as_deref())).await
     }
 
+    async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
+        let ids = ids.to_vec();
+        self.read(move |connection| read::incidents_of(connection, &ids)).await
+    }
+
     async fn incident(
         &self,
         id: &IncidentId,

@@ -139,6 +139,22 @@ pub(super) fn incidents_within(
     Ok(incidents)
 }
 
+pub(super) fn incidents_of(
+    connection: &Connection,
+    ids: &[IncidentId],
+) -> Result<Vec<StoredIncident>, StoreError> {
+    let mut ask =
+        connection.prepare_cached(&format!("SELECT {INCIDENT} FROM incidents WHERE id = ?1"))?;
+    let mut incidents = Vec::new();
+    for id in ids {
+        let Some(raw) = ask.query_row([&id.0], Raw::read).optional()? else { continue };
+        let mut stored = raw.stored()?;
+        fill(connection, &mut stored.incident)?;
+        incidents.push(stored);
+    }
+    Ok(incidents)
+}
+
 /// Gives an incident its findings for correlation: echoes are counted, not listed.
 fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreError> {
     let mut ask = connection.prepare_cached(

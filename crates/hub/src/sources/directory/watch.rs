@@ -117,7 +117,7 @@ impl Watch {
         let changed_at = Instant::now();
         let group = |seen| Group { seen, changed_at, visited: 0, unsaved: 0 };
         Self {
-            origin: Origin { source: format!("directory:{}", config.name) },
+            origin: Origin::live(format!("directory:{}", config.name)),
             config,
             globs: globs.map(Arc::new),
             around,

@@ -6,8 +6,10 @@
 //! | Shape | Says | Keys of objects |
 //! |---|---|---|
 //! | `{"Records":[{"eventSource":"aws:s3","s3":{…}}]}` | S3 notification | URL-encoded, `+` is a space (S3 user guide, "Event message structure") |
+//! | the same with `"rootwatch":{"history":"…"}` beside it | log files of the past, from `rootwatch scan --fan-out` | the same |
 //! | `{"source":"aws.s3","detail-type":"Object Created","detail":{"bucket":…,"object":…}}` | the same through EventBridge | as they are (S3 user guide, "Using EventBridge") |
 //! | `{"s3Bucket":"…","s3ObjectKey":["…"]}` | CloudTrail delivered log files | as they are (CloudTrail user guide, "Configuring Amazon SNS notifications") |
+//! | `{"source":"rootwatch.drill",…}` | a drill: see the guide for what it is good for | |
 //! | `{"Event":"s3:TestEvent",…}` | S3 tries a new notification | |
 //! | everything else | records, if any: `decode_log` says | |
 
@@ -19,6 +21,11 @@ use serde_json::value::RawValue;
 
 /// Objects of which one message speaks, at most. S3 names one, CloudTrail's SNS shape a few.
 const OBJECTS_MAX: usize = 1000;
+
+/// The source of drills: see [`Message::Drill`].
+const DRILL_SOURCE: &str = "rootwatch.drill";
+/// Bytes of an account's or a region's name at most.
+const NAME_BYTES_MAX: usize = 32;
 
 /// An object in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +42,13 @@ pub(super) enum Message<'a> {
     /// even when it holds no record.
     Records { text: Cow<'a, str>, stated: bool },
     /// New objects; none when only objects of other kinds are named.
-    Objects(Vec<ObjectName>),
+    Objects {
+        names: Vec<ObjectName>,
+        /// They are log files of the past that somebody has put on the queue to be looked through.
+        is_history: bool,
+    },
+    /// A drill: somebody looks whether what a spoke sends comes through to people.
+    Drill { account: String, region: String },
     /// Understood, and there is nothing in it: why.
     Nothing(&'static str),
     /// Cannot be what it pretends to be: lower case, no full stop.
@@ -74,12 +87,30 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         if text("source").as_deref() == Some("aws.s3") && text("detail-type").is_some() {
             return read_event(&members).unwrap_or_else(|| records(true));
         }
+        if text("source").as_deref() == Some(DRILL_SOURCE) {
+            return match (text("account"), text("region")) {
+                (Some(account), Some(region)) if is_name(&account) && is_name(&region) => {
+                    Message::Drill { account, region }
+                }
+                _ => Message::Poison("a drill that does not say where it is from".to_owned()),
+            };
+        }
         return records(true);
     }
     if let Some(list) = members.get("Records") {
-        return read_notification(list).unwrap_or_else(|| records(false));
+        let mut found = read_notification(list).unwrap_or_else(|| records(false));
+        if let Message::Objects { is_history, .. } = &mut found {
+            *is_history = members.get("rootwatch").is_some_and(|raw| says_history(raw));
+        }
+        return found;
     }
     records(false)
+}
+
+/// What EventBridge itself writes for an account or a region.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(is_plain)
 }
 
 fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
@@ -94,7 +125,8 @@ fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
     };
     match read_layer(&inner, false) {
         Message::Records { stated, .. } => Message::Records { text: Cow::Owned(inner), stated },
-        Message::Objects(objects) => Message::Objects(objects),
+        Message::Objects { names, is_history } => Message::Objects { names, is_history },
+        Message::Drill { account, region } => Message::Drill { account, region },
         Message::Nothing(what) => Message::Nothing(what),
         Message::Poison(reason) => Message::Poison(format!("in an SNS notification: {reason}")),
     }
@@ -211,7 +243,17 @@ fn objects<'a>(found: impl IntoIterator<Item = ObjectName>) -> Message<'a> {
     if found.iter().any(|object| object.bucket.is_empty() || object.key.is_empty()) {
         return Message::Poison("names an object without bucket or key".to_owned());
     }
-    Message::Objects(found)
+    Message::Objects { names: found, is_history: false }
+}
+
+/// True for what `rootwatch scan --fan-out` puts beside the records of a notification: a scan's
+/// name. Who may write to the queue may say so; S3 never does.
+fn says_history(raw: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Ours {
+        history: Option<String>,
+    }
+    serde_json::from_str::<Ours>(raw.get()).is_ok_and(|ours| ours.history.is_some())
 }
 
 /// A key as S3 writes it into notifications: form encoding, in which `+` is a space. `None` when it
@@ -265,7 +307,7 @@ mod tests {
 
     fn keys(body: &str) -> Vec<String> {
         match read(body) {
-            Message::Objects(found) => {
+            Message::Objects { names: found, is_history: false } => {
                 assert!(found.iter().all(|object| object.bucket == "trail"));
                 found.into_iter().map(|object| object.key).collect()
             }
@@ -289,6 +331,43 @@ mod tests {
         let trail = json!({"s3Bucket": "trail", "s3ObjectKey": ["a+b", "c%20d"]}).to_string();
         assert_eq!(keys(&wrapped(&trail)), ["a+b", "c%20d"]);
         assert_eq!(keys(&trail), ["a+b", "c%20d"]);
+    }
+
+    #[test]
+    fn a_drill_says_where_it_is_from() {
+        let drill = |account: &str| {
+            json!({
+                "source": DRILL_SOURCE, "detail-type": "Drill", "account": account,
+                "region": "eu-west-1", "detail": {},
+            })
+        };
+        let sound = drill("222233334444").to_string();
+        let expected = || Message::Drill {
+            account: "222233334444".to_owned(),
+            region: "eu-west-1".to_owned(),
+        };
+        assert_eq!(read(&sound), expected());
+        assert_eq!(read(&wrapped(&sound)), expected());
+        for account in ["", "2222 3333", &"2".repeat(40)] {
+            assert!(matches!(read(&drill(account).to_string()), Message::Poison(_)), "{account}");
+        }
+    }
+
+    #[test]
+    fn only_a_scan_that_says_so_brings_history() {
+        let mut scan: serde_json::Value =
+            serde_json::from_str(&notification("ObjectCreated:Put", "a")).expect("JSON");
+        for (ours, expected) in [
+            (json!({"history": "scan-1"}), true),
+            (json!({"history": null}), false),
+            (json!({}), false),
+            (json!("history"), false),
+        ] {
+            scan["rootwatch"] = ours;
+            let body = scan.to_string();
+            let Message::Objects { names, is_history } = read(&body) else { panic!("{body}") };
+            assert_eq!((names.len(), is_history), (1, expected), "{body}");
+        }
     }
 
     #[test]

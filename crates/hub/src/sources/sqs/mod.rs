@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 pub use self::config::SqsConfig;
 use self::receiver::{Queue, Receiver};
+pub(crate) use self::work::{Desk, Verdict};
 use super::s3::Objects;
 use super::{SourceError, Surroundings};
 
@@ -64,30 +65,44 @@ pub(super) async fn start(
 /// hosts. The endpoints of `config` have precedence.
 #[must_use]
 pub fn start_with(config: SqsConfig, around: Surroundings, sdk: &SdkConfig) -> Vec<JoinHandle<()>> {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(Duration::from_secs(REQUEST_SECS_MAX))
-        .build();
-    let retries = RetryConfig::standard().with_max_attempts(TRIES_MAX);
-    let mut sqs = aws_sdk_sqs::config::Builder::from(sdk)
-        .timeout_config(timeouts.clone())
-        .retry_config(retries.clone());
+    let mut sqs =
+        aws_sdk_sqs::config::Builder::from(sdk).timeout_config(timeouts()).retry_config(retries());
     if let Some(url) = &config.endpoint_url {
         sqs = sqs.endpoint_url(url);
     }
-    let has_own_s3 = config.s3_endpoint_url.is_some()
-        || sdk.endpoint_url().is_some()
-        || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
-    let mut s3 = aws_sdk_s3::config::Builder::from(sdk)
-        .timeout_config(timeouts)
-        .retry_config(retries)
-        .force_path_style(config.s3_path_style.unwrap_or(has_own_s3));
-    if let Some(url) = &config.s3_endpoint_url {
-        s3 = s3.endpoint_url(url);
-    }
-    let objects = Objects::new(aws_sdk_s3::Client::from_conf(s3.build()), &config);
+    let s3 = s3_client(sdk, config.s3_endpoint_url.as_deref(), config.s3_path_style);
+    let objects = Objects::new(s3, &config.buckets, config.bucket_owner.clone());
     let client = aws_sdk_sqs::Client::from_conf(sqs.build());
     let queue = Arc::new(Queue::new(client, config, objects, around));
     let receivers = (0..queue.config.receivers)
         .map(|number| tokio::spawn(Receiver::new(Arc::clone(&queue), number).run()));
     receivers.collect()
+}
+
+fn timeouts() -> TimeoutConfig {
+    let secs = Duration::from_secs(REQUEST_SECS_MAX);
+    TimeoutConfig::builder().operation_attempt_timeout(secs).build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(TRIES_MAX)
+}
+
+/// A client of S3. Where S3 is not AWS's own, buckets are named in the path unless said otherwise.
+pub(crate) fn s3_client(
+    sdk: &SdkConfig,
+    endpoint_url: Option<&str>,
+    path_style: Option<bool>,
+) -> aws_sdk_s3::Client {
+    let is_elsewhere = endpoint_url.is_some()
+        || sdk.endpoint_url().is_some()
+        || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
+    let mut s3 = aws_sdk_s3::config::Builder::from(sdk)
+        .timeout_config(timeouts())
+        .retry_config(retries())
+        .force_path_style(path_style.unwrap_or(is_elsewhere));
+    if let Some(url) = endpoint_url {
+        s3 = s3.endpoint_url(url);
+    }
+    aws_sdk_s3::Client::from_conf(s3.build())
 }

@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 
 use super::config::RETRY_SECS_MAX;
-use super::work::Verdict;
+use super::work::{Desk, Verdict};
 use super::{SqsConfig, WAIT_SECS};
 use crate::intake::Origin;
 use crate::sources::Surroundings;
@@ -45,10 +45,7 @@ const DELETE_PAUSE_MILLIS_MAX: u64 = 2_000;
 pub(super) struct Queue {
     pub(super) client: Client,
     pub(super) config: SqsConfig,
-    pub(super) objects: Arc<Objects>,
-    pub(super) around: Surroundings,
-    /// `sqs:<name>`; also the name for health.
-    pub(super) origin: Origin,
+    pub(super) desk: Desk,
 }
 
 impl Queue {
@@ -58,12 +55,12 @@ impl Queue {
         objects: Arc<Objects>,
         around: Surroundings,
     ) -> Self {
-        let origin = Origin { source: format!("sqs:{}", config.name) };
-        Self { client, config, objects, around, origin }
+        let origin = Origin::live(format!("sqs:{}", config.name));
+        Self { client, config, desk: Desk { objects, around, origin } }
     }
 
     fn source(&self) -> &str {
-        &self.origin.source
+        &self.desk.origin.source
     }
 
     fn visibility_secs(&self) -> i32 {
@@ -201,8 +198,8 @@ impl Receiver {
     /// Receives until the hub closes.
     pub(super) async fn run(self) {
         let queue = &self.queue;
-        let health = &queue.around.health;
-        let mut shutdown = queue.around.shutdown.clone();
+        let health = &queue.desk.around.health;
+        let mut shutdown = queue.desk.around.shutdown.clone();
         if self.number == 0 {
             tokio::select! {
                 () = closing(&mut shutdown) => return,
@@ -214,7 +211,7 @@ impl Receiver {
         // The first answer is not waited for: readiness has to know whether there is one.
         let mut wait_secs = 0;
         while !*shutdown.borrow() {
-            let Some(room) = room(queue.around.intake.pressure()) else {
+            let Some(room) = room(queue.desk.around.intake.pressure()) else {
                 if !pause(Duration::from_millis(PRESSURE_PAUSE_MILLIS), &mut shutdown).await {
                     break;
                 }
@@ -278,7 +275,7 @@ impl Receiver {
             let Some(receipt) = message.receipt_handle.clone() else { continue };
             held.add(&receipt);
             work.push(async move {
-                let verdict = queue.judge(message.body().unwrap_or_default()).await;
+                let verdict = queue.desk.judge(message.body().unwrap_or_default()).await;
                 (message, receipt, verdict)
             });
         }

@@ -1,17 +1,18 @@
 //! One message: what becomes of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rootwatch_core::decode::PassedOver;
 
 use super::message::{self, Message, ObjectName};
-use super::receiver::Queue;
-use crate::intake::{IngestError, Outcome};
-use crate::sources::patience;
-use crate::sources::s3::Taken;
+use crate::intake::{IngestError, Origin, Outcome};
+use crate::sources::s3::{Objects, Taken};
+use crate::sources::{Surroundings, patience};
 
 /// What to do with a message.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// All of it is on disk: delete it.
     Done,
     /// It cannot be used: leave it to the redrive policy. `kind` is for counting.
@@ -20,9 +21,17 @@ pub(super) enum Verdict {
     GiveBack(IngestError),
 }
 
-impl Queue {
+/// Where messages are read and done, whoever brings them: a receiver, or Lambda.
+pub(crate) struct Desk {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) around: Surroundings,
+    /// `sqs:<name>` or `lambda`; also the name for health.
+    pub(crate) origin: Origin,
+}
+
+impl Desk {
     /// Does what a message asks for.
-    pub(super) async fn judge(&self, body: &str) -> Verdict {
+    pub(crate) async fn judge(&self, body: &str) -> Verdict {
         match message::read(body) {
             Message::Poison(reason) => Verdict::Leave { kind: "not_decodable", reason },
             Message::Nothing(what) => {
@@ -32,7 +41,16 @@ impl Queue {
             Message::Records { text, stated } => {
                 self.take_records(Bytes::copy_from_slice(text.as_bytes()), stated).await
             }
-            Message::Objects(objects) => self.take_objects(&objects).await,
+            Message::Drill { account, region } => {
+                match self.around.intake.drill(&account, &region).await {
+                    Ok(()) => Verdict::Done,
+                    Err(error) => Verdict::GiveBack(error),
+                }
+            }
+            Message::Objects { names, is_history } => {
+                let past = is_history.then(|| self.origin.of_the_past());
+                self.take_objects(&names, past.as_ref().unwrap_or(&self.origin)).await
+            }
         }
     }
 
@@ -65,10 +83,10 @@ impl Queue {
     }
 
     /// All objects are tried, so that one that is gone does not cost the others.
-    async fn take_objects(&self, objects: &[ObjectName]) -> Verdict {
+    async fn take_objects(&self, objects: &[ObjectName], origin: &Origin) -> Verdict {
         let mut left: Option<(&'static str, String)> = None;
         for ObjectName { bucket, key } in objects {
-            let taken = self.objects.take(bucket, key, &self.around, &self.origin).await;
+            let taken = self.objects.take(bucket, key, &self.around, origin).await;
             let (kind, reason) = match taken {
                 Taken::Read { records, findings } => {
                     tracing::debug!(

@@ -1,0 +1,191 @@
+//! `cargo bench -p rootwatch-lambda`: how fast a function starts and answers, and what it needs for
+//! that, beside the smallest useful one in Python that does without a memory.
+//!
+//! Both are real processes that a runtime API sends the same events, one after the other, and both
+//! publish to a topic of the same AWS stand-in. Ours also decides, and keeps what it decided in
+//! DynamoDB. Python runs with AWS's own runtime client for it.
+
+#![allow(clippy::print_stdout, reason = "this is a program for developers")]
+
+#[path = "../tests/function/runtime.rs"]
+mod runtime;
+#[path = "../../hub/tests/sources/standin.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod standin;
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Blocking;
+use std::time::{Duration, Instant};
+
+use rootwatch_store::dynamo::DynamoStore;
+use runtime::Instance;
+use serde_json::{Value, json};
+use standin::Standin;
+use tokio::process::Command;
+
+/// Processes that are started of each.
+const STARTS: usize = 15;
+/// Invocations of one process after its first.
+const WARM: usize = 100;
+/// AWS's runtime client for Python, pinned.
+const CLIENT: &str = "awslambdaric==4.2.2";
+
+/// What was measured of one function.
+#[derive(Default)]
+struct Measured {
+    first: Vec<f64>,
+    warm: Vec<f64>,
+    peak_kib: Vec<f64>,
+}
+
+fn main() {
+    // `cargo test --benches` asks whether it compiles and runs; this one takes long.
+    if std::env::args().any(|word| word == "--test") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(run());
+}
+
+async fn run() {
+    let standin = standin::shared().await;
+    let table = "bench";
+    DynamoStore::create_table(&standin.sdk(), table).await.expect("a table");
+    let topic = standin.call("sns", "create_topic", json!({ "Name": "bench" })).await;
+    let topic = topic["TopicArn"].as_str().expect("an ARN").to_owned();
+    let python = python(standin);
+    let endpoint = standin.endpoint();
+    let aws = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", standin::ACCOUNT),
+        ("AWS_SECRET_ACCESS_KEY", "none"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let ours: Vec<(&str, &str)> = aws
+        .iter()
+        .copied()
+        .chain([
+            ("ROOTWATCH_STORE__TABLE", table),
+            ("ROOTWATCH_NOTIFY__DESTINATION__SNS__CHANNEL", "sns"),
+            ("ROOTWATCH_NOTIFY__DESTINATION__SNS__TOPIC", &topic),
+            ("ROOTWATCH_LOG", "info"),
+        ])
+        .collect();
+    let task_root = concat!(env!("CARGO_MANIFEST_DIR"), "/benches");
+    let theirs: Vec<(&str, &str)> = aws
+        .iter()
+        .copied()
+        .chain([("TOPIC", topic.as_str()), ("LAMBDA_TASK_ROOT", task_root)])
+        .collect();
+    let mut rootwatch = Measured::default();
+    let mut sample = Measured::default();
+    let mut number = 0;
+    for start in 0..=STARTS {
+        // In turn, so that a machine that slows down slows both down; the first warms the file cache.
+        let mut one = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+        one.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let found = measure(one, &ours, &mut number).await;
+        let mut other = Command::new(&python);
+        other.args(["-m", "awslambdaric", "one_message.handler"]).current_dir(task_root);
+        other.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let of_sample = measure(other, &theirs, &mut number).await;
+        if start > 0 {
+            rootwatch.add(found);
+            sample.add(of_sample);
+        }
+    }
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_bootstrap")).map_or(0, |file| file.len());
+    println!("{STARTS} starts of each in turn, {WARM} more invocations after each");
+    println!("                               ours            Python, keeps nothing   ratio");
+    row("start to first answer, ms", &rootwatch.first, &sample.first);
+    row("next answers, ms", &rootwatch.warm, &sample.warm);
+    row("peak memory, MB", &rootwatch.peak_kib, &sample.peak_kib);
+    println!("program, MB                    {:.1}", size as f64 / 1e6);
+}
+
+impl Measured {
+    fn add(&mut self, other: Self) {
+        self.first.extend(other.first);
+        self.warm.extend(other.warm);
+        self.peak_kib.extend(other.peak_kib);
+    }
+}
+
+/// Median, and the range.
+fn row(what: &str, ours: &[f64], theirs: &[f64]) {
+    let sorted = |numbers: &[f64]| {
+        let mut numbers = numbers.to_vec();
+        numbers.sort_by(f64::total_cmp);
+        numbers
+    };
+    let (ours, theirs) = (sorted(ours), sorted(theirs));
+    let middle = |numbers: &[f64]| numbers[numbers.len() / 2];
+    let shown = |numbers: &[f64]| {
+        let last = numbers[numbers.len() - 1];
+        format!("{:.1} ({:.1}..{last:.1})", middle(numbers), numbers[0])
+    };
+    let ratio = middle(&theirs) / middle(&ours);
+    println!("{what:28} {:>20} {:>24} {ratio:8.1}", shown(&ours), shown(&theirs));
+}
+
+async fn measure(program: Command, environment: &[(&str, &str)], number: &mut u32) -> Measured {
+    let begin = Instant::now();
+    let mut instance = Instance::start(program, environment).await;
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    instance.invoke(event(number)).await.expect("an answer");
+    let first = vec![millis(begin.elapsed())];
+    let mut warm = Vec::new();
+    for _ in 0..WARM {
+        let begin = Instant::now();
+        instance.invoke(event(number)).await.expect("an answer");
+        warm.push(millis(begin.elapsed()));
+    }
+    let peak = instance.peak_kib().map(|kib| kib as f64 / 1024.0);
+    Measured { first, warm, peak_kib: peak.into_iter().collect() }
+}
+
+/// A root sign-in; each is another incident, of an account and an hour of its own.
+fn event(number: &mut u32) -> Value {
+    *number += 1;
+    let account = format!("{:012}", 111_122_223_333_u64 + u64::from(*number % 400));
+    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(i64::from(*number % 1000));
+    json!({
+        "version": "0", "id": format!("event-{number}"), "source": "aws.signin",
+        "detail-type": "AWS Console Sign In via CloudTrail", "account": account,
+        "time": at.to_string(), "region": "us-east-1", "resources": [],
+        "detail": {
+            "eventVersion": "1.11", "eventTime": at.to_string(),
+            "userIdentity": {
+                "type": "Root", "principalId": account, "accountId": account,
+                "arn": format!("arn:aws:iam::{account}:root"),
+            },
+            "eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin",
+            "awsRegion": "us-east-1", "sourceIPAddress": format!("203.0.113.{}", *number % 250),
+            "userAgent": "Mozilla/5.0", "requestParameters": null,
+            "responseElements": { "ConsoleLogin": "Success" },
+            "additionalEventData": { "MFAUsed": "No", "MobileVersion": "No" },
+            "eventID": format!("00000000-0000-4000-8000-{number:012}"), "readOnly": false,
+            "eventType": "AwsConsoleSignIn", "managementEvent": true,
+            "recipientAccountId": account, "eventCategory": "Management",
+        },
+    })
+}
+
+/// The stand-in's Python with the runtime client beside it.
+fn python(standin: &Standin) -> PathBuf {
+    let python = standin.python().to_owned();
+    let asks = format!(
+        "import importlib.metadata as m; assert m.version('awslambdaric') == '{}'",
+        &CLIENT[14..]
+    );
+    let is_there = Blocking::new(&python).args(["-c", &asks]).output();
+    if !is_there.is_ok_and(|output| output.status.success()) {
+        let pip = ["-m", "pip", "install", "--quiet", CLIENT];
+        let status = Blocking::new(&python).args(pip).status().expect("pip");
+        assert!(status.success(), "cannot install {CLIENT}");
+    }
+    assert!(Path::new(&python).exists());
+    python
+}
