@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// The configuration: check it, show it, print its schema
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// The hub's store: back it up, check it, prune it
+    /// The hub's store: make it, back it up, check it, prune it
     #[command(subcommand)]
     Store(StoreCommand),
     /// Telling people
@@ -153,7 +153,17 @@ pub(crate) struct StoreArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Copy the store to a file, also while the hub runs
+    /// Make the store, where it is not there yet: the file, or the DynamoDB table
+    #[command(
+        after_help = "A hub makes its file by itself; a table has to be there before it starts. The \
+                      table is billed by request and has one index, for lists; DynamoDB deletes what \
+                      expired.\n\nExample:\n  rootwatch store init --config /etc/rootwatch.toml"
+    )]
+    Init {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Copy the store to a file, also while the hub runs; a DynamoDB table has backups of its own
     #[command(after_help = "Example:\n  rootwatch store backup /backup/rootwatch-2026-05-04.db")]
     Backup {
         /// The new file; one that is there is not overwritten
@@ -162,7 +172,10 @@ pub(crate) enum StoreCommand {
         store: StoreArgs,
     },
     /// Look whether the store is sound
-    #[command(after_help = "Exit codes:\n  0  sound\n  1  something is wrong with it")]
+    #[command(
+        after_help = "Of a DynamoDB table every item is read, which costs; a hub that writes \
+                           meanwhile may make it look unsound.\n\nExit codes:\n  0  sound\n  1  something is wrong with it"
+    )]
     Check {
         #[command(flatten)]
         store: StoreArgs,

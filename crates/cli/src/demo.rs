@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let clock = Arc::new(StoryClock::at(story::start()?));
         let bar = bar(steps.len());
         let parts = Parts {
-            store: store::open(&settings.store)?,
+            store: store::open(&settings.store).await?,
             rules: Ruleset::built_in(),
             clock: Arc::clone(&clock) as _,
             log: Arc::new(Mutex::new(AboveBar { bar: bar.clone(), out: io::stdout() })),

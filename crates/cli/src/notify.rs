@@ -132,9 +132,10 @@ fn test(destinations: &[String], all: bool, args: &ConfigArgs) -> anyhow::Result
     settings.source = SourceConfig::default();
     let folder = tempfile::tempdir().context(Failed::to("make a temporary folder"))?;
     settings.store.path = folder.path().join("test.db");
+    settings.store.table = None;
     // A failed test is said here, and to nobody else.
     runtime()?.block_on(async {
-        let store: Arc<dyn Store> = store::open(&settings.store)?;
+        let store: Arc<dyn Store> = store::open(&settings.store).await?;
         let now = Timestamp::now();
         let alert = sample::test("rootwatch notify test", now);
         let deliveries = wanted.iter().map(|name| Delivery::new(alert.clone(), name, now));

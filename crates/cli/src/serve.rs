@@ -21,6 +21,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         ("store.path", "--store", args.store.as_ref()),
     ];
     let loaded = config::load(&args.config, &flags)?;
+    store::one_is_meant(&loaded.config.store, args.store.as_ref())?;
     let rules = rules::load(&loaded.config.rules.dir)?;
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         let resolver = Resolver::new(&loaded.folder);
         let parts = Parts {
             config: loaded.config.clone(),
-            store: store::open(&loaded.config.store)?,
+            store: store::open(&loaded.config.store).await?,
             rules,
             clock: Arc::new(SystemClock),
             log: standard_output(),

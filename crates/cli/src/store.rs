@@ -1,4 +1,4 @@
-//! `rootwatch store`: back it up, check it, prune it.
+//! `rootwatch store`: make it, back it up, check it, prune it.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_hub::telemetry;
+use rootwatch_store::dynamo::DynamoStore;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{Store as _, StoreConfig};
+use rootwatch_store::{Store, StoreConfig};
 
 use crate::args::{StoreArgs, StoreCommand};
 use crate::{EXIT_FAILED, Failed, Hint, config, runtime, scan};
@@ -17,6 +18,7 @@ use rootwatch_core::words;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
     match command {
+        StoreCommand::Init { store } => init(&store),
         StoreCommand::Backup { file, store } => backup(&file, &store),
         StoreCommand::Check { store } => check(&store),
         StoreCommand::Prune { before, retention_days, store } => {
@@ -25,11 +27,38 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Opens the store that a hub is to use; makes it when it is not there.
-pub(crate) fn open(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
+/// Opens the store that a hub is to use; makes a file when it is not there.
+pub(crate) async fn open(config: &StoreConfig) -> anyhow::Result<Arc<dyn Store>> {
+    if let Some(table) = open_table(config).await? {
+        return Ok(Arc::new(table));
+    }
     let store = SqliteStore::open(&SqliteOptions::of(config))
         .context(Failed::to(format!("open the store {}", config.path.display())))?;
     Ok(Arc::new(store))
+}
+
+async fn open_table(config: &StoreConfig) -> anyhow::Result<Option<DynamoStore>> {
+    let table = rootwatch_hub::store::open_table(config).await;
+    table.context(Failed::to(format!("open the store {}", place(config))))
+}
+
+/// What people call the store: its file, or its table.
+fn place(config: &StoreConfig) -> String {
+    match &config.table {
+        Some(table) => format!("DynamoDB table {table}"),
+        None => config.path.display().to_string(),
+    }
+}
+
+/// Refuses a file that is named beside a table.
+pub(crate) fn one_is_meant(config: &StoreConfig, file: Option<&String>) -> anyhow::Result<()> {
+    match (&config.table, file) {
+        (Some(table), Some(_)) => Err(Hint::error(
+            format!("--store names a file, and the configuration the DynamoDB table {table}"),
+            "leave --store out, or take `store.table` out of the configuration",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the store that is meant, which has to be there.
@@ -46,11 +75,39 @@ fn open_existing(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
 }
 
 fn load(args: &StoreArgs) -> anyhow::Result<rootwatch_hub::config::Loaded> {
-    config::load(&args.config, &[("store.path", "--store", args.store.as_ref())])
+    let loaded = config::load(&args.config, &[("store.path", "--store", args.store.as_ref())])?;
+    one_is_meant(&loaded.config.store, args.store.as_ref())?;
+    Ok(loaded)
+}
+
+fn init(args: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load(args)?;
+    let config = &loaded.config.store;
+    let place = place(config);
+    runtime()?.block_on(async {
+        let is_new = match &config.table {
+            Some(table) => {
+                let made = rootwatch_hub::store::create_table(table).await;
+                made.context(Failed::to(format!("make the {place}")))?
+            }
+            None => !config.path.is_file(),
+        };
+        // Whether it can be used is seen when it is opened.
+        open(config).await?;
+        let word = if is_new { "made" } else { "is there already" };
+        writeln!(io::stdout(), "{place}: {word}")?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn backup(file: &Path, args: &StoreArgs) -> anyhow::Result<ExitCode> {
     let loaded = load(args)?;
+    if let Some(table) = &loaded.config.store.table {
+        return Err(Hint::error(
+            format!("the DynamoDB table {table} is not backed up to a file"),
+            "turn point-in-time recovery on for the table, or make a backup of it in AWS Backup",
+        ));
+    }
     if file.exists() {
         return Err(Hint::error(
             format!("{} is there already", file.display()),
@@ -71,12 +128,22 @@ fn backup(file: &Path, args: &StoreArgs) -> anyhow::Result<ExitCode> {
 fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     let loaded = load(args)?;
     runtime()?.block_on(async {
-        let store = open_existing(&loaded.config.store)?;
-        let problems = store.check().context(Failed::to("check the store"))?;
-        let path = loaded.config.store.path.display();
+        let config = &loaded.config.store;
+        let place = place(config);
+        let (store, problems): (Arc<dyn Store>, _) = match open_table(config).await? {
+            Some(table) => {
+                let problems = table.check().await.context(Failed::to("check the store"))?;
+                (Arc::new(table), problems)
+            }
+            None => {
+                let store = open_existing(config)?;
+                let problems = store.check().context(Failed::to("check the store"))?;
+                (store, problems)
+            }
+        };
         let mut out = io::stdout().lock();
         for problem in &problems {
-            writeln!(out, "{path}: {problem}")?;
+            writeln!(out, "{place}: {problem}")?;
         }
         if !problems.is_empty() {
             return Ok(ExitCode::from(EXIT_FAILED));
@@ -85,7 +152,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         let open: u64 = standing.open_incidents.values().sum();
         writeln!(
             out,
-            "{path}: sound; {}, {} open, {} unverified",
+            "{place}: sound; {}, {} open, {} unverified",
             words::count(standing.findings, "finding"),
             words::count(open, "incident"),
             standing.unverified,
@@ -108,7 +175,11 @@ fn prune(
     };
     runtime()?.block_on(async {
         let telemetry = telemetry::start(&loaded.config.telemetry)?;
-        let store = open_existing(&loaded.config.store)?;
+        let config = &loaded.config.store;
+        let store: Arc<dyn Store> = match open_table(config).await? {
+            Some(table) => Arc::new(table),
+            None => open_existing(config)?,
+        };
         let pruned = store.prune(before).await.context(Failed::to("prune the store"))?;
         tracing::info!(
             %before,
@@ -121,7 +192,7 @@ fn prune(
         writeln!(
             io::stdout(),
             "{}: took away what ended before {before}: {} with {}, {}, {} unverified",
-            loaded.config.store.path.display(),
+            place(config),
             words::count(pruned.incidents, "incident"),
             words::count(pruned.findings, "finding"),
             words::count(pruned.deliveries, "delivery"),

@@ -14,6 +14,7 @@ pub mod hub;
 pub mod intake;
 pub mod metrics;
 pub mod sources;
+pub mod store;
 pub mod telemetry;
 pub mod telling;
 

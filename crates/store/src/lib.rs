@@ -1,7 +1,7 @@
 //! What the hub remembers: findings, incidents, the deliveries that it owes.
 //!
-//! [`Store`] is a trait of domain operations, not of tables: [`sqlite`] keeps them in one file on
-//! one machine, and [`conformance`] is what any store has to pass. One [`Store::commit`] is one
+//! [`Store`] is a trait of domain operations, not of tables: `sqlite` keeps them in one file on one
+//! machine, `dynamo` in a DynamoDB table, and [`conformance`] is what any store has to pass. One [`Store::commit`] is one
 //! transaction: what it was given is all there afterwards, or nothing of it is, whenever the
 //! process dies. Only then may a source be told that its records are safe.
 

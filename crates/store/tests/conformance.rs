@@ -11,6 +11,7 @@ use rootwatch_core::rules::Ruleset;
 use rootwatch_store::conformance::sample::{self, Chance};
 use rootwatch_store::conformance::{self, holds_what_correlation_holds};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_store::{CaughtUp, Store as _};
 
 /// A fresh store, and what it lies in.
 fn sqlite() -> (SqliteStore, tempfile::TempDir) {
@@ -64,6 +65,14 @@ promises!(sqlite:
     a_digest_lists_once,
     only_what_ended_is_pruned,
 );
+
+#[tokio::test]
+async fn a_file_is_one_deciders_own() {
+    let (store, _folder) = sqlite();
+    for since in [None, Some(0), Some(7)] {
+        assert_eq!(store.catch_up(since).await.expect("an answer"), CaughtUp::Alone);
+    }
+}
 
 /// The seed of this run, or the one that the environment gives to see a run again.
 fn seed() -> u64 {

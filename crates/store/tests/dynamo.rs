@@ -1,5 +1,7 @@
 //! The store on DynamoDB keeps what a store promises, whatever befalls its writers and its network.
-#![cfg(feature = "aws")]
+//!
+//! MiniStack's index is never behind its table, as DynamoDB's is for a moment: that lists for people
+//! show at once what was saved holds here, and a moment later there.
 
 #[path = "dynamo/adversity.rs"]
 mod adversity;

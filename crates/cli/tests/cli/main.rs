@@ -11,8 +11,14 @@ mod scan;
 #[cfg(unix)]
 mod serve;
 #[cfg(unix)]
+#[path = "../../../hub/tests/sources/standin.rs"]
+#[allow(dead_code, reason = "only a part of it is needed here")]
+mod standin;
+#[cfg(unix)]
 mod store;
 mod story;
+#[cfg(unix)]
+mod table;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -34,7 +34,7 @@ pub async fn a_shared_store_says_what_moved(store: &dyn Store) {
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(10), "A", at(0))]);
     save(store, Batch { changes, ..Batch::default() }).await;
     let prod = all(store).await[0].incident.id.clone();
-    assert_eq!(moved(store, begin).await, [prod.clone()]);
+    assert_eq!(moved(store, begin).await, std::slice::from_ref(&prod));
     let one = generation(store).await;
     assert!(moved(store, one).await.is_empty());
     // What is only owed or noted moves no incident.

@@ -67,7 +67,7 @@ const REQUEST_SECS_MAX: u64 = 10;
 /// How much longer than configured DynamoDB keeps what nobody prunes.
 const EXPIRY_SLACK: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Bytes of a note's value, which lies in one item.
-const NOTE_VALUE_BYTES_MAX: usize = 1024 * 1024;
+const NOTE_VALUE_BYTES_MAX: usize = 300 * 1024;
 
 /// Which table, and how long what ended stays in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -573,6 +573,7 @@ impl DynamoStore {
             let number = Cursor::read(List::Deliveries, after)?.number;
             to = sorted(number.saturating_sub(1));
         }
+        self.settled().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, Delivery)> = Vec::new();
         while all.len() <= items_max {

@@ -1,6 +1,6 @@
 //! The table as a commit is going to leave it: what was read, and what changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::item::{BODY, Item, Key, Op, PARTS, Val};
 use super::table::{Range, Table};
@@ -14,13 +14,33 @@ pub(super) struct Overlay<'a> {
     /// As read; `None` where there is nothing.
     base: HashMap<Key, Option<Item>>,
     /// Collections, or beginnings of them, that were read.
-    ranges: HashSet<(String, String)>,
+    ranges: HashMap<String, Vec<String>>,
     changes: BTreeMap<Key, Option<Item>>,
 }
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(table: &'a Table) -> Self {
-        Self { table, base: HashMap::new(), ranges: HashSet::new(), changes: BTreeMap::new() }
+        Self { table, base: HashMap::new(), ranges: HashMap::new(), changes: BTreeMap::new() }
+    }
+
+    /// Whether it is known what is there.
+    fn is_read(&self, key: &Key) -> bool {
+        let read = |prefix: &String| key.sk.starts_with(prefix.as_str());
+        self.base.contains_key(key)
+            || self.ranges.get(&key.pk).is_some_and(|ranges| ranges.iter().any(read))
+    }
+
+    /// Reads a collection, or its beginning, unless that was done.
+    pub(super) async fn load(&mut self, pk: &str, prefix: &str) -> Result<(), StoreError> {
+        let ranges = self.ranges.entry(pk.to_owned()).or_default();
+        if ranges.iter().any(|read| prefix.starts_with(read.as_str())) {
+            return Ok(());
+        }
+        for (key, item) in self.table.range(Range::prefix(pk, prefix)).await? {
+            self.base.insert(key, Some(item));
+        }
+        ranges.push(prefix.to_owned());
+        Ok(())
     }
 
     /// Reads these at once, where they are not here yet.
@@ -28,8 +48,7 @@ impl<'a> Overlay<'a> {
         &mut self,
         keys: impl IntoIterator<Item = Key>,
     ) -> Result<(), StoreError> {
-        let mut wanted: Vec<Key> =
-            keys.into_iter().filter(|key| !self.base.contains_key(key)).collect();
+        let mut wanted: Vec<Key> = keys.into_iter().filter(|key| !self.is_read(key)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
@@ -47,7 +66,7 @@ impl<'a> Overlay<'a> {
         if let Some(changed) = self.changes.get(key) {
             return Ok(changed.clone());
         }
-        if !self.base.contains_key(key) {
+        if !self.is_read(key) {
             let item = self.table.get_one(key).await?;
             self.base.insert(key.clone(), item);
         }
@@ -60,11 +79,7 @@ impl<'a> Overlay<'a> {
         pk: &str,
         prefix: &str,
     ) -> Result<Vec<(Key, Item)>, StoreError> {
-        if self.ranges.insert((pk.to_owned(), prefix.to_owned())) {
-            for (key, item) in self.table.range(Range::prefix(pk, prefix)).await? {
-                self.base.insert(key, Some(item));
-            }
-        }
+        self.load(pk, prefix).await?;
         let is_in = |key: &Key| key.pk == pk && key.sk.starts_with(prefix);
         let mut all: BTreeMap<Key, Item> = BTreeMap::new();
         for (key, item) in &self.base {

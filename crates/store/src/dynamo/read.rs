@@ -328,6 +328,7 @@ impl DynamoStore {
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
+        self.settled().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, StoredIncident)> = Vec::new();
         while all.len() <= items_max {
@@ -388,6 +389,7 @@ impl DynamoStore {
             to = to.min(format!("{}#{}", sorted(cursor.number), name(&cursor.name)));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
+        self.settled().await?;
         let items_max = items(page);
         let slice = if is_narrow(filter) { LIST_SLICE } else { items_max + 1 };
         let mut all: Vec<(i64, StoredFinding)> = Vec::new();
@@ -470,6 +472,7 @@ impl DynamoStore {
             let cursor = Cursor::read(List::Unverified, after)?;
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
+        self.settled().await?;
         let items_max = items(page);
         let range = Range {
             to,

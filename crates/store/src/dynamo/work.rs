@@ -680,9 +680,17 @@ impl<'a> Work<'a> {
         to: &IncidentId,
         echoed: &str,
     ) -> Result<i64, StoreError> {
+        // Mostly all findings of an incident go on at once.
+        self.overlay.load(&incident_pk(from), "E#").await?;
         let counted = echoes_key(from, echoed);
         let Some(counts) = self.overlay.get(&counted).await? else { return Ok(0) };
         let echoes = self.overlay.collection(&incident_pk(from), "X#").await?;
+        let of = echoes.iter().filter(|(_, item)| item.text("e") == Some(echoed));
+        let keys: Vec<Key> = of
+            .filter_map(|(_, item)| item.text("k"))
+            .map(|key| known_key(&FindingKey(key.to_owned())))
+            .collect();
+        self.overlay.fetch(keys).await?;
         let mut carried = 0;
         for (key, item) in echoes {
             if item.text("e") != Some(echoed) {

@@ -45,7 +45,7 @@ async fn serve(mut client: TcpStream, to: u16, whims: Arc<Whims>) {
             whims.throttled.fetch_add(1, order);
             // With what DynamoDB answers then, and at times with what a load balancer does.
             let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
-            let status = if whims.throttled.load(order) % 3 == 0 {
+            let status = if whims.throttled.load(order).is_multiple_of(3) {
                 "503 Service Unavailable"
             } else {
                 "400 Bad Request"
@@ -67,7 +67,7 @@ async fn serve(mut client: TcpStream, to: u16, whims: Arc<Whims>) {
         let one_in = whims.loses_one_in.load(order);
         let writes = head.contains("x-amz-target: dynamodb_20120810.transactwriteitems")
             || head.contains("x-amz-target: dynamodb_20120810.putitem");
-        if one_in > 0 && writes && whims.seen.fetch_add(1, order) % one_in == 0 {
+        if one_in > 0 && writes && whims.seen.fetch_add(1, order).is_multiple_of(one_in) {
             // It was done, and nobody learns of it.
             whims.lost.fetch_add(1, order);
             return;

@@ -134,3 +134,29 @@ async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
     assert_eq!(store.standing().await.expect("standing").findings, 90);
     sound(&store).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_commit_is_four_requests_and_catching_up_one() {
+    let (name, port) = table().await;
+    let store = open(&name, port).await;
+    let mut open_incidents = OpenIncidents::new(CorrelatePolicy::default());
+    for nth in 0..4 {
+        let call =
+            sample::in_session(sample::PROD, sample::at(nth), &format!("Call{nth}"), sample::at(0));
+        let changes = correlate_batch(&mut open_incidents, vec![call]);
+        let owed =
+            vec![sample::delivery(&format!("A{nth}.1"), &format!("A{nth}"), "chat", sample::at(0))];
+        let before = store.requests();
+        store.commit(Batch { changes, deliveries: owed, ..Batch::default() }).await.expect("saved");
+        // The head, what the batch speaks of, the threads of its deliveries, the transaction.
+        assert_eq!(store.requests() - before, 4);
+    }
+    let CaughtUp::Anew { generation } = store.catch_up(None).await.expect("the generation") else {
+        panic!("nothing was asked about")
+    };
+    for (since, requests) in [(generation, 1), (generation - 3, 2)] {
+        let before = store.requests();
+        store.catch_up(Some(since)).await.expect("what moved");
+        assert_eq!(store.requests() - before, requests);
+    }
+}
