@@ -115,7 +115,7 @@ async fn one_two_and_four_processes_drain_a_queue_to_the_same_end() {
         instance.invoke(serde_json::json!({ "rootwatch": "tick" })).await.expect("a tick");
         let heard = stage.heard().await;
         let ids: Vec<&Value> = heard.iter().map(|alert| &alert["id"]).collect();
-        let once: BTreeSet<String> = ids.iter().map(|id| id.to_string()).collect();
+        let once: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
         assert_eq!(once.len(), ids.len(), "an alert is twice: {ids:?}");
     }
     assert!(ends[0].len() >= 3, "{}", ends[0].len());

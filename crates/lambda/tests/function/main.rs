@@ -190,7 +190,7 @@ async fn an_event_from_the_queue_is_saved_told_once_and_shown() {
     let stage = Stage::new().await;
     let mut instance = stage.instance().await;
     let body = event("e-1", PROD, "CreateAccessKey", "203.0.113.77").to_string();
-    let answer = instance.invoke(batch(&[body.clone()])).await.expect("an answer");
+    let answer = instance.invoke(batch(std::slice::from_ref(&body))).await.expect("an answer");
     assert_eq!(failed(&answer), BTreeSet::new());
     let heard = stage.heard().await;
     assert_eq!(heard.len(), 1, "{heard:?}");
@@ -365,7 +365,8 @@ async fn a_store_that_is_away_fails_every_message_and_nothing_is_told() {
     let table = table.1.clone();
     stage.standin.call("dynamodb", "delete_table", json!({ "TableName": table })).await;
     let body = event("e-1", PROD, "CreateUser", "203.0.113.77").to_string();
-    let answer = instance.invoke_within(batch(&[body.clone()]), Duration::from_secs(5)).await;
+    let answer =
+        instance.invoke_within(batch(std::slice::from_ref(&body)), Duration::from_secs(5)).await;
     assert_eq!(failed(&answer.expect("an answer")), ["m-0".to_owned()].into());
     let alone =
         instance.invoke_within(serde_json::from_str(&body).expect("JSON"), Duration::from_secs(5));
