@@ -364,8 +364,7 @@ unsafe fn note_lanes<L: Lanes>(bytes: &[u8], carry: &mut Carry, notes: &mut Note
     for ((begin, group), worth) in begins.zip(&mut notes.groups).zip(&mut notes.worth) {
         // SAFETY: that is within the bytes.
         let bytes = unsafe { bytes.as_ptr().add(begin) };
-        let mut paired = 0_u8;
-        *worth = 0;
+        let (mut paired, mut noted) = (0_u8, 0_u8);
         for first in (0..GROUP_BLOCKS).step_by(2) {
             // SAFETY: the group's blocks are within the bytes, and there is a byte before; the
             // caller vouches for the lanes, here and below.
@@ -394,11 +393,12 @@ unsafe fn note_lanes<L: Lanes>(bytes: &[u8], carry: &mut Carry, notes: &mut Note
                 group.opens[block] = opens;
                 group.closes[block] = closes;
                 group.depths[block] = state.depth.min(DEPTH_NOTED_MAX) as i16;
-                *worth |= u8::from((state.depth <= closed) | any_pair[half]) << block;
+                noted |= u8::from((state.depth <= closed) | any_pair[half]) << block;
                 paired |= u8::from(any_pair[half]) << block;
                 state.depth += opens.count_ones() as i32 - closed;
             }
         }
+        *worth = noted;
         group.pairs = [0; GROUP_BLOCKS];
         while paired != 0 {
             let block = paired.trailing_zeros() as usize;
