@@ -543,7 +543,7 @@ mod tests {
     }
 
     fn told(severity: Option<Severity>, closed: bool) -> Told {
-        Told { alerts: u32::from(severity.is_some()), severity, closed }
+        Told { alerts: u32::from(severity.is_some()), severity, closed, history: false }
     }
 
     fn name(id: &str) -> AccountName {
@@ -594,7 +594,8 @@ mod tests {
         assert_eq!(decide(was_told, &quiet), over(Closing::Quiet));
         assert_eq!(decide(was_told, &resolved), over(Closing::Resolved));
         let was_over = was_told.after(&quiet);
-        assert_eq!(was_over, Told { alerts: 2, severity: Some(Severity::High), closed: true });
+        let over = Told { alerts: 2, severity: Some(Severity::High), closed: true, history: false };
+        assert_eq!(was_over, over);
         assert_eq!(decide(was_over, &quiet), None);
         assert_eq!(decide(was_over, &resolved), None);
         let open = of(Severity::High, IncidentState::Open);
