@@ -13,8 +13,10 @@ mod runtime;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod standin;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::Command as Blocking;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rootwatch_store::dynamo::DynamoStore;
@@ -22,11 +24,15 @@ use runtime::Instance;
 use serde_json::{Value, json};
 use standin::Standin;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 /// Processes that are started of each.
 const STARTS: usize = 15;
 /// Invocations of one process after its first.
 const WARM: usize = 100;
+/// Events of the queue that is drained, and of one batch.
+const DRAINED: u32 = 2_000;
+const DRAIN_BATCH: u32 = 100;
 /// AWS's runtime client for Python, pinned.
 const CLIENT: &str = "awslambdaric==4.2.2";
 
@@ -103,6 +109,77 @@ async fn run() {
     row("next answers, ms", &rootwatch.warm, &sample.warm);
     row("peak memory, MB", &rootwatch.peak_kib, &sample.peak_kib);
     println!("program, MB                    {:.1}", size as f64 / 1e6);
+
+    println!(
+        "\n{DRAINED} events of {DRAIN_BATCH} a batch, each an incident of its own, drained by"
+    );
+    for processes in [1, 2, 4] {
+        let table = format!("drain-{processes}");
+        DynamoStore::create_table(&standin.sdk(), &table).await.expect("a table");
+        let environment: Vec<(&str, &str)> = ours
+            .iter()
+            .map(|(name, value)| match *name {
+                "ROOTWATCH_STORE__TABLE" => (*name, table.as_str()),
+                _ => (*name, *value),
+            })
+            .collect();
+        let (secs, again) = drain(processes, &environment, &mut number).await;
+        let rate = f64::from(DRAINED) / secs;
+        println!(
+            "{processes} processes: {secs:6.1} s, {rate:7.0} events/s, {again} batches sent again"
+        );
+    }
+}
+
+/// Drains a queue of events with so many processes at once; gives the seconds, and how many batches
+/// were not done at the first time.
+async fn drain(processes: usize, environment: &[(&str, &str)], number: &mut u32) -> (f64, u32) {
+    let batches = DRAINED / DRAIN_BATCH;
+    let queue: VecDeque<Value> = (0..batches)
+        .map(|_| {
+            let records: Vec<Value> = (0..DRAIN_BATCH)
+                .map(|place| {
+                    json!({
+                        "messageId": format!("m-{place}"), "eventSource": "aws:sqs",
+                        "body": event(number).to_string(),
+                    })
+                })
+                .collect();
+            json!({ "Records": records })
+        })
+        .collect();
+    let queue = Arc::new(Mutex::new(queue));
+    let mut instances = Vec::new();
+    for _ in 0..processes {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+        program.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut instance = Instance::start(program, environment).await;
+        // Started before the clock is.
+        instance.invoke(json!({ "rootwatch": "tick" })).await.expect("an answer");
+        instances.push(instance);
+    }
+    let begin = Instant::now();
+    let mut tasks = Vec::new();
+    for mut instance in instances {
+        let queue = Arc::clone(&queue);
+        tasks.push(tokio::spawn(async move {
+            let mut again = 0;
+            loop {
+                let next = queue.lock().await.pop_front();
+                let Some(batch) = next else { return again };
+                let answer = instance.invoke(batch.clone()).await.expect("an answer");
+                if answer["batchItemFailures"].as_array().is_none_or(|failed| !failed.is_empty()) {
+                    again += 1;
+                    queue.lock().await.push_back(batch);
+                }
+            }
+        }));
+    }
+    let mut again = 0;
+    for task in tasks {
+        again += task.await.expect("drained");
+    }
+    (begin.elapsed().as_secs_f64(), again)
 }
 
 impl Measured {

@@ -69,18 +69,24 @@ fn python() -> PathBuf {
 
 impl Standin {
     pub(crate) fn start(port: u16) -> Self {
-        Self::start_script("standin.py", port, "/_ministack/health")
+        Self::start_script("standin.py", port, "/_ministack/health", &[])
+    }
+
+    /// The same, and what roles may do is enforced.
+    pub(crate) fn start_with_iam(port: u16) -> Self {
+        Self::start_script("standin.py", port, "/_ministack/health", &["iam"])
     }
 
     pub(crate) fn start_moto(port: u16) -> Self {
-        Self::start_script("standin_moto.py", port, "/moto-api/")
+        Self::start_script("standin_moto.py", port, "/moto-api/", &[])
     }
 
-    fn start_script(script: &str, port: u16, health: &str) -> Self {
+    fn start_script(script: &str, port: u16, health: &str, more: &[&str]) -> Self {
         let python = python();
         let mut process = Command::new(&python)
             .arg(fixtures().join(script))
             .arg(port.to_string())
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -4,6 +4,7 @@
 //! What the emulator does not do and AWS does: alarms do not look at metrics (their state is set here,
 //! and what they tell is looked at), bus policies, and dead letters of targets.
 
+mod sample;
 #[path = "../../../hub/tests/deploy/stage.rs"]
 #[allow(dead_code, reason = "the hub's tests need the rest of it")]
 mod stage;
@@ -19,8 +20,9 @@ use rootwatch_core::finding::RootUse;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_store::{FindingFilter, PageRequest, Store as _, StoredFinding};
 use serde_json::{Value, json};
-use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, put_event, put_event_on};
+use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, put_event, put_event_on, spoke};
 use standin::{Standin, free_port, sdk_at};
+use tokio::sync::OnceCell;
 
 const API_CALL: &str = "AWS API Call via CloudTrail";
 const SIGN_IN: &str = "AWS Console Sign In via CloudTrail";
@@ -42,42 +44,58 @@ fn package() -> Vec<u8> {
     })
 }
 
-/// An organisation with a hub, and somebody who listens to its topic.
+/// An organisation with a hub, on an emulator of its own that enforces what roles may do.
 struct Organisation {
     standin: Standin,
     outputs: BTreeMap<String, String>,
-    heard: String,
+}
+
+/// The organisation that tests share which do not break it.
+async fn shared() -> &'static Organisation {
+    static SHARED: OnceCell<Organisation> = OnceCell::const_new();
+    SHARED.get_or_init(Organisation::new).await
 }
 
 impl Organisation {
     async fn new() -> Self {
-        let standin =
-            tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
+        let standin = tokio::task::spawn_blocking(|| Standin::start_with_iam(free_port()))
+            .await
+            .expect("one");
         let outputs = organisation(&standin, &[], package()).await;
-        let queue = json!({ "QueueName": "listener" });
-        let queue = standin.call_at(THERE, "sqs", "create_queue", queue).await;
-        let heard = queue["QueueUrl"].as_str().expect("a URL").to_owned();
-        let subscription = json!({
-            "TopicArn": outputs["TopicArn"], "Protocol": "sqs",
-            "Endpoint": format!("arn:aws:sqs:{HUB_REGION}:{HUB}:listener"),
-            "Attributes": { "RawMessageDelivery": "true" },
-        });
-        standin.call_at(THERE, "sns", "subscribe", subscription).await;
         // What fails comes back at once, and not after the minutes that the template says.
         let visible = json!({
             "QueueUrl": outputs["QueueUrl"], "Attributes": { "VisibilityTimeout": "1" },
         });
         standin.call_at(THERE, "sqs", "set_queue_attributes", visible).await;
-        Self { standin, outputs, heard }
+        Self { standin, outputs }
     }
 
-    /// What the subscriber hears, until it is so many messages, and for a moment more.
-    async fn hear(&self, count: usize) -> Vec<Value> {
+    /// A spoke in one more account.
+    async fn spoke(&self, place: (&str, &str)) {
+        self.standin.stacks(json!([spoke(place)])).await;
+    }
+
+    /// Somebody who listens to the topic from now on: a queue's URL.
+    async fn listen(&self, name: &str) -> String {
+        let queue = json!({ "QueueName": name });
+        let queue = self.standin.call_at(THERE, "sqs", "create_queue", queue).await;
+        let subscription = json!({
+            "TopicArn": self.outputs["TopicArn"], "Protocol": "sqs",
+            "Endpoint": format!("arn:aws:sqs:{HUB_REGION}:{HUB}:{name}"),
+            "Attributes": { "RawMessageDelivery": "true" },
+        });
+        self.standin.call_at(THERE, "sns", "subscribe", subscription).await;
+        queue["QueueUrl"].as_str().expect("a URL").to_owned()
+    }
+
+    /// What a listener hears of an account (or of anything that is named), until it is so many
+    /// messages, and for a moment more.
+    async fn hear(&self, listener: &str, of: &str, count: usize) -> Vec<Value> {
         let begin = Instant::now();
         let mut all = Vec::new();
         loop {
             let ask = json!({
-                "QueueUrl": self.heard, "MaxNumberOfMessages": 10, "VisibilityTimeout": 600,
+                "QueueUrl": listener, "MaxNumberOfMessages": 10, "VisibilityTimeout": 600,
                 "WaitTimeSeconds": if all.len() < count { 10 } else { 3 },
             });
             let reply = self.standin.call_at(THERE, "sqs", "receive_message", ask).await;
@@ -87,7 +105,9 @@ impl Organisation {
             }
             for message in messages {
                 let body = message["Body"].as_str().expect("a body");
-                all.push(serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())));
+                if body.contains(of) {
+                    all.push(serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())));
+                }
             }
             assert!(begin.elapsed() < WAIT, "{} of {count} messages came: {all:?}", all.len());
         }
@@ -144,6 +164,7 @@ fn sign_in(id: &str, place: (&str, &str)) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() {
     let there = Organisation::new().await;
+    let listener = there.listen("listener").await;
     let standin = &there.standin;
     let (second, third) = ((ACCOUNTS[1], "us-east-1"), (ACCOUNTS[2], HUB_REGION));
     // A sign-in, which only us-east-1 sees, a change in another region, and the hub's own account.
@@ -154,7 +175,7 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
         root("own", (HUB, "us-east-1"), "DeactivateMFADevice", false)
     })
     .await;
-    let heard = there.hear(3).await;
+    let heard = there.hear(&listener, "", 3).await;
     assert_eq!(heard.len(), 3, "each once: {heard:?}");
     let texts: Vec<String> = heard.iter().map(Value::to_string).collect();
     for account in ACCOUNTS {
@@ -202,13 +223,14 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_message_ends_among_the_dead_letters_and_the_alarm_is_heard() {
     let there = Organisation::new().await;
+    let listener = there.listen("listener").await;
     let send =
         json!({ "QueueUrl": there.outputs["QueueUrl"], "MessageBody": "neither fish nor fowl" });
     there.standin.call_at(THERE, "sqs", "send_message", send).await;
     let place = (ACCOUNTS[1], "us-east-1");
     put_event(&there.standin, place, "aws.signin", SIGN_IN, &sign_in("login", place)).await;
     // The sound one beside it is not held up.
-    assert_eq!(there.hear(1).await.len(), 1);
+    assert_eq!(there.hear(&listener, place.0, 1).await.len(), 1);
     there
         .until("it is a dead letter", async || {
             there.count("DeadLettersUrl", "ApproximateNumberOfMessages").await == 1
@@ -223,6 +245,6 @@ async fn a_poison_message_ends_among_the_dead_letters_and_the_alarm_is_heard() {
         "AlarmName": alarm["AlarmName"], "StateValue": "ALARM", "StateReason": "one message",
     });
     there.standin.call_at(THERE, "cloudwatch", "set_alarm_state", state).await;
-    let heard = there.hear(1).await;
-    assert!(heard[0].to_string().contains("dead-letters"), "{heard:?}");
+    let heard = there.hear(&listener, "dead-letters", 1).await;
+    assert!(heard[0].to_string().contains("ALARM"), "{heard:?}");
 }
