@@ -39,7 +39,7 @@ async fn a_sign_in_that_only_us_east_1_sees_reaches_a_hub_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_without_an_access_key_is_no_less_heard() {
-    let place = ("555566667777", "us-east-1");
+    let place = ("123456789012", "us-east-1");
     shared().await.spoke(place).await;
     let record = sign_in("sample-keyless", place);
     assert_eq!(record["userIdentity"].get("accessKeyId"), None);
@@ -53,7 +53,7 @@ async fn a_sign_in_without_an_access_key_is_no_less_heard() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_twenty_calls_is_no_twenty_messages() {
-    let place = ("666677778888", HUB_REGION);
+    let place = ("111111111111", HUB_REGION);
     shared().await.spoke(place).await;
     let events: Vec<_> = (0..20)
         .map(|number| {
@@ -71,7 +71,7 @@ async fn a_session_of_twenty_calls_is_no_twenty_messages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_comes_twice_is_told_once() {
-    let place = ("777788889999", HUB_REGION);
+    let place = ("222222222222", HUB_REGION);
     shared().await.spoke(place).await;
     let event = (place, "aws.iam", API_CALL, root("sample-twice", place, "CreateUser", false));
     let events = [event.clone(), event.clone(), event];
@@ -81,7 +81,7 @@ async fn an_event_that_comes_twice_is_told_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_alike_from_any_account_of_the_organisation_raises_nothing() {
     let there = shared().await;
-    let place = ("888899990000", HUB_REGION);
+    let place = ("555555555555", HUB_REGION);
     there.spoke(place).await;
     let listener = there.listen("look-alike").await;
     let forged = root("sample-forged", place, "DeactivateMFADevice", false);
@@ -98,7 +98,7 @@ async fn a_look_alike_from_any_account_of_the_organisation_raises_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_is_sent_words_and_not_json() {
     let there = shared().await;
-    let place = ("999900001111", HUB_REGION);
+    let place = ("999999999999", HUB_REGION);
     there.spoke(place).await;
     let number = "+12025550123";
     let subscription =
