@@ -1,6 +1,7 @@
 //! The built function, called as Lambda calls it, over DynamoDB, SNS, SQS and S3 of the stand-in.
 
 mod drain;
+mod moody;
 mod runtime;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code, reason = "the hub's tests use more of it")]

@@ -1,0 +1,83 @@
+//! An SNS that is throttled, fails, hangs up, and then takes what it is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, StatusCode};
+
+use crate::{Stage, batch, event, failed};
+
+/// What it answers before it takes anything.
+const MOODS: usize = 4;
+
+#[derive(Clone)]
+struct Moody {
+    asked: Arc<AtomicUsize>,
+    endpoint: String,
+}
+
+async fn answer(State(moody): State<Moody>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let refuse = |status: u16, code: &str| {
+        let text = format!(
+            "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message>\
+             </Error><RequestId>r</RequestId></ErrorResponse>"
+        );
+        Response::builder().status(status).body(Body::from(text)).expect("an answer")
+    };
+    match moody.asked.fetch_add(1, Ordering::SeqCst) {
+        0 => refuse(400, "Throttling"),
+        1 => refuse(503, "ServiceUnavailable"),
+        2 => refuse(500, "InternalFailure"),
+        3 => {
+            // An answer that breaks off: nobody knows whether it was taken. It was not.
+            let broken = futures_util::stream::iter([
+                Ok(Bytes::from_static(b"<PublishRes")),
+                Err(std::io::Error::other("gone")),
+            ]);
+            Response::new(Body::from_stream(broken))
+        }
+        _ => {
+            let mut request = reqwest::Client::new().post(&moody.endpoint).body(body);
+            for name in ["authorization", "content-type", "x-amz-date", "x-amz-security-token"] {
+                if let Some(value) = headers.get(name) {
+                    request = request.header(name, value);
+                }
+            }
+            let answer = request.send().await.expect("the stand-in");
+            let status = StatusCode::from_u16(answer.status().as_u16()).expect("a status");
+            let text = answer.bytes().await.expect("a body");
+            Response::builder().status(status).body(Body::from(text)).expect("an answer")
+        }
+    }
+}
+
+/// The sample logs a failed publish and returns success: the alert is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sns_that_is_throttled_and_fails_loses_nothing() {
+    let mut stage = Stage::new().await;
+    let moody = Moody { asked: Arc::default(), endpoint: format!("{}/", stage.standin.endpoint()) };
+    let asked = Arc::clone(&moody.asked);
+    let router = Router::new().fallback(answer).with_state(moody);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    stage.set("AWS_ENDPOINT_URL_SNS", &format!("http://{address}"));
+    let mut instance = stage.instance().await;
+    let body = event("e-1", "222233334444", "CreateUser", "203.0.113.77").to_string();
+    let answer = instance.invoke(batch(&[body])).await.expect("an answer");
+    assert!(failed(&answer).is_empty(), "it is saved, so the queue may forget it");
+    // What was not sent within the call is sent by a tick.
+    let mut heard = stage.heard().await;
+    let begin = std::time::Instant::now();
+    while heard.is_empty() {
+        assert!(begin.elapsed().as_secs() < 90, "nothing is heard");
+        instance.invoke(serde_json::json!({ "rootwatch": "tick" })).await.expect("a tick");
+        heard.extend(stage.heard().await);
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), MOODS + 1);
+}
