@@ -30,6 +30,8 @@ use crate::hub::{Assembled, HubError, Parts, assemble};
 use crate::intake::Origin;
 use crate::sources::{self, Desk, Objects, Surroundings, Verdict};
 
+/// Objects that one process reads at once: most of the time S3 is waited for.
+const OBJECTS_AT_ONCE_MAX: usize = 16;
 /// Longest pause in which a call waits for a delivery that is to be tried again soon.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -99,7 +101,7 @@ impl Function {
             shutdown: stop_incoming,
         };
         let client = sources::s3_client(sdk, None, None);
-        let objects = Objects::new(client, &buckets, bucket_owner);
+        let objects = Objects::new(client, &buckets, bucket_owner, OBJECTS_AT_ONCE_MAX);
         let desk = Desk { objects, around, origin: Origin::live("lambda") };
         let engine = tokio::spawn(engine.run(stop_deciding));
         let owed = worker.waker();

@@ -7,11 +7,15 @@
 #![cfg(unix)]
 
 mod archive;
+mod deployed;
 mod fan_out;
 mod listing;
 mod lookup;
 mod resume;
 mod server;
+#[path = "../../../hub/tests/deploy/stage.rs"]
+#[allow(dead_code, reason = "other crates' tests need the rest of it")]
+mod stage;
 #[path = "../../../hub/tests/sources/standin.rs"]
 #[allow(dead_code, reason = "other crates' tests need the rest of it")]
 mod standin;

@@ -19,7 +19,7 @@ use crate::intake::{IngestError, Origin};
 
 /// Objects that one source reads at once: each costs a window, and this machine's other cores are
 /// the engine's.
-const OBJECTS_AT_ONCE_MAX: usize = 4;
+pub(super) const OBJECTS_AT_ONCE_MAX: usize = 4;
 /// Seconds for which an object that S3 does not give is asked for again, before its message is
 /// given back to the queue.
 const TRY_SECS_MAX: u64 = 600;
@@ -58,12 +58,17 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    pub(crate) fn new(client: Client, buckets: &[String], owner: Option<String>) -> Arc<Self> {
+    pub(crate) fn new(
+        client: Client,
+        buckets: &[String],
+        owner: Option<String>,
+        at_once: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client,
             buckets: buckets.iter().cloned().collect(),
             owner,
-            at_once: Semaphore::new(OBJECTS_AT_ONCE_MAX),
+            at_once: Semaphore::new(at_once),
         })
     }
 

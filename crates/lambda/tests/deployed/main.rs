@@ -13,14 +13,13 @@ mod stage;
 mod standin;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rootwatch_core::finding::RootUse;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_store::{FindingFilter, PageRequest, Store as _, StoredFinding};
 use serde_json::{Value, json};
-use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, put_event, put_event_on, spoke};
+use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, package, put_event, put_event_on, spoke};
 use standin::{Standin, free_port, sdk_at};
 use tokio::sync::OnceCell;
 
@@ -30,19 +29,6 @@ const SIGN_IN: &str = "AWS Console Sign In via CloudTrail";
 const THERE: (&str, &str) = (HUB, HUB_REGION);
 /// Longest wait for anything to come through.
 const WAIT: Duration = Duration::from_secs(90);
-
-/// The package that `cargo xtask package` makes, for this machine's processor.
-fn package() -> Vec<u8> {
-    let own = std::env::current_exe().expect("a program");
-    // target/<profile>/deps/<this>
-    let target: PathBuf = own.ancestors().nth(3).expect("a target folder").to_owned();
-    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
-    let path = target.join("package").join(format!("rootwatch-lambda-{arch}.zip"));
-    std::fs::read(&path).unwrap_or_else(|error| {
-        let path = Path::new("target/package").join(path.file_name().unwrap_or_default());
-        panic!("{}: {error}; make it with `cargo xtask package --arch {arch}`", path.display())
-    })
-}
 
 /// An organisation with a hub, on an emulator of its own that enforces what roles may do.
 struct Organisation {

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 pub use self::config::SqsConfig;
 use self::receiver::{Queue, Receiver};
 pub(crate) use self::work::{Desk, Verdict};
-use super::s3::Objects;
+use super::s3::{OBJECTS_AT_ONCE_MAX, Objects};
 use super::{SourceError, Surroundings};
 
 /// Seconds of a long poll.
@@ -71,7 +71,8 @@ pub fn start_with(config: SqsConfig, around: Surroundings, sdk: &SdkConfig) -> V
         sqs = sqs.endpoint_url(url);
     }
     let s3 = s3_client(sdk, config.s3_endpoint_url.as_deref(), config.s3_path_style);
-    let objects = Objects::new(s3, &config.buckets, config.bucket_owner.clone());
+    let objects =
+        Objects::new(s3, &config.buckets, config.bucket_owner.clone(), OBJECTS_AT_ONCE_MAX);
     let client = aws_sdk_sqs::Client::from_conf(sqs.build());
     let queue = Arc::new(Queue::new(client, config, objects, around));
     let receivers = (0..queue.config.receivers)
