@@ -8,10 +8,10 @@ use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
 
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
-use super::table::{Ask, BEGIN, END, Range, at_once};
-use super::work::{
+use super::layout::{
     ENTRY_ACCOUNTS_MAX, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
 };
+use super::table::{Ask, BEGIN, END, Range, at_once};
 use crate::rows::{self, Cursor, List, NO_TIME, items, micros, time, time_or_none};
 use crate::{
     FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
