@@ -148,7 +148,8 @@ impl DynamoStore {
     /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
     async fn load_all(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let mut asks: Vec<Ask<'_, Option<StoredIncident>>> = Vec::new();
-        for id in ids {
+        let mut asked = HashSet::new();
+        for id in ids.iter().filter(|id| asked.insert(*id)) {
             asks.push(Box::pin(self.load(id)));
         }
         let all = at_once(asks).await?;
