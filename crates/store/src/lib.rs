@@ -346,8 +346,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         accounts: Option<&[String]>,
     ) -> Result<Past, StoreError>;
 
-    /// Those of these incidents that are there, for correlation: as [`Store::incidents_within`]
-    /// gives them.
+    /// Those of these incidents that are there, each once, for correlation: as
+    /// [`Store::incidents_within`] gives them.
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError>;
 
     /// What others committed since `generation`. A store that many deciders share counts its

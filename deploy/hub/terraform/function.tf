@@ -68,10 +68,8 @@ data "aws_iam_policy_document" "function" {
     # No Scan: nothing that the hub does may depend on one. Transactions need no action of their own.
     actions = [
       "dynamodb:BatchGetItem",
-      "dynamodb:BatchWriteItem",
       "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
-      "dynamodb:DescribeTable",
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",

@@ -125,12 +125,9 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
 }
 
 /// What the template tells the function is configuration that the hub takes: the topic is a
-/// destination, and the organisation is known.
+/// destination, the table keeps incidents, and the organisation and the buckets are known.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_functions_environment_is_sound_configuration() {
-    /// Keys that the function itself understands, and no other door of the hub.
-    const OF_THE_FUNCTION: [&str; 2] =
-        ["ROOTWATCH_SOURCE__LAMBDA__BUCKETS", "ROOTWATCH_STORE__TABLE"];
     let standin = tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
     stage::put_package(&standin, stage::empty_package()).await;
     let parameters = [("Consumer", "none"), ("LogBuckets", "trail-a,trail-b")];
@@ -139,15 +136,15 @@ async fn the_functions_environment_is_sound_configuration() {
     let place = (HUB, HUB_REGION);
     let function = standin.call_at(place, "lambda", "get_function_configuration", name).await;
     let given = function["Environment"]["Variables"].as_object().expect("variables");
-    assert_eq!(given["ROOTWATCH_STORE__TABLE"], json!(outputs["TableName"]));
-    assert_eq!(given["ROOTWATCH_SOURCE__LAMBDA__BUCKETS"], r#"["trail-a","trail-b"]"#);
 
     let mut environment = Vec::new();
-    for (key, value) in given.iter().filter(|(key, _)| !OF_THE_FUNCTION.contains(&key.as_str())) {
+    for (key, value) in given {
         environment.push((key.clone(), value.as_str().expect("a text").to_owned()));
     }
     let loaded = load(&Inputs { environment, ..Inputs::default() }).expect("a configuration");
     assert_eq!(loaded.config.hub.organization.id.as_deref(), Some("o-exampleorgid"));
+    assert_eq!(json!(loaded.config.store.table), json!(outputs["TableName"]));
+    assert_eq!(json!(loaded.config.source.lambda.buckets), json!(["trail-a", "trail-b"]));
     let shown = serde_json::to_value(&loaded.config.notify.destination).expect("JSON");
     assert_eq!(shown["sns"]["topic"], json!(outputs["TopicArn"]), "{shown}");
 }

@@ -7,10 +7,12 @@
 //! [`DynamoStore::check`] reads the whole table.
 //!
 //! Deliveries are not under the head: workers lease and end them all the time, and would be in the
-//! deciders' way. See [`outbox`].
+//! deciders' way. See [`outbox`] and [`deliveries`].
 
+mod deliveries;
 mod head;
 mod item;
+mod layout;
 mod outbox;
 mod overlay;
 mod read;

@@ -8,10 +8,10 @@ use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
 
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
-use super::table::{Ask, BEGIN, END, Range, at_once};
-use super::work::{
+use super::layout::{
     ENTRY_ACCOUNTS_MAX, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
 };
+use super::table::{Ask, BEGIN, END, Range, at_once};
 use crate::rows::{self, Cursor, List, NO_TIME, items, micros, time, time_or_none};
 use crate::{
     FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
@@ -148,7 +148,8 @@ impl DynamoStore {
     /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
     async fn load_all(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let mut asks: Vec<Ask<'_, Option<StoredIncident>>> = Vec::new();
-        for id in ids {
+        let mut asked = HashSet::new();
+        for id in ids.iter().filter(|id| asked.insert(*id)) {
             asks.push(Box::pin(self.load(id)));
         }
         let all = at_once(asks).await?;

@@ -8,9 +8,10 @@ use rootwatch_core::incident::IncidentId;
 use super::DynamoStore;
 use super::head::{Plan, Went};
 use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
+use super::layout::{HeadItem, head_of};
 use super::read::is_over;
 use super::table::{BEGIN, Range, parts_of};
-use super::work::{HeadItem, Work, head_of};
+use super::work::Work;
 use crate::rows::{self, micros};
 use crate::{Pruned, StoreError};
 

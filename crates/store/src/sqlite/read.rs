@@ -146,7 +146,8 @@ pub(super) fn incidents_of(
     let mut ask =
         connection.prepare_cached(&format!("SELECT {INCIDENT} FROM incidents WHERE id = ?1"))?;
     let mut incidents = Vec::new();
-    for id in ids {
+    let mut asked = HashSet::new();
+    for id in ids.iter().filter(|id| asked.insert(*id)) {
         let Some(raw) = ask.query_row([&id.0], Raw::read).optional()? else { continue };
         let mut stored = raw.stored()?;
         fill(connection, &mut stored.incident)?;

@@ -1,0 +1,213 @@
+//! Where incidents and findings lie in the table: their keys, and what their items say.
+
+use rootwatch_core::alert::Told;
+use rootwatch_core::finding::FindingKey;
+use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
+
+use super::item::{Item, Key, name, sorted};
+use crate::rows::{self, from_json, json, micros_or_none};
+use crate::{Handled, StoreError};
+
+/// Accounts that the entry of an incident in time names; of one with more the incident is asked.
+pub(super) const ENTRY_ACCOUNTS_MAX: usize = 20;
+
+/// The collection of an incident: `E` counts of echoes, `F` findings, `H` the incident itself, `O`
+/// findings as they stood by themselves, `X` echoes.
+pub(super) fn incident_pk(id: &IncidentId) -> String {
+    format!("I#{}", name(&id.0))
+}
+
+pub(super) fn head_of(id: &IncidentId) -> Key {
+    Key::new(incident_pk(id), "H")
+}
+
+/// Names the incident of a finding.
+pub(super) fn known_key(key: &FindingKey) -> Key {
+    Key::new(format!("K#{}", name(&key.0)), "K")
+}
+
+pub(super) fn past_pk(account: &str) -> String {
+    format!("A#{}", name(account))
+}
+
+/// The place in the list of all incidents, by their last moment.
+pub(super) fn entry_key(last: i64, id: &IncidentId) -> Key {
+    Key::new("IT", format!("{}#{}", sorted(last), name(&id.0)))
+}
+
+pub(super) fn unended_key(id: &IncidentId) -> Key {
+    Key::new("U", format!("={}", name(&id.0)))
+}
+
+pub(super) fn account_key(account: &str) -> Key {
+    Key::new("AA", format!("={}", name(account)))
+}
+
+pub(super) fn position_key(position: &str) -> Key {
+    Key::new("P", format!("={}", name(position)))
+}
+
+pub(super) fn unverified_key(key: &FindingKey) -> Key {
+    Key::new(format!("V#{}", name(&key.0)), "V")
+}
+
+pub(super) fn echoes_key(id: &IncidentId, echoed: &str) -> Key {
+    Key::new(incident_pk(id), format!("E#{}", name(echoed)))
+}
+
+pub(super) fn original_key(id: &IncidentId, key: &str) -> Key {
+    Key::new(incident_pk(id), format!("O#{}", name(key)))
+}
+
+/// Where a finding is shown: `F`, or `X` for an echo.
+pub(super) fn shown_key(id: &IncidentId, letter: &str, at: i64, key: &str) -> Key {
+    Key::new(incident_pk(id), format!("{letter}#{}#{}", sorted(at), name(key)))
+}
+
+pub(super) fn spoken_key(account: &str, at: i64, key: &str) -> Key {
+    Key::new(past_pk(account), format!("S#{}#{}", sorted(at), name(key)))
+}
+
+pub(super) fn is_unended(state: IncidentState) -> bool {
+    matches!(state, IncidentState::Open | IncidentState::Acknowledged)
+}
+
+/// The head item of an incident, opened up.
+#[derive(Debug, Clone)]
+pub(super) struct HeadItem {
+    /// Without findings.
+    pub(super) incident: Incident,
+    pub(super) revision: u64,
+    pub(super) told: Told,
+    pub(super) handled: Option<Handled>,
+    pub(super) total: i64,
+    /// Findings as they stood by themselves that are kept.
+    pub(super) originals: i64,
+    pub(super) digested: bool,
+    pub(super) changed: i64,
+}
+
+impl HeadItem {
+    pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
+        let handled = item.text("handled");
+        Ok(Self {
+            incident: item.body("an incident")?,
+            revision: item.counts("rev")? as u64,
+            told: from_json("what was told", item.needs("told")?)?,
+            handled: handled.map(|text| from_json("who handled it", text)).transpose()?,
+            total: item.counts("total")?,
+            originals: item.counts("originals")?,
+            digested: item.counts("digested")? == 1,
+            changed: item.counts("changed")?,
+        })
+    }
+
+    pub(super) fn item(&self) -> Result<Item, StoreError> {
+        let mut item = Item::default()
+            .with("rev", self.revision as i64)
+            .with("told", json(&self.told)?)
+            .with("total", self.total)
+            .with("originals", self.originals)
+            .with("digested", i64::from(self.digested))
+            .with("changed", self.changed)
+            .with_body(&self.incident)?;
+        if let Some(handled) = &self.handled {
+            item.set("handled", json(handled)?);
+        }
+        Ok(item)
+    }
+
+    /// What the list of all incidents says of it.
+    pub(super) fn entry(&self) -> Item {
+        let incident = &self.incident;
+        let mut item = Item::default()
+            .with("id", incident.id.0.as_str())
+            .with("first", micros_or_none(incident.first_at))
+            .with("state", rows::state(incident.state))
+            .with("kind", rows::kind(incident.kind))
+            .with("sev", incident.severity as i64)
+            .with("digested", i64::from(self.digested));
+        if incident.accounts.len() <= ENTRY_ACCOUNTS_MAX {
+            item.set("accounts", incident.accounts.clone());
+        }
+        item
+    }
+
+    /// What the list of those that have not ended says of it.
+    pub(super) fn unended(&self) -> Option<Item> {
+        let item = Item::default()
+            .with("id", self.incident.id.0.as_str())
+            .with("sev", self.incident.severity as i64);
+        is_unended(self.incident.state).then_some(item)
+    }
+
+    pub(super) fn last(&self) -> i64 {
+        micros_or_none(self.incident.last_at)
+    }
+
+    pub(super) fn listed(&self) -> Listed {
+        Listed { last: self.last(), entry: self.entry(), unended: self.unended() }
+    }
+}
+
+/// What the lists of incidents say of one.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) last: i64,
+    pub(super) entry: Item,
+    pub(super) unended: Option<Item>,
+}
+
+/// What is kept of a finding beside its content.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) incident: IncidentId,
+    pub(super) at: i64,
+    /// `F`, `X`, or `O` where a later record corrected it.
+    pub(super) letter: String,
+    pub(super) echo_of: Option<String>,
+    pub(super) has_original: bool,
+    pub(super) received: i64,
+    /// The account under which rules that look back find it.
+    pub(super) spoken: Option<String>,
+}
+
+impl Known {
+    pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
+        Ok(Self {
+            incident: IncidentId(item.needs("i")?.to_owned()),
+            at: item.counts("at")?,
+            letter: item.needs("l")?.to_owned(),
+            echo_of: item.text("e").map(str::to_owned),
+            has_original: item.number("o") == Some(1),
+            received: item.counts("r")?,
+            spoken: item.text("s").map(str::to_owned),
+        })
+    }
+
+    pub(super) fn item(&self) -> Item {
+        let mut item = Item::default()
+            .with("i", self.incident.0.as_str())
+            .with("at", self.at)
+            .with("l", self.letter.as_str())
+            .with("r", self.received);
+        if let Some(echoed) = &self.echo_of {
+            item.set("e", echoed.as_str());
+        }
+        if self.has_original {
+            item.set("o", 1);
+        }
+        if let Some(account) = &self.spoken {
+            item.set("s", account.as_str());
+        }
+        item
+    }
+
+    pub(super) fn is_shown(&self) -> bool {
+        self.letter != "O"
+    }
+
+    pub(super) fn shown_key(&self, key: &str) -> Key {
+        shown_key(&self.incident, &self.letter, self.at, key)
+    }
+}

@@ -1,0 +1,436 @@
+//! One batch becomes items. What each change means is what it means in [`crate::sqlite`].
+//!
+//! Here is what happens to whole incidents; [`findings`] has what that means for one finding.
+
+mod findings;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use rootwatch_core::alert::{Delivery, Told};
+use rootwatch_core::correlate::{Change, Growth};
+use rootwatch_core::finding::{Finding, FindingKey};
+use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
+
+use super::DynamoStore;
+use super::head::Plan;
+use super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted};
+use super::layout::{
+    HeadItem, Listed, echoes_key, entry_key, head_of, incident_pk, known_key, position_key,
+    spoken_key, unended_key, unverified_key,
+};
+use super::overlay::{Overlay, moved};
+use crate::rows::{head, json, micros};
+use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
+
+/// An incident in a batch.
+#[derive(Debug)]
+struct Held {
+    head: HeadItem,
+    /// What the lists say of it; `None` for an incident that opens.
+    before: Option<Listed>,
+}
+
+/// A batch on its way to a plan.
+#[derive(Debug)]
+pub(super) struct Work<'a> {
+    store: &'a DynamoStore,
+    overlay: Overlay<'a>,
+    held: BTreeMap<IncidentId, Held>,
+    received: &'a BTreeMap<FindingKey, Timestamp>,
+    now: Timestamp,
+    /// Incidents that the batch knows of: none other loses a finding to it.
+    named: HashSet<IncidentId>,
+    plan: Plan,
+}
+
+fn missing(id: &IncidentId) -> StoreError {
+    StoreError::NotFound { what: "incident", name: id.0.clone() }
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        store: &'a DynamoStore,
+        received: &'a BTreeMap<FindingKey, Timestamp>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            store,
+            overlay: Overlay::new(&store.table),
+            held: BTreeMap::new(),
+            received,
+            now,
+            named: HashSet::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// What a batch comes to, on what the table is now.
+    pub(super) async fn of_batch(
+        store: &'a DynamoStore,
+        batch: &'a Batch,
+        now: Timestamp,
+    ) -> Result<Plan, StoreError> {
+        let mut work = Self::new(store, &batch.received, now);
+        work.named = batch.changes.iter().filter_map(named).cloned().collect();
+        work.prefetch(batch).await?;
+        for (id, revision) in &batch.expected {
+            let found = work.overlay.get(&head_of(id)).await?;
+            let found = found.map(|item| item.counts("rev")).transpose()?;
+            if found != Some(*revision as i64) {
+                return Err(StoreError::Conflict { id: id.clone() });
+            }
+        }
+        for change in &batch.changes {
+            work.change(change).await.map_err(|error| match error {
+                // Another writer let it join another, or pruned it.
+                StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
+                error => error,
+            })?;
+        }
+        for (id, told) in &batch.told {
+            work.tell(id, *told).await?;
+        }
+        for one in &batch.unverified {
+            let key = unverified_key(&one.key);
+            if work.overlay.get(&key).await?.is_none() {
+                let place = format!("{}#{}", sorted(micros(one.received_at)), name(&one.key.0));
+                let item = Item::default()
+                    .with("ttl", store.expiry(one.received_at))
+                    .with(LIST_PK, "V")
+                    .with(LIST_SK, place)
+                    .with_body(one)?;
+                work.overlay.put(key, item);
+                work.plan.unverified += 1;
+            }
+        }
+        for (name, mark) in &batch.positions {
+            let item = Item::default().with("name", name.as_str()).with("mark", mark.as_str());
+            work.overlay.put(position_key(name), item);
+        }
+        work.finish(batch.deliveries.clone())
+    }
+
+    /// Reads what the batch speaks of, at once.
+    async fn prefetch(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let mut keys: Vec<Key> = Vec::new();
+        keys.extend(batch.expected.iter().map(|(id, _)| head_of(id)));
+        keys.extend(batch.told.iter().map(|(id, _)| head_of(id)));
+        keys.extend(batch.unverified.iter().map(|one| unverified_key(&one.key)));
+        keys.extend(batch.positions.iter().map(|(name, _)| position_key(name)));
+        for change in &batch.changes {
+            let findings: Vec<&Finding> = match change {
+                Change::Opened(incident) => {
+                    keys.push(head_of(&incident.id));
+                    incident.findings.iter().chain(&incident.superseded).collect()
+                }
+                Change::Grew(growth) => {
+                    keys.push(head_of(&growth.id));
+                    keys.extend(growth.echo_of.iter().map(|key| echoes_key(&growth.id, &key.0)));
+                    let all = growth.added.iter().chain(&growth.changed);
+                    all.chain(&growth.superseded).collect()
+                }
+                Change::Joined { into, from } => {
+                    keys.extend([head_of(into), head_of(from)]);
+                    Vec::new()
+                }
+                Change::Closed { id, .. } => {
+                    keys.push(head_of(id));
+                    Vec::new()
+                }
+                _ => Vec::new(),
+            };
+            for finding in findings {
+                keys.push(known_key(&finding.key));
+                keys.extend(self.past_keys(finding));
+            }
+        }
+        self.overlay.fetch(keys).await
+    }
+
+    async fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Opened(incident) => self.open(incident).await,
+            Change::Grew(growth) => match (&growth.echo_of, &growth.added[..]) {
+                (Some(echoed), [echo]) => self.echo(growth, echoed, echo).await,
+                _ => self.grow(growth).await,
+            },
+            Change::Joined { into, from } => self.join(into, from).await,
+            Change::Closed { id, .. } => {
+                self.load(id).await?.head.incident.state = IncidentState::Quiet;
+                Ok(())
+            }
+            // What they say is in the growth that came before, or changes nothing.
+            _ => Ok(()),
+        }
+    }
+
+    async fn load(&mut self, id: &IncidentId) -> Result<&mut Held, StoreError> {
+        if !self.held.contains_key(id) {
+            let Some(item) = self.overlay.get(&head_of(id)).await? else {
+                return Err(missing(id));
+            };
+            let head = HeadItem::read(&item)?;
+            let before = Some(head.listed());
+            self.held.insert(id.clone(), Held { head, before });
+        }
+        self.held.get_mut(id).ok_or_else(|| missing(id))
+    }
+
+    async fn open(&mut self, incident: &Incident) -> Result<(), StoreError> {
+        let id = &incident.id;
+        if self.held.contains_key(id) || self.overlay.get(&head_of(id)).await?.is_some() {
+            // Another writer opened it, or an old one that the hub does not remember has the
+            // same short name.
+            return Err(StoreError::Conflict { id: id.clone() });
+        }
+        let opened = HeadItem {
+            incident: head(incident),
+            revision: 0,
+            told: Told::default(),
+            handled: None,
+            total: 0,
+            originals: 0,
+            digested: false,
+            changed: 0,
+        };
+        self.held.insert(id.clone(), Held { head: opened, before: None });
+        let originals: HashMap<&FindingKey, &Finding> =
+            incident.superseded.iter().map(|one| (&one.key, one)).collect();
+        let mut shown = HashSet::new();
+        for finding in &incident.findings {
+            shown.insert(&finding.key);
+            let original = originals.get(&finding.key).copied();
+            self.put(id, finding, Some(finding), original, None).await?;
+        }
+        for original in incident.superseded.iter().filter(|one| !shown.contains(&one.key)) {
+            self.put(id, original, None, Some(original), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn grow(&mut self, growth: &Growth) -> Result<(), StoreError> {
+        let id = &growth.id;
+        self.load(id).await?;
+        let originals: HashMap<&FindingKey, &Finding> =
+            growth.superseded.iter().map(|one| (&one.key, one)).collect();
+        let mut written = HashSet::new();
+        for finding in growth.added.iter().chain(&growth.changed) {
+            written.insert(&finding.key);
+            let original = originals.get(&finding.key).copied();
+            self.put(id, finding, Some(finding), original, None).await?;
+        }
+        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        let before = self.with_original(id).await?;
+        for original in &growth.superseded {
+            if written.contains(&original.key) {
+                continue;
+            }
+            let is_hidden = growth.removed.contains(&original.key);
+            if before.contains(&original.key) && !is_hidden {
+                continue;
+            }
+            let known = self.known(&original.key).await?;
+            match known.filter(|known| known.incident == *id && known.is_shown()) {
+                Some(known) if !is_hidden => {
+                    self.put_original(known, &original.key, Some(original)).await?;
+                }
+                _ => self.put(id, original, None, Some(original), None).await?,
+            }
+        }
+        for key in before.iter().filter(|key| !originals.contains_key(key)) {
+            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            if !written.contains(key)
+                && !growth.removed.contains(key)
+                && let Some(known) = self.known(key).await?
+            {
+                self.put_original(known, key, None).await?;
+            }
+        }
+        let incident = &mut self.load(id).await?.head.incident;
+        incident.kind = growth.kind;
+        incident.state = growth.state;
+        incident.severity = growth.severity;
+        incident.title.clone_from(&growth.title);
+        incident.accounts.clone_from(&growth.accounts);
+        incident.root_use = growth.root_use;
+        incident.reasons.clone_from(&growth.reasons);
+        incident.first_at = growth.first_at;
+        incident.last_at = growth.last_at;
+        incident.addresses.clone_from(&growth.addresses);
+        incident.related.clone_from(&growth.related);
+        Ok(())
+    }
+
+    async fn echo(
+        &mut self,
+        growth: &Growth,
+        echoed: &FindingKey,
+        echo: &Finding,
+    ) -> Result<(), StoreError> {
+        let incident = &mut self.load(&growth.id).await?.head.incident;
+        incident.last_at = growth.last_at;
+        incident.state = growth.state;
+        self.put(&growth.id, echo, Some(echo), None, Some(echoed)).await
+    }
+
+    async fn join(&mut self, into: &IncidentId, from: &IncidentId) -> Result<(), StoreError> {
+        let gone = &self.load(from).await?.head;
+        let (total, originals) = (gone.total, gone.originals);
+        let heir = &mut self.load(into).await?.head;
+        heir.total += total;
+        heir.originals += originals;
+        let items = self.overlay.collection(&incident_pk(from), "").await?;
+        let mut keys: Vec<Key> = Vec::new();
+        for (key, item) in items {
+            if key.sk == "H" {
+                continue;
+            }
+            if let Some(of) = item.text("k") {
+                keys.push(known_key(&FindingKey(of.to_owned())));
+            }
+            self.overlay.put(Key::new(incident_pk(into), key.sk.clone()), moved(item));
+            self.overlay.delete(key);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        self.overlay.fetch(keys.iter().cloned()).await?;
+        for key in keys {
+            if let Some(item) = self.overlay.get(&key).await? {
+                self.overlay.put(key, item.with("i", into.0.as_str()));
+            }
+        }
+        self.remove_head(from);
+        Ok(())
+    }
+
+    /// Takes an incident away, but for its findings.
+    fn remove_head(&mut self, id: &IncidentId) {
+        if let Some(held) = self.held.remove(id)
+            && let Some(before) = held.before
+        {
+            self.overlay.delete(head_of(id));
+            self.overlay.delete(entry_key(before.last, id));
+            if before.unended.is_some() {
+                self.overlay.delete(unended_key(id));
+            }
+            self.plan.touched.push(id.clone());
+        }
+    }
+
+    async fn tell(&mut self, id: &IncidentId, told: Told) -> Result<(), StoreError> {
+        if let Some(held) = self.held.get_mut(id) {
+            held.head.told = told;
+        } else if let Some(item) = self.overlay.get(&head_of(id)).await? {
+            self.overlay.put(head_of(id), moved(item).with("told", json(&told)?));
+            self.plan.touched.push(id.clone());
+        }
+        Ok(())
+    }
+
+    /// Gives an incident a state by hand.
+    pub(super) async fn handle(
+        &mut self,
+        id: &IncidentId,
+        handled: &Handled,
+        told: Option<Told>,
+    ) -> Result<(), StoreError> {
+        let mut handled = handled.clone();
+        if let Some(note) = &mut handled.note {
+            let end = note.floor_char_boundary(NOTE_BYTES_MAX);
+            note.truncate(end);
+        }
+        let head = &mut self.load(id).await?.head;
+        head.incident.state = handled.state;
+        head.handled = Some(handled);
+        if let Some(told) = told {
+            head.told = told;
+        }
+        Ok(())
+    }
+
+    /// Notes that a digest listed these incidents; what is not there any more is no trouble.
+    pub(super) async fn digest(&mut self, ids: &[IncidentId]) -> Result<(), StoreError> {
+        self.overlay.fetch(ids.iter().map(head_of)).await?;
+        for id in ids {
+            let Some(item) = self.overlay.get(&head_of(id)).await? else { continue };
+            let mut head = HeadItem::read(&item)?;
+            head.digested = true;
+            self.overlay.put(head_of(id), moved(item).with("digested", 1));
+            self.overlay.put(entry_key(head.last(), id), head.entry());
+        }
+        Ok(())
+    }
+
+    /// Takes an incident away with its findings; says how many there were.
+    pub(super) async fn remove(&mut self, id: &IncidentId) -> Result<u64, StoreError> {
+        self.load(id).await?;
+        let items = self.overlay.collection(&incident_pk(id), "").await?;
+        let mut findings: HashSet<String> = HashSet::new();
+        for (key, item) in items {
+            if key.sk == "H" {
+                continue;
+            }
+            if !key.sk.starts_with("E#") {
+                findings.insert(item.needs("k")?.to_owned());
+            }
+            self.overlay.delete(key);
+        }
+        let keys = findings.iter().map(|key| known_key(&FindingKey(key.clone())));
+        self.overlay.fetch(keys).await?;
+        for key in &findings {
+            let of = FindingKey(key.clone());
+            if let Some(known) = self.known(&of).await?
+                && let Some(account) = &known.spoken
+            {
+                self.overlay.delete(spoken_key(account, known.at, key));
+            }
+            self.overlay.delete(known_key(&of));
+        }
+        self.plan.findings -= findings.len() as i64;
+        self.remove_head(id);
+        Ok(findings.len() as u64)
+    }
+
+    /// Writes each incident that was touched, once, and gives the plan.
+    pub(super) fn finish(mut self, deliveries: Vec<Delivery>) -> Result<Plan, StoreError> {
+        let changed = micros(self.now);
+        for (id, Held { mut head, before }) in std::mem::take(&mut self.held) {
+            head.revision += 1;
+            head.changed = changed;
+            let after = head.listed();
+            match &before {
+                Some(before) if before.last == after.last && before.entry == after.entry => {}
+                _ => self.overlay.put(entry_key(after.last, &id), after.entry),
+            }
+            if let Some(before) = before.as_ref().filter(|before| before.last != after.last) {
+                self.overlay.delete(entry_key(before.last, &id));
+            }
+            match (before.and_then(|before| before.unended), after.unended) {
+                (before, Some(after)) if before.as_ref() != Some(&after) => {
+                    self.overlay.put(unended_key(&id), after);
+                }
+                (Some(_), None) => self.overlay.delete(unended_key(&id)),
+                _ => {}
+            }
+            self.overlay.put(head_of(&id), head.item()?);
+            self.plan.touched.push(id);
+        }
+        self.plan.touched.sort();
+        self.plan.touched.dedup();
+        self.plan.ops = self.overlay.ops();
+        self.plan.moves = !self.plan.ops.is_empty();
+        self.plan.deliveries = deliveries;
+        Ok(self.plan)
+    }
+}
+
+/// The incident that a change takes from or gives to.
+fn named(change: &Change) -> Option<&IncidentId> {
+    match change {
+        Change::Opened(incident) => Some(&incident.id),
+        Change::Grew(growth) => Some(&growth.id),
+        Change::Joined { from, .. } => Some(from),
+        _ => None,
+    }
+}
