@@ -13,8 +13,11 @@
 //! - There is no `null`, which CloudFormation refuses anywhere in a template.
 //! - The forwarding rules' state has to be [`STATE`], or EventBridge keeps read-only calls back.
 
-/// Bytes of an event pattern that EventBridge takes, by its default quota.
-pub const PATTERN_BYTES_MAX: usize = 4_096;
+/// Characters of an event pattern, without white space, that EventBridge takes in an account that
+/// has asked for nothing: the quota "Event pattern size" of its user guide
+/// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html>). The API's reference
+/// allows `PutRule` 4,096, which are had on request only.
+pub const PATTERN_CHARACTERS_MAX: usize = 2_048;
 
 /// The state of every forwarding rule, at the spoke and at the hub: with plain `ENABLED`, EventBridge
 /// does not deliver read-only management events.
@@ -31,16 +34,23 @@ pub const ROOT_USE: Forwarding = Forwarding {
     pattern: include_str!("forwarding/root-use.json"),
 };
 
-/// Changes to what watches an account: trails, rules, topics, keys, detectors.
+/// Changes to what records, delivers and alarms: trails, rules, topics, keys, stacks, logs, alarms.
 pub const WATCHERS: Forwarding = Forwarding {
     id: "watchers",
-    about: "Rootwatch: changes to what watches the account",
+    about: "Rootwatch: changes to what records, delivers and alarms in the account",
     pattern: include_str!("forwarding/watchers.json"),
 };
 
-/// What becomes of accounts and of the organisation: closed, removed, contacts, central root access.
+/// Changes to what detects: Config, Access Analyzer, GuardDuty, Macie, Security Hub.
 ///
-/// Apart from [`WATCHERS`] because both together pass [`PATTERN_BYTES_MAX`].
+/// Apart from [`WATCHERS`] and [`LIFECYCLE`] because with either it passes [`PATTERN_CHARACTERS_MAX`].
+pub const DETECTORS: Forwarding = Forwarding {
+    id: "detectors",
+    about: "Rootwatch: changes to what detects in the account",
+    pattern: include_str!("forwarding/detectors.json"),
+};
+
+/// What becomes of accounts and of the organisation: closed, removed, contacts, central root access.
 pub const LIFECYCLE: Forwarding = Forwarding {
     id: "lifecycle",
     about: "Rootwatch: what becomes of the account and of the organisation",
@@ -55,7 +65,7 @@ pub const DRILL: Forwarding = Forwarding {
 };
 
 /// Every forwarding rule.
-pub const ALL: [Forwarding; 4] = [ROOT_USE, WATCHERS, LIFECYCLE, DRILL];
+pub const ALL: [Forwarding; 5] = [ROOT_USE, WATCHERS, DETECTORS, LIFECYCLE, DRILL];
 
 /// What one forwarding rule lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +74,8 @@ pub struct Forwarding {
     pub id: &'static str,
     /// A line for people: the forwarding rule's description.
     pub about: &'static str,
-    /// The event pattern, as JSON text for people; EventBridge counts it without its white space.
+    /// The event pattern, as JSON text for people. CloudFormation and Terraform send it without its
+    /// white space, and so it is counted.
     pub pattern: &'static str,
 }
 
@@ -79,8 +90,13 @@ mod tests {
         for forwarding in ALL {
             EventPattern::parse(forwarding.pattern).expect(forwarding.id);
             let value: serde_json::Value = serde_json::from_str(forwarding.pattern).expect("JSON");
-            let bytes = value.to_string().len();
-            assert!(bytes <= PATTERN_BYTES_MAX, "{}: {bytes} bytes", forwarding.id);
+            // As CloudFormation and Terraform send it: compact.
+            let characters = value.to_string().chars().count();
+            assert!(
+                characters <= PATTERN_CHARACTERS_MAX,
+                "{}: {characters} characters",
+                forwarding.id
+            );
         }
     }
 

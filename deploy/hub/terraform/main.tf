@@ -13,7 +13,8 @@ locals {
   # What crates/core/src/forwarding.rs defines; a test holds these to it.
   rules = {
     root-use  = "Rootwatch: root use in all its forms"
-    watchers  = "Rootwatch: changes to what watches the account"
+    watchers  = "Rootwatch: changes to what records, delivers and alarms in the account"
+    detectors = "Rootwatch: changes to what detects in the account"
     lifecycle = "Rootwatch: what becomes of the account and of the organisation"
     drill     = "Rootwatch: synthetic events that test the way"
   }

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use rootwatch_core::decode::{Limits, decode_event};
 use rootwatch_core::finding::RootUse;
+use rootwatch_core::forwarding::{ALL, STATE};
 use rootwatch_core::judge::judge;
 use rootwatch_hub::config::load::{Inputs, load};
 use rootwatch_hub::intake::Trust;
@@ -75,9 +76,11 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
     let own = (HUB, "us-east-1");
     put_event(&standin, own, "aws.iam", API_CALL, &root("own", own, "CreateAccessKey", false))
         .await;
-    // Somebody blinds the account, and an account leaves.
+    // Somebody blinds the account, in two ways, and an account leaves.
     let tamper = role("tamper", reader, "cloudtrail", "StopLogging");
     put_event(&standin, reader, "aws.cloudtrail", API_CALL, &tamper).await;
+    let blind = role("blind", sign_in, "guardduty", "DeleteDetector");
+    put_event(&standin, sign_in, "aws.guardduty", API_CALL, &blind).await;
     let leave = role("leave", sign_in, "organizations", "LeaveOrganization");
     put_event(&standin, sign_in, "aws.organizations", API_CALL, &leave).await;
     let drill = json!({ "eventID": "drill" });
@@ -92,12 +95,13 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
     let ordinary = role("ordinary", reader, "ec2", "RunInstances");
     put_event(&standin, reader, "aws.ec2", API_CALL, &ordinary).await;
 
-    let events = receive(&standin, queue, 6).await;
+    let events = receive(&standin, queue, 7).await;
     let expected = [
         ["login", second, "us-east-1", "aws.signin"],
         ["read", third, HUB_REGION, "aws.iam"],
         ["own", HUB, "us-east-1", "aws.iam"],
         ["tamper", third, HUB_REGION, "aws.cloudtrail"],
+        ["blind", second, "us-east-1", "aws.guardduty"],
         ["leave", second, "us-east-1", "aws.organizations"],
         ["drill", third, HUB_REGION, "rootwatch.drill"],
     ];
@@ -170,13 +174,12 @@ async fn what_a_stranger_puts_on_the_bus_is_unverified() {
 /// state that everybody writes first. And what is deleted leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_enabled_would_lose_read_only_calls_and_a_deleted_spoke_is_gone() {
-    const STATE: &str = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS";
     let standin = tokio::task::spawn_blocking(|| Standin::start(free_port())).await.expect("one");
     stage::put_package(&standin, stage::empty_package()).await;
     let place = (ACCOUNTS[1], "us-east-1");
     let mut plain = spoke(place);
     let text = plain["template"].as_str().expect("a template");
-    assert_eq!(text.matches(STATE).count(), 4, "every rule of the spoke has the state");
+    assert_eq!(text.matches(STATE).count(), ALL.len(), "every rule of the spoke has the state");
     plain["template"] = json!(text.replace(STATE, "ENABLED"));
     let outputs = standin.stacks(json!([stage::hub(&[("Consumer", "none")]), plain])).await;
 
