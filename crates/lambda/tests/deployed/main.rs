@@ -63,7 +63,13 @@ impl Organisation {
 
     /// Somebody who listens to the topic from now on: a queue's URL.
     async fn listen(&self, name: &str) -> String {
-        let queue = json!({ "QueueName": name });
+        // As everywhere, the topic may only send where it is let in.
+        let policy = json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": { "Service": "sns.amazonaws.com" },
+            "Action": "sqs:SendMessage", "Resource": format!("arn:aws:sqs:{HUB_REGION}:{HUB}:{name}"),
+            "Condition": { "ArnEquals": { "aws:SourceArn": self.outputs["TopicArn"] } },
+        }] });
+        let queue = json!({ "QueueName": name, "Attributes": { "Policy": policy.to_string() } });
         let queue = self.standin.call_at(THERE, "sqs", "create_queue", queue).await;
         let subscription = json!({
             "TopicArn": self.outputs["TopicArn"], "Protocol": "sqs",
@@ -154,7 +160,8 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
     let standin = &there.standin;
     let (second, third) = ((ACCOUNTS[1], "us-east-1"), (ACCOUNTS[2], HUB_REGION));
     // A sign-in, which only us-east-1 sees, a change in another region, and the hub's own account.
-    put_event(standin, second, "aws.signin", SIGN_IN, &sign_in("login", second)).await;
+    let login = sign_in("login", second);
+    put_event(standin, second, "aws.signin", SIGN_IN, &login).await;
     let change = root("change", third, "CreateAccessKey", false);
     put_event(standin, third, "aws.iam", API_CALL, &change).await;
     put_event(standin, (HUB, "us-east-1"), "aws.iam", API_CALL, &{
@@ -169,7 +176,7 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
     }
 
     // EventBridge delivers at least once; a read-only call is seen; a forged one is not.
-    put_event(standin, second, "aws.signin", SIGN_IN, &sign_in("login", second)).await;
+    put_event(standin, second, "aws.signin", SIGN_IN, &login).await;
     put_event(standin, third, "aws.iam", API_CALL, &root("read", third, "GetUser", true)).await;
     let forged = root("forged", third, "CreateUser", false);
     put_event(standin, third, "my.app", API_CALL, &forged).await;
