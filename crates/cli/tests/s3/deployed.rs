@@ -73,8 +73,8 @@ async fn functions_find_what_a_local_scan_finds_and_wake_nobody() {
 
     let all = "direct,privileged,derived,on_behalf,possible,no";
     let local = ask(&["scan", "--format", "jsonl", "--root-use", all, "fixtures/story"]).await;
-    let store = DynamoStore::open(&sdk, &DynamoOptions::of_table(outputs["TableName"].as_str()));
-    let store = store.await.expect("a store");
+    let options = DynamoOptions::of_table(outputs["TableName"].as_str());
+    let store = DynamoStore::open(&sdk, &options).await.expect("a store");
     let page = PageRequest { items_max: 500, after: None };
     let found = store.findings(&FindingFilter::default(), &page).await.expect("findings").items;
     let found: BTreeSet<String> =

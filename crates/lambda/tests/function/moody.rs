@@ -1,7 +1,7 @@
 //! An SNS that is throttled, fails, hangs up, and then takes what it is sent.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -17,9 +17,12 @@ const MOODS: usize = 4;
 struct Moody {
     asked: Arc<AtomicUsize>,
     endpoint: String,
+    /// The last request.
+    last: Arc<Mutex<String>>,
 }
 
 async fn answer(State(moody): State<Moody>, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    *moody.last.lock().expect("no panic") = String::from_utf8_lossy(&body).into_owned();
     let refuse = |status: u16, code: &str| {
         let text = format!(
             "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message>\
@@ -60,8 +63,9 @@ async fn an_sns_that_is_throttled_and_fails_loses_nothing() {
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut stage = Stage::new().await;
-    let moody = Moody { asked: Arc::default(), endpoint: format!("{}/", stage.standin.endpoint()) };
-    let asked = Arc::clone(&moody.asked);
+    let endpoint = format!("{}/", stage.standin.endpoint());
+    let moody = Moody { asked: Arc::default(), endpoint, last: Arc::default() };
+    let (asked, last) = (Arc::clone(&moody.asked), Arc::clone(&moody.last));
     let router = Router::new().fallback(answer).with_state(moody);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -82,4 +86,15 @@ async fn an_sns_that_is_throttled_and_fails_loses_nothing() {
     }
     assert_eq!(heard.len(), 1, "{heard:?}");
     assert_eq!(asked.load(Ordering::SeqCst), MOODS + 1);
+
+    // The sample mails the record as JSON within JSON. What people read here is words.
+    let form = last.lock().expect("no panic").clone();
+    let form = reqwest::Url::parse(&format!("http://localhost/?{form}")).expect("a form");
+    let message = form.query_pairs().find(|(name, _)| name == "Message").expect("a message").1;
+    let message: serde_json::Value = serde_json::from_str(&message).expect("JSON");
+    for protocol in ["email", "sms"] {
+        let text = message[protocol].as_str().expect("words");
+        assert!(text.contains("222233334444") && text.contains("203.0.113.77"), "{text}");
+        assert!(!text.contains('{') && !text.contains("userIdentity"), "{text}");
+    }
 }
