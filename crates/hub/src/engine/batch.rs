@@ -153,7 +153,7 @@ impl Engine {
                 batch.expected.push((id.clone(), revision));
             }
         }
-        let mut live = live(&changes, &news.history);
+        let mut live = live(&changes, news);
         for (from, into) in &touched.gone {
             let is_live = |beside: &Beside| beside.revision > 0 && !beside.told.history;
             if live.contains(from) || self.memory.beside.get(from).is_some_and(is_live) {
@@ -388,10 +388,11 @@ fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
     homes
 }
 
-/// The incidents to which changes bring what happens now: all but those that only old findings
-/// touch.
-fn live(changes: &[Change], history: &HashSet<FindingKey>) -> HashSet<IncidentId> {
-    let is_live = |findings: &[Finding]| findings.iter().any(|one| !history.contains(&one.key));
+/// The incidents to which changes bring what happens now. A finding that was there and is judged
+/// otherwise does not count.
+fn live(changes: &[Change], news: &News) -> HashSet<IncidentId> {
+    let is_new = |key: &FindingKey| news.received.contains_key(key) && !news.history.contains(key);
+    let is_live = |findings: &[Finding]| findings.iter().any(|one| is_new(&one.key));
     let live = changes.iter().filter_map(|change| match change {
         // What has no findings is an incident of our own.
         Change::Opened(incident) => (incident.findings.is_empty() || is_live(&incident.findings))

@@ -69,3 +69,21 @@ async fn what_goes_on_now_is_told_although_it_began_in_the_past() {
     assert_eq!(stage.told().await.len(), 1);
     stage.running.shutdown().await;
 }
+
+/// A record that comes later may make others mean something else: an `AssumeRoot` call, for those of
+/// the session that it gave out.
+#[tokio::test]
+async fn what_old_records_make_of_one_another_stays_history_in_any_order() {
+    let stage = Stage::with(config(), LATER).await;
+    let records = story();
+    for record in records.iter().rev() {
+        let body = Bytes::from(record.clone());
+        stage.running.ingest().take(&scan(), body).await.expect("saved");
+    }
+    assert_eq!(stage.incidents().await, expected(&records));
+    for incident in stage.all("/v1/incidents").await {
+        assert_eq!(incident["history"], true, "{incident}");
+    }
+    assert_eq!(stage.told().await, Vec::<serde_json::Value>::new());
+    stage.running.shutdown().await;
+}
