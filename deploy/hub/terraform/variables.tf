@@ -61,7 +61,7 @@ variable "maximum_concurrency" {
     which a new account, with a quota of 10, does not have.
   TEXT
   type        = number
-  default     = 4
+  default     = 2
 
   validation {
     condition     = var.maximum_concurrency >= 2 && var.maximum_concurrency <= 1000

@@ -81,6 +81,7 @@ impl Engine {
         broken: Option<&str>,
     ) -> Result<(), StoreError> {
         self.step().await?;
+        self.memory.load_unended(&*self.parts.store).await?;
         let now = self.parts.clock.now();
         let change = match (self.memory.telling(destination), broken) {
             (None, Some(why)) => Change::Opened(Box::new(Incident::telling(destination, now, why))),

@@ -67,6 +67,9 @@ pub(super) struct Memory {
     keep: SignedDuration,
     /// The generation of a store that others decide over, too; `None` when this engine is alone.
     pub(super) generation: Option<u64>,
+    /// Whether all that has not ended is here. Of a shared store it is loaded when time asks for it,
+    /// so that a process that has just begun need not read what does not concern it.
+    has_unended: bool,
     /// True when a batch of our own was saved on that generation: the next commit is ours.
     pub(super) has_committed: bool,
     /// Incidents that a batch which is not saved yet has changed here.
@@ -93,6 +96,7 @@ impl Memory {
             keep: SignedDuration::from_hours(24 * i64::from(settings.memory_days.max(1)))
                 + NEIGHBOURHOOD,
             generation: None,
+            has_unended: false,
             has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
@@ -112,9 +116,13 @@ impl Memory {
             _ => None,
         };
         let is_shared = self.generation.is_some();
-        // Of a shared store, the span is one in which nothing is.
+        self.has_unended = !is_shared;
         let since = if is_shared { Timestamp::MAX } else { earlier(now, self.keep) };
-        let incidents = store.incidents_within(since, Timestamp::MAX, true).await?;
+        let incidents = if is_shared {
+            Vec::new()
+        } else {
+            store.incidents_within(since, Timestamp::MAX, true).await?
+        };
         let mut whole = Vec::with_capacity(incidents.len());
         for stored in incidents {
             self.beside.insert(stored.incident.id.clone(), beside(&stored));
@@ -143,6 +151,22 @@ impl Memory {
         self.load_gone(store, GONE).await?;
         let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
         self.note_past(&past);
+        Ok(())
+    }
+
+    /// Sees to it that all that has not ended is in memory.
+    pub(super) async fn load_unended(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        if self.has_unended {
+            return Ok(());
+        }
+        // A span in which nothing is.
+        for stored in store.incidents_within(Timestamp::MAX, Timestamp::MAX, true).await? {
+            if self.open.get(&stored.incident.id).is_none() {
+                self.beside.insert(stored.incident.id.clone(), beside(&stored));
+                self.open.insert(stored.incident);
+            }
+        }
+        self.has_unended = true;
         Ok(())
     }
 
@@ -411,6 +435,7 @@ mod tests {
             loaded_findings: 0,
             keep: SignedDuration::from_hours(72),
             generation: None,
+            has_unended: true,
             has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),

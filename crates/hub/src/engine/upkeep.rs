@@ -100,6 +100,7 @@ impl Engine {
         self.step().await?;
         let now = self.parts.clock.now();
         self.upkeep.look(now);
+        self.memory.load_unended(&*self.parts.store).await?;
         self.close(now).await?;
         self.digest(now).await?;
         if self.memory.is_full() || self.upkeep.evicted_at.elapsed() >= EVICT_EVERY {
