@@ -428,9 +428,11 @@ mod tests {
         assert_eq!(push(&mut packer, 1, 10), Some(MESSAGE_OBJECTS_MAX as u64));
         assert_eq!(push(&mut packer, MESSAGE_OBJECT_BYTES_MAX + 1, 10), Some(1));
         assert_eq!(push(&mut packer, 1, 10), Some(1), "an object that is too large goes alone");
-        assert_eq!(push(&mut packer, 1, MESSAGE_BYTES_MAX - 100), Some(1));
-        assert_eq!(push(&mut packer, 1, 100), Some(1));
-        let last = packer.flush().expect("a message");
-        assert!(last.body.len() <= MESSAGE_BYTES_MAX);
+        // A record that fills a message to its last byte goes alone, too.
+        let room = MESSAGE_BYTES_MAX - BEGINNING.len() - packer.ending.len();
+        assert_eq!(push(&mut packer, 1, room), Some(1));
+        let full = packer.push("x".to_owned(), 1, mark("k")).expect("a message");
+        assert_eq!((full.objects, full.body.len()), (1, MESSAGE_BYTES_MAX));
+        assert_eq!(packer.flush().expect("a message").objects, 1);
     }
 }
