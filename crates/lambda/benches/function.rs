@@ -27,12 +27,12 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 /// Processes that are started of each.
-const STARTS: usize = 15;
+const STARTS: usize = 11;
 /// Invocations of one process after its first.
-const WARM: usize = 100;
+const WARM: usize = 50;
 /// Events of the queue that is drained, and of one batch.
-const DRAINED: u32 = 2_000;
-const DRAIN_BATCH: u32 = 100;
+const DRAINED: u32 = 600;
+const DRAIN_BATCH: u32 = 50;
 /// AWS's runtime client for Python, pinned.
 const CLIENT: &str = "awslambdaric==4.2.2";
 
