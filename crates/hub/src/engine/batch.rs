@@ -312,7 +312,10 @@ impl Engine {
         self.parts.store.commit(batch).instrument(span).await?;
         self.works();
         self.memory.unsaved.clear();
-        self.memory.has_committed = is_shared;
+        // A commit that touches no incident need not move the store's generation: were it taken for one
+        // that did, the next commit of another would be taken for ours.
+        let has_touched = !touched.order.is_empty() || !touched.gone.is_empty();
+        self.memory.has_committed = is_shared && has_touched;
         metrics::committed(begin.elapsed(), findings);
         for id in &touched.order {
             self.memory.beside(id).revision += 1;

@@ -48,8 +48,8 @@ pub(super) struct Beside {
 ///
 /// An engine that has its store for itself loads the last days once and follows its own changes. One
 /// that shares it with others loads what a batch needs: incidents around the times of its findings,
-/// the past of their accounts, and whatever has not ended. Before each batch it asks what the
-/// others committed, and reads that again.
+/// the past of their accounts, and, when time asks for it, whatever has not ended. Before each batch
+/// it asks what the others committed, and reads that again.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) open: OpenIncidents,

@@ -57,11 +57,12 @@ async fn a_sign_in_without_an_access_key_is_no_less_heard() {
 async fn a_session_of_twenty_calls_is_no_twenty_messages() {
     let place = ("111111111111", HUB_REGION);
     shared().await.spoke(place).await;
+    let first = root("sample-first", place, "GetUser", true);
+    let began = first["eventTime"].as_str().expect("a time").to_owned();
     let events: Vec<_> = (0..20)
         .map(|number| {
             let mut record = root(&format!("sample-{number}"), place, "GetUser", true);
             record["userIdentity"]["accessKeyId"] = json!("ASIAEXAMPLEEXAMPLE00");
-            let began = record["eventTime"].as_str().expect("a time")[..14].to_owned() + "00:00Z";
             record["userIdentity"]["sessionContext"] =
                 json!({ "attributes": { "creationDate": began, "mfaAuthenticated": "true" } });
             (place, "aws.iam", API_CALL, record)

@@ -9,6 +9,7 @@ mod standin;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -100,10 +101,15 @@ fn program() -> Command {
     command
 }
 
+/// When the sessions of these tests began: one moment for all, whatever hour begins between two calls.
+static BEGAN: LazyLock<String> = LazyLock::new(|| {
+    let began = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(5);
+    began.strftime("%Y-%m-%dT%H:%M:00Z").to_string()
+});
+
 /// A record in the envelope of EventBridge, some minutes ago.
 fn event(id: &str, account: &str, name: &str, source_ip: &str) -> Value {
     let at = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(3);
-    let began = at - jiff::SignedDuration::from_mins(2);
     json!({
         "version": "0", "id": format!("envelope-{id}"), "detail-type": "AWS API Call via CloudTrail",
         "source": "aws.iam", "account": account, "time": at.to_string(), "region": "us-east-1",
@@ -114,7 +120,7 @@ fn event(id: &str, account: &str, name: &str, source_ip: &str) -> Value {
                 "type": "Root", "principalId": account, "arn": format!("arn:aws:iam::{account}:root"),
                 "accountId": account, "accessKeyId": "ASIAEXAMPLEEXAMPLE00",
                 "sessionContext": { "attributes": {
-                    "creationDate": began.strftime("%Y-%m-%dT%H:00:00Z").to_string(), "mfaAuthenticated": "false" } },
+                    "creationDate": *BEGAN, "mfaAuthenticated": "false" } },
             },
             "eventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), "eventSource": "iam.amazonaws.com", "eventName": name,
             "awsRegion": "us-east-1", "sourceIPAddress": source_ip, "userAgent": "aws-cli/2.27",
@@ -221,6 +227,26 @@ async fn two_processes_gather_one_session_into_one_incident() {
     assert_eq!(listed[0]["findings_total"], 10);
     let heard = stage.heard().await;
     assert_eq!(heard.len() as u64, listed[0]["alerts"].as_u64().expect("a number"), "{heard:?}");
+}
+
+/// A forged record that comes again writes nothing. What another process commits next was taken for
+/// that, and not read: a session became two incidents.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_commits_after_a_repeat_that_wrote_nothing_is_seen() {
+    let stage = Stage::new().await;
+    let mut one = stage.instance().await;
+    let mut other = stage.instance().await;
+    let mut forged = event("forged", PROD, "CreateUser", "203.0.113.77");
+    forged["source"] = "my.app".into();
+    one.invoke(event("e-0", "333344445555", "CreateUser", "203.0.113.9")).await.expect("taken");
+    one.invoke(forged.clone()).await.expect("taken");
+    one.invoke(forged).await.expect("taken");
+    other.invoke(event("e-1", PROD, "CreateUser", "203.0.113.77")).await.expect("taken");
+    one.invoke(event("e-2", PROD, "CreateAccessKey", "203.0.113.77")).await.expect("taken");
+    let listed = incidents(&mut other).await;
+    let found: Vec<_> = listed.iter().filter(|one| one["accounts"][0] == PROD).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["findings_total"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
