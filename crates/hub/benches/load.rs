@@ -191,7 +191,7 @@ impl Store for Recorder {
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.inner.attempted(id, attempt, now).await
     }
 

@@ -593,6 +593,7 @@ impl Engine {
         let mut memory = Memory::new(&self.inner.settings);
         memory.wanted = std::mem::take(&mut self.memory.wanted);
         memory.load(&*self.parts.store, &self.parts.rules, self.parts.clock.now()).await?;
+        memory.is_new = false;
         self.memory = memory;
         self.in_step = true;
         Ok(())

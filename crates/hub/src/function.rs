@@ -13,10 +13,9 @@ use aws_config::SdkConfig;
 use axum::Router;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use rootwatch_core::alert::Clock;
 use rootwatch_notify::worker::Round;
 use rootwatch_notify::{AwsAccess, Worker};
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::StoreError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify, watch};
@@ -66,8 +65,6 @@ pub struct NotDone {
 /// A hub that is called.
 pub struct Function {
     ingest: Ingest,
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
     desk: Desk,
     doors: Doors,
     worker: Mutex<Worker>,
@@ -84,7 +81,6 @@ impl Function {
     /// When the configuration is wrong, or the store cannot be read.
     pub async fn start(parts: Parts, sdk: &SdkConfig) -> Result<Self, HubError> {
         let config = &parts.config;
-        let clock = Arc::clone(&parts.clock);
         let rate = config.source.http.requests_per_second_max;
         let tokens = Tokens::of_nowhere(&config.token, rate);
         let LambdaConfig { buckets, bucket_owner } = config.source.lambda.clone();
@@ -95,7 +91,7 @@ impl Function {
         let (incoming, stop_incoming) = watch::channel(false);
         let (deciding, stop_deciding) = watch::channel(false);
         let around = Surroundings {
-            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: Arc::clone(&store) }),
+            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store }),
             rules,
             health,
             shutdown: stop_incoming,
@@ -107,8 +103,6 @@ impl Function {
         let owed = worker.waker();
         Ok(Self {
             ingest,
-            store,
-            clock,
             desk,
             doors,
             worker: Mutex::new(worker),
@@ -178,13 +172,14 @@ impl Function {
             sum.delivered += round.delivered;
             sum.again += round.again;
             sum.failed += round.failed;
-            let Some(Ok(Some(due))) = in_time(until, self.store.next_due()).await else { break };
-            let wait = due.duration_since(self.clock.now());
-            let wait = Duration::try_from(wait).unwrap_or_default();
-            if round.leased == 0 || wait > WAIT_MAX || Instant::now() + wait >= until {
-                break;
+            match round.pause {
+                Some(pause)
+                    if round.leased > 0 && pause <= WAIT_MAX && Instant::now() + pause < until =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                _ => break,
             }
-            tokio::time::sleep(wait).await;
         }
         sum
     }

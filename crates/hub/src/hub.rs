@@ -67,8 +67,8 @@ pub enum HubError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The HTTP client could not be made.
-    #[error("no HTTP client")]
-    Client(#[from] reqwest::Error),
+    #[error("no HTTP client: {0}")]
+    Client(String),
     /// A part of the hub ended that should not have.
     #[error("{part} ended unexpectedly")]
     Ended {
@@ -162,7 +162,9 @@ pub(crate) struct Assembled {
     pub(crate) board: Board,
 }
 
-/// Puts a hub together. `ticks` says whether its engine has a clock of its own.
+/// Puts a hub together. `ticks` says whether it runs by itself: whether its engine has a clock, and
+/// whether it counts what it does. What is only called, in processes that come and go, has no numbers
+/// of its own to show.
 pub(crate) async fn assemble(
     parts: Parts,
     tokens: Tokens,
@@ -170,7 +172,9 @@ pub(crate) async fn assemble(
     aws: &AwsAccess,
 ) -> Result<Assembled, HubError> {
     let Parts { config, store, rules, clock, log, secrets } = parts;
-    metrics::install();
+    if ticks {
+        metrics::install();
+    }
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let resolve = |at: &_| secrets.resolve(at);
@@ -201,7 +205,8 @@ pub(crate) async fn assemble(
             ingest.clone(),
             Arc::clone(&store),
             Arc::clone(&clock),
-        )?,
+        )
+        .map_err(HubError::Client)?,
         limits: config.source.http.clone(),
         board: board.clone(),
     };

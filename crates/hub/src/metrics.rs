@@ -25,7 +25,13 @@ const FINDINGS_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 4_0
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Begins to count; a process counts once, however many hubs it runs.
+/// What was counted; `None` when nothing is.
+pub fn installed() -> Option<&'static PrometheusHandle> {
+    HANDLE.get()?.as_ref()
+}
+
+/// Begins to count; a process counts once, however many hubs it runs. It takes some milliseconds to
+/// measure the processor's clock.
 pub fn install() -> Option<&'static PrometheusHandle> {
     HANDLE
         .get_or_init(|| {

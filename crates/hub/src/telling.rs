@@ -1,6 +1,6 @@
 //! The outbox over the store, and what it means for incidents when telling people is broken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -83,7 +83,7 @@ impl Outbox for StoreOutbox {
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<bool, OutboxError> {
         let mut follow = Vec::new();
         let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let is_delivered = matches!(attempt, Attempt::Delivered { .. });
@@ -100,13 +100,13 @@ impl Outbox for StoreOutbox {
         // First: were the process to end in between, the attempt is made again, and the incident is
         // there already.
         self.follow(&follow).await;
-        self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
+        let readies = self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
         if let Some((since, begun)) = begun
             && is_delivered
         {
             metrics::delivered(since, begun, now);
         }
-        Ok(())
+        Ok(readies)
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, OutboxError> {
@@ -115,6 +115,10 @@ impl Outbox for StoreOutbox {
 
     async fn note(&self, name: &str) -> Result<Option<String>, OutboxError> {
         self.store.note(name).await.map_err(OutboxError::new)
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, OutboxError> {
+        self.store.notes(names).await.map_err(OutboxError::new)
     }
 
     async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError> {

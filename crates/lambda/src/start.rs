@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -22,6 +23,9 @@ use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 /// the environment alone says all.
 const CONFIG: &str = "ROOTWATCH_CONFIG";
 
+/// The variable in which Lambda gives the access key of the function's role.
+const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
+
 /// Puts the function together.
 pub(crate) async fn function() -> anyhow::Result<Function> {
     // Whoever was first has made the choice.
@@ -33,7 +37,12 @@ pub(crate) async fn function() -> anyhow::Result<Function> {
     }
     let tls = Provider::Rustls(CryptoMode::Ring);
     let http = aws_smithy_http_client::Builder::new().tls_provider(tls).build_https();
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+    let mut sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    // Where Lambda itself gives credentials, nothing else has to be looked for, nor made ready.
+    if std::env::var_os(ACCESS_KEY).is_some() {
+        sdk = sdk.credentials_provider(EnvironmentVariableCredentialsProvider::new());
+    }
+    let sdk = sdk.load().await;
     let parts = Parts {
         store: store(&loaded, &sdk).await?,
         rules: rules::load(&loaded.config.rules.dir)?,

@@ -1,6 +1,7 @@
 //! Sending over HTTP: one request, bounded in every way.
 
 use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -8,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, redirect};
 use rootwatch_core::words;
+use rustls::ClientConfig;
+use rustls_platform_verifier::BuilderVerifierExt;
 use url::{Host, Url};
 
 use crate::Sent;
@@ -23,6 +26,25 @@ const CONNECT_SECS_MAX: u64 = 5;
 const READ_SECS_MAX: u64 = 30;
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
+
+/// TLS as all HTTP clients of this process speak it.
+static TLS: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map(|config| config.with_no_client_auth())
+        .map_err(|error| error.to_string())
+});
+
+/// TLS for a client. The system's roots of trust are read once in a process: some hundred files, which
+/// take longer than everything else about a client.
+///
+/// # Errors
+/// In words: they cannot be read.
+pub fn tls() -> Result<ClientConfig, String> {
+    TLS.clone()
+}
 
 /// A client for one destination.
 #[derive(Debug, Clone)]
@@ -44,9 +66,8 @@ impl Http {
     /// # Errors
     /// In words: this system's certificates cannot be read.
     pub(crate) fn new(allow_private: bool) -> Result<Self, String> {
-        // Another part of the program may have chosen the same one before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
+            .tls_backend_preconfigured(tls()?)
             .user_agent(concat!("rootwatch/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)

@@ -27,6 +27,7 @@ pub use self::config::{
     ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
     TemplateConfig,
 };
+pub use self::http::tls;
 pub use self::notifier::{LogSink, Notifier, preview, standard_output};
 pub use self::outbox::{Attempt, Outbox, OutboxError};
 pub use self::wording::Wording;

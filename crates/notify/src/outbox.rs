@@ -1,5 +1,6 @@
 //! Where deliveries wait: what [`crate::Worker`] needs of whoever keeps them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -62,13 +63,14 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         busy: &[String],
     ) -> Result<Vec<Delivery>, OutboxError>;
 
-    /// Notes what an attempt came to and ends the lease, durably.
+    /// Notes what an attempt came to and ends the lease, durably. True when that may have made another
+    /// one ready to be leased.
     async fn attempted(
         &self,
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), OutboxError>;
+    ) -> Result<bool, OutboxError>;
 
     /// When the next delivery that has not ended is due (or its lease runs out), destinations that
     /// are busy included.
@@ -76,6 +78,9 @@ pub trait Outbox: fmt::Debug + Send + Sync {
 
     /// The value of a note.
     async fn note(&self, name: &str) -> Result<Option<String>, OutboxError>;
+
+    /// Those of these notes that are there, by name.
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, OutboxError>;
 
     /// Keeps a small value that survives restarts; `None` clears it.
     async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError>;

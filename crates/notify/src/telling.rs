@@ -15,7 +15,7 @@ const TOLD: &str = " told";
 
 /// The note that says since when a destination has been broken: `2026-05-04T14:03:00Z`, followed by
 /// ` told` once the alert about it is owed.
-fn note(destination: &str) -> String {
+pub(crate) fn note(destination: &str) -> String {
     format!("telling:{destination}")
 }
 
@@ -63,6 +63,11 @@ impl Outages {
         let outage = note.as_deref().map(Outage::read);
         self.keep(destination, outage);
         Ok(outage)
+    }
+
+    /// Takes up what the note of a destination says.
+    pub(crate) fn recall(&self, destination: &str, note: Option<&str>) {
+        self.keep(destination, note.map(Outage::read));
     }
 
     /// The outage of a destination, which begins now if there is none.

@@ -9,6 +9,7 @@ mod lane;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 use self::attempt::{Around, Ended, RETRY_AFTER_MAX, What};
 use self::lane::Lane;
-use crate::telling::Outages;
+use crate::telling::{self, Outages};
 use crate::{Notifier, Outbox, OutboxError};
 
 /// How long a delivery is leased. Longer than an attempt may take, its wait for its turn and the
@@ -62,6 +63,24 @@ pub struct Round {
     pub again: usize,
     /// Given up.
     pub failed: usize,
+    /// How long nothing will happen by itself; `None` when all that was due was sent, and nothing is
+    /// known to be left.
+    pub pause: Option<Duration>,
+}
+
+/// What a look at what is owed came to.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    leased: usize,
+    /// True when some destination took no more.
+    has_busy: bool,
+}
+
+impl Look {
+    /// True when there may be more.
+    fn is_full(self) -> bool {
+        self.leased == LEASE_MAX
+    }
 }
 
 impl Worker {
@@ -70,7 +89,7 @@ impl Worker {
     pub fn new(notifier: Arc<Notifier>, outbox: Arc<dyn Outbox>, clock: Arc<dyn Clock>) -> Self {
         let outages = Arc::new(Outages::new(Arc::clone(&outbox)));
         Self {
-            around: Around { notifier, outbox, clock, outages },
+            around: Around { notifier, outbox, clock, outages, readied: Arc::default() },
             waker: Arc::default(),
             lanes: HashMap::new(),
             held: HashSet::new(),
@@ -99,10 +118,10 @@ impl Worker {
             // Before the look, so that what is owed during it is not missed.
             let woken = waker.notified();
             let wait = match self.lease().await {
-                Ok(leased) => {
+                Ok(look) => {
                     pause = Duration::ZERO;
                     self.begin();
-                    if leased == LEASE_MAX { Duration::ZERO } else { self.wait().await }
+                    if look.is_full() { Duration::ZERO } else { self.wait().await }
                 }
                 Err(error) => {
                     pause = (pause * 2).clamp(WAIT_BUSY, WAIT_MAX);
@@ -129,10 +148,31 @@ impl Worker {
     /// returns when all of it has ended or is to be tried again.
     pub async fn tick(&mut self) -> Round {
         let mut round = Round::default();
+        // Whether there may be something to lease, and whether something may be left in the end.
+        let (mut looks, mut leaves) = (true, false);
         loop {
-            round.leased += self.lease().await.unwrap_or_default();
+            if std::mem::take(&mut looks) {
+                match self.lease().await {
+                    Ok(look) => {
+                        round.leased += look.leased;
+                        leaves = look.has_busy;
+                        looks = look.is_full();
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "what is owed cannot be looked at");
+                        leaves = true;
+                    }
+                }
+            }
             self.begin();
-            let Some(done) = self.running.join_next().await else { break };
+            let Some(done) = self.running.join_next().await else {
+                if looks {
+                    continue;
+                }
+                break;
+            };
+            // What was busy may be free now.
+            looks |= self.around.readied.swap(false, Ordering::Relaxed) || leaves;
             let Ok(done) = done else { continue };
             match done.what {
                 What::Delivered => round.delivered += 1,
@@ -141,17 +181,25 @@ impl Worker {
             }
             self.note(Some(done)).await;
         }
-        let _ = self.wait().await;
+        let waits = self.lanes.values().any(|lane| !lane.waiting.is_empty());
+        if leaves || waits || round.leased == 0 || round.again > 0 {
+            round.pause = Some(self.wait().await);
+        }
         round
     }
 
     /// Takes up the breakers as the last process left them.
     async fn recall(&mut self) -> Result<(), OutboxError> {
         let names: Vec<String> = self.around.notifier.destinations().map(str::to_owned).collect();
+        let of = |name: &String| [breaker(name), telling::note(name)];
+        let asked: Vec<String> = names.iter().flat_map(of).collect();
+        let notes = self.around.outbox.notes(&asked).await?;
         for name in names {
-            if let Some(note) = self.around.outbox.note(&breaker(&name)).await? {
-                self.lane(&name).recall(&note);
+            if let Some(note) = notes.get(&breaker(&name)) {
+                self.lane(&name).recall(note);
             }
+            let outage = notes.get(&telling::note(&name));
+            self.around.outages.recall(&name, outage.map(String::as_str));
         }
         self.is_recalled = true;
         Ok(())
@@ -164,8 +212,8 @@ impl Worker {
             .or_insert_with(|| Lane::new(notifier.limits(destination)))
     }
 
-    /// Leases what is due for destinations that can take it; says how many there were.
-    async fn lease(&mut self) -> Result<usize, OutboxError> {
+    /// Leases what is due for destinations that can take it.
+    async fn lease(&mut self) -> Result<Look, OutboxError> {
         if !self.is_recalled {
             self.recall().await?;
         }
@@ -176,7 +224,7 @@ impl Worker {
         let as_of = self.ahead.take().unwrap_or(now);
         let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
         let leased = self.around.outbox.lease(as_of, until, LEASE_MAX, &busy).await?;
-        let count = leased.len();
+        let look = Look { leased: leased.len(), has_busy: !busy.is_empty() };
         for delivery in leased {
             if !self.held.insert(delivery.id.clone()) {
                 // Its lease ran out while it is being sent or saved.
@@ -190,7 +238,7 @@ impl Worker {
                 lane.waiting.push_back((delivery, Instant::now()));
             }
         }
-        Ok(count)
+        Ok(look)
     }
 
     /// Begins all attempts whose turn it is.

@@ -351,7 +351,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError>;
 
     /// What others committed since `generation`. A store that many deciders share counts its
-    /// commits: one that changes incidents moves it by one. What is read after this call is at least as new as the generation that it gives.
+    /// commits: one that changes incidents moves it by one. What is read after this call is at least
+    /// as new as the generation that it gives. Without a generation to catch up from it gives one to
+    /// begin with, which need not be the last.
+    ///
+    /// What decisions are made on ([`Store::known`], [`Store::past`], [`Store::incidents_within`],
+    /// [`Store::incidents_of`], [`Store::positions`]) may be of several commits when others commit
+    /// meanwhile. That is found out: a batch that names its generation is refused then.
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         let _ = generation;
         Ok(CaughtUp::Alone)
@@ -416,13 +422,14 @@ pub trait Store: fmt::Debug + Send + Sync {
         busy: &[String],
     ) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Notes what an attempt came to and ends the lease.
+    /// Notes what an attempt came to and ends the lease. True when that may have made another one
+    /// ready to be leased: the next of its thread, or what is owed instead.
     async fn attempted(
         &self,
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// When the next delivery that has not ended is due (or its lease runs out).
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -433,6 +440,17 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// The value of a note.
     async fn note(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Those of these notes that are there, by name.
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
+        let mut notes = BTreeMap::new();
+        for name in names {
+            if let Some(note) = self.note(name).await? {
+                notes.insert(name.clone(), note);
+            }
+        }
+        Ok(notes)
+    }
 
     /// Marks of a source's positions that begin with `prefix`: see [`Batch::positions`].
     async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError>;

@@ -93,6 +93,9 @@ impl Engine {
             }
         }
 
+        // Else what was read decided nothing.
+        let is_judged = !findings.is_empty()
+            || outcomes.iter().flatten().any(|outcome| *outcome == Some(Outcome::NoFinding));
         let times = findings.iter().filter_map(|finding| finding.event_time);
         self.memory.reach_back(&*self.parts.store, times).await?;
         let changes = correlate_batch(&mut self.memory.open, findings);
@@ -128,7 +131,9 @@ impl Engine {
                 None => Outcome::NoFinding,
             });
         }
-        self.save(batch).await?;
+        if !self.save(batch).await? && is_judged {
+            self.memory.is_last(&*self.parts.store).await?;
+        }
         let whole = |outcomes: Vec<Option<Outcome>>| outcomes.into_iter().flatten().collect();
         Ok(outcomes.into_iter().map(whole).collect())
     }
@@ -293,15 +298,15 @@ impl Engine {
         to.iter().map(|destination| Delivery::new(alert.clone(), destination, now)).collect()
     }
 
-    /// Commits, and follows in memory what the store has now.
-    pub(super) async fn save(&mut self, batch: Batch) -> Result<(), StoreError> {
+    /// Commits, and follows in memory what the store has now. False when there was nothing to commit.
+    pub(super) async fn save(&mut self, batch: Batch) -> Result<bool, StoreError> {
         let is_nothing = batch.unverified.is_empty()
             && batch.positions.is_empty()
             && batch.deliveries.is_empty()
             && batch.changes.iter().all(|change| matches!(change, Change::Repeated { .. }));
         if is_nothing {
             self.memory.unsaved.clear();
-            return Ok(());
+            return Ok(false);
         }
         let is_shared = batch.generation.is_some();
         let touched = touched(&batch.changes);
@@ -323,7 +328,7 @@ impl Engine {
         if owes {
             self.parts.wake.notify_one();
         }
-        Ok(())
+        Ok(true)
     }
 }
 

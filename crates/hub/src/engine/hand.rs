@@ -91,7 +91,7 @@ impl Engine {
         let changes = vec![change];
         self.memory.open.apply(&changes);
         let batch = self.batch(changes, &News::default(), now).await?;
-        self.save(batch).await
+        self.save(batch).await.map(drop)
     }
 
     /// Owes an alert that is about no incident; returns whom.

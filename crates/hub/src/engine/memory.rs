@@ -70,6 +70,9 @@ pub(super) struct Memory {
     /// Whether all that has not ended is here. Of a shared store it is loaded when time asks for it,
     /// so that a process that has just begun need not read what does not concern it.
     has_unended: bool,
+    /// True when nothing was decided since this was loaded: what came after its generation is found out
+    /// when something is saved, and need not be asked for before.
+    pub(super) is_new: bool,
     /// True when a batch of our own was saved on that generation: the next commit is ours.
     pub(super) has_committed: bool,
     /// Incidents that a batch which is not saved yet has changed here.
@@ -97,6 +100,7 @@ impl Memory {
                 + NEIGHBOURHOOD,
             generation: None,
             has_unended: false,
+            is_new: false,
             has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
@@ -117,6 +121,7 @@ impl Memory {
         };
         let is_shared = self.generation.is_some();
         self.has_unended = !is_shared;
+        self.is_new = is_shared;
         let since = if is_shared { Timestamp::MAX } else { earlier(now, self.keep) };
         let incidents = if is_shared {
             Vec::new()
@@ -234,10 +239,23 @@ impl Memory {
         Ok(())
     }
 
+    /// Fails when others that share the store committed since memory was brought in step: a commit
+    /// finds that out by itself, a decision to save nothing does not.
+    pub(super) async fn is_last(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let Some(generation) = self.generation else { return Ok(()) };
+        match store.catch_up(Some(generation)).await? {
+            CaughtUp::Moved { generation: now, .. } if now == generation => Ok(()),
+            _ => Err(StoreError::Overtaken),
+        }
+    }
+
     /// Brings memory in step with a shared store after others committed, or after a batch of our own
     /// was not taken. Says whether that was possible; if not, all is to be loaded anew.
     pub(super) async fn catch_up(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
         let Some(before) = self.generation else { return Ok(true) };
+        if std::mem::take(&mut self.is_new) {
+            return Ok(true);
+        }
         let CaughtUp::Moved { generation, incidents } = store.catch_up(Some(before)).await? else {
             return Ok(false);
         };
@@ -436,6 +454,7 @@ mod tests {
             keep: SignedDuration::from_hours(72),
             generation: None,
             has_unended: true,
+            is_new: false,
             has_committed: false,
             unsaved: Vec::new(),
             pasts: HashSet::new(),

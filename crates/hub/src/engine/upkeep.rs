@@ -146,7 +146,7 @@ impl Engine {
         }
         self.memory.open.apply(&changes);
         let batch = self.batch(changes, &News::default(), now).await?;
-        self.save(batch).await
+        self.save(batch).await.map(drop)
     }
 
     async fn prune(&mut self, now: Timestamp) -> Result<(), StoreError> {

@@ -86,12 +86,14 @@ async fn ready(State(doors): State<Doors>) -> Response {
     responses(
         (status = 200, description = "Prometheus text format"),
         (status = 401, description = "No token, or an unknown one", body = Problem),
+        (status = 404, description = "A function counts nothing: see CloudWatch", body = Problem),
     ),
     security((), ("token" = [])),
 )]
 async fn numbers(_: Scraper, State(doors): State<Doors>) -> Result<Response, Problem> {
-    let Some(handle) = metrics::install() else {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is counted"));
+    let Some(handle) = metrics::installed() else {
+        let why = "nothing is counted here: the numbers of a function are in CloudWatch";
+        return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
     metrics::standing(&doors.store.standing().await?, doors.clock.now());
     handle.run_upkeep();

@@ -150,22 +150,22 @@ impl Sns {
     /// in the log and listened to by nobody.
     ///
     /// # Errors
-    /// This system's roots of trust cannot be read.
+    /// In words: this system's roots of trust cannot be read.
     pub fn new(
         topics: &[String],
         ingest: Ingest,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, reqwest::Error> {
-        // Another part of the program may have chosen the same one before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    ) -> Result<Self, String> {
         // That only https is spoken is in the hosts: a URL is compared with the whole origin.
         let client = Client::builder()
+            .tls_backend_preconfigured(rootwatch_notify::tls()?)
             .user_agent(concat!("rootwatch/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
             .timeout(Duration::from_secs(FETCH_SECS_MAX))
-            .build()?;
+            .build()
+            .map_err(causes)?;
         let mut places = HashMap::new();
         for topic in topics {
             match Place::of(topic) {

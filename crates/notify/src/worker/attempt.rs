@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -9,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
 
 use crate::telling::{self, Outages};
-use crate::{Attempt, Notifier, Outbox, Sent};
+use crate::{Attempt, Notifier, Outbox, OutboxError, Sent};
 
 /// The first pause before another try, and the longest.
 const BACK_OFF: SignedDuration = SignedDuration::from_secs(1);
@@ -48,6 +49,8 @@ pub(super) struct Around {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) outages: Arc<Outages>,
+    /// Set when something became ready to be leased by what was done here.
+    pub(super) readied: Arc<AtomicBool>,
 }
 
 impl Around {
@@ -172,7 +175,7 @@ impl Around {
         let Some(after) = self.notifier.escalates_after(&delivery.destination) else { return };
         if age >= after
             && let Some(stand_in) = self.stand_in(delivery, now)
-            && let Err(error) = self.outbox.raise(vec![stand_in]).await
+            && let Err(error) = self.raise(vec![stand_in]).await
         {
             tracing::warn!(%error, "nobody else is told yet");
         }
@@ -185,7 +188,7 @@ impl Around {
         let alert = telling::mended(destination, outage, now);
         let to = self.notifier.others(&alert, destination);
         let owed = to.iter().map(|to| Delivery::new(alert.clone(), to, now)).collect();
-        let done = match self.outbox.raise(owed).await {
+        let done = match self.raise(owed).await {
             Ok(()) => self.outages.end(destination).await,
             Err(error) => Err(error),
         };
@@ -194,12 +197,24 @@ impl Around {
         }
     }
 
+    async fn raise(&self, owed: Vec<Delivery>) -> Result<(), OutboxError> {
+        self.outbox.raise(owed).await?;
+        self.readied.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Saves what an attempt came to; true when it was saved.
     async fn save(&self, id: &DeliveryId, attempt: Attempt) -> bool {
         let mut pause = SAVE_PAUSE;
         for round in 1..=SAVES_MAX {
             let saved = self.outbox.attempted(id, attempt.clone(), self.clock.now()).await;
-            let Err(error) = saved else { return true };
+            let error = match saved {
+                Ok(readies) => {
+                    self.readied.fetch_or(readies, Ordering::Relaxed);
+                    return true;
+                }
+                Err(error) => error,
+            };
             tracing::warn!(delivery = %id, %error, "an attempt could not be saved");
             if round < SAVES_MAX {
                 tokio::time::sleep(pause).await;

@@ -118,7 +118,7 @@ impl Outbox for Memory {
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<bool, OutboxError> {
         let instead = {
             let mut kept = self.kept.lock().expect("the outbox");
             let one = kept.get_mut(id).ok_or_else(|| OutboxError::new("no such delivery"))?;
@@ -145,7 +145,7 @@ impl Outbox for Memory {
             }
         };
         self.owe(instead);
-        Ok(())
+        Ok(true)
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, OutboxError> {
@@ -156,6 +156,12 @@ impl Outbox for Memory {
 
     async fn note(&self, name: &str) -> Result<Option<String>, OutboxError> {
         Ok(self.notes.lock().expect("notes").get(name).cloned())
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, OutboxError> {
+        let notes = self.notes.lock().expect("notes");
+        let found = names.iter().filter_map(|name| Some((name.clone(), notes.get(name)?.clone())));
+        Ok(found.collect())
     }
 
     async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError> {

@@ -30,8 +30,8 @@ async fn get(store: &dyn Store, id: &str) -> Delivery {
     found.items.into_iter().find(|one| one.id.0 == id).expect("it is there")
 }
 
-async fn attempted(store: &dyn Store, id: &str, attempt: Attempt, secs: i64) {
-    store.attempted(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted");
+async fn attempted(store: &dyn Store, id: &str, attempt: Attempt, secs: i64) -> bool {
+    store.attempted(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted")
 }
 
 fn delivered() -> Attempt {
@@ -82,12 +82,12 @@ pub async fn a_thread_is_told_in_its_order(store: &dyn Store) {
     assert!(lease(store, 20, 9, &[]).await.is_empty());
     // What waits to be tried again holds back what comes after it, and nothing else.
     attempted(store, "X.1@chat", again(300, false), 21).await;
-    attempted(store, "X.1@pager", delivered(), 21).await;
+    assert!(!attempted(store, "X.1@pager", delivered(), 21).await);
     assert!(lease(store, 79, 9, &["nobody"]).await.is_empty());
     attempted(store, "Y.1@chat", delivered(), 22).await;
     assert!(lease(store, 299, 9, &[]).await.is_empty());
     assert_eq!(lease(store, 300, 9, &[]).await, ["X.1@chat"]);
-    attempted(store, "X.1@chat", delivered(), 301).await;
+    assert!(attempted(store, "X.1@chat", delivered(), 301).await, "X.2 is in turn");
     assert_eq!(lease(store, 302, 9, &[]).await, ["X.2@chat"]);
     attempted(store, "X.2@chat", delivered(), 303).await;
     assert_eq!(lease(store, 900, 9, &[]).await, ["Z.1@chat"]);
@@ -165,8 +165,8 @@ pub async fn a_delivery_ends_once(store: &dyn Store) {
     // What fails is stood in for, in the same step, and its thread goes on.
     assert_eq!(lease(store, 4, 9, &[]).await, ["X.2@chat"]);
     let stands_in = Attempt::Failed { error: "gone".to_owned(), instead: vec![instead.clone()] };
-    attempted(store, "X.2@chat", stands_in.clone(), 5).await;
-    attempted(store, "X.2@chat", stands_in, 6).await;
+    assert!(attempted(store, "X.2@chat", stands_in.clone(), 5).await, "another is owed instead");
+    assert!(!attempted(store, "X.2@chat", stands_in, 6).await, "it ended before");
     let failed = get(store, "X.2@chat").await;
     assert_eq!((failed.state, failed.ended_at), (DeliveryState::Failed, Some(at(5))));
     assert_eq!(failed.last_error.as_deref(), Some("gone"));

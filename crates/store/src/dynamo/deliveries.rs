@@ -22,19 +22,44 @@ const ATTEMPTED_TRIES_MAX: usize = 50;
 impl DynamoStore {
     async fn destinations(&self) -> Result<Vec<String>, StoreError> {
         let found = self.table.range(Range::all("TO")).await?;
-        found.iter().map(|(_, item)| item.needs("name").map(str::to_owned)).collect()
+        let names: Result<Vec<String>, _> =
+            found.iter().map(|(_, item)| item.needs("name").map(str::to_owned)).collect();
+        let names = names?;
+        self.recent.read_destinations(&names);
+        Ok(names)
     }
 
     /// The first entries of each destination that is ready by then: when, their numbers, their ids.
+    /// None means that there are none, whoever was about to owe some included.
     async fn ready(
         &self,
         by: Timestamp,
         max: usize,
         busy: &[String],
     ) -> Result<Vec<(i64, String, DeliveryId)>, StoreError> {
-        let pks: Vec<String> = self
-            .destinations()
-            .await?
+        if let Some(names) = self.recent.destinations() {
+            let found = self.ready_of(&names, by, max, busy).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        let found = self.ready_of(&self.destinations().await?, by, max, busy).await?;
+        if found.is_empty() && self.is_pending().await? {
+            // A large commit owes some, perhaps, and its writer is not done, or has died.
+            self.settled().await?;
+            return self.ready_of(&self.destinations().await?, by, max, busy).await;
+        }
+        Ok(found)
+    }
+
+    async fn ready_of(
+        &self,
+        destinations: &[String],
+        by: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<(i64, String, DeliveryId)>, StoreError> {
+        let pks: Vec<String> = destinations
             .iter()
             .filter(|one| !busy.contains(one))
             .map(|one| ready_pk(one))
@@ -68,11 +93,11 @@ impl DynamoStore {
         if max == 0 {
             return Ok(Vec::new());
         }
-        self.settled().await?;
         // One leased until now or before would be leased again in the next round.
         let mut mine: BTreeSet<DeliveryId> = BTreeSet::new();
         for _ in 0..LEASE_ROUNDS_MAX {
             let mut ready = self.ready(now, max, busy).await?;
+            let is_all = ready.len() < max;
             ready.retain(|(_, _, id)| !mine.contains(id));
             ready.truncate(max - leased.len());
             if ready.is_empty() {
@@ -86,11 +111,13 @@ impl DynamoStore {
                 }));
             }
             let taken = at_once(asks).await?;
+            let before = leased.len();
             for (place, delivery) in taken.into_iter().flatten() {
                 mine.insert(delivery.id.clone());
                 leased.push((place, delivery));
             }
-            if leased.len() >= max {
+            let is_all = is_all && leased.len() - before == ready.len();
+            if is_all || leased.len() >= max {
                 break;
             }
         }
@@ -105,7 +132,23 @@ impl DynamoStore {
         place: &str,
         until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
-        let Some(kept) = self.kept(id).await? else { return Ok(None) };
+        if let Some(kept) = self.recent.take(id)
+            && let Some(delivery) = self.lease_kept(kept, place, until).await?
+        {
+            return Ok(Some(delivery));
+        }
+        match self.kept(id).await? {
+            Some(kept) => self.lease_kept(kept, place, until).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn lease_kept(
+        &self,
+        kept: Kept,
+        place: &str,
+        until: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
         let before = kept.ready_key();
         if !kept.is_due() || !kept.in_turn || before.sk != place {
             return Ok(None);
@@ -119,10 +162,14 @@ impl DynamoStore {
         let then = ready_key(&after, kept.number);
         if then != before {
             writes.push(Write::Take(before));
-            writes.push(Write::Put(then, ready_item(id, after.created_at)));
+            writes.push(Write::Put(then, ready_item(&after.id, after.created_at)));
         }
-        let written = self.table.transact(&writes).await?;
-        Ok((written == Written::Done).then_some(after))
+        if self.table.transact(&writes).await? != Written::Done {
+            return Ok(None);
+        }
+        let version = kept.version + 1;
+        self.recent.wrote(Kept { delivery: after.clone(), version, ..kept });
+        Ok(Some(after))
     }
 
     pub(super) async fn note_attempt(
@@ -130,41 +177,49 @@ impl DynamoStore {
         id: &DeliveryId,
         attempt: &Attempt,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTED_TRIES_MAX {
-            let Some(kept) = self.kept(id).await? else {
-                return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
+            let mut outbox = Outbox::new(self);
+            let kept = if let Some(kept) = self.recent.take(id) {
+                outbox.recall(&kept.thread);
+                kept
+            } else {
+                let Some(kept) = self.kept(id).await? else {
+                    return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
+                };
+                kept
             };
             if !kept.is_due() {
                 // It ended already: another one sent it after this one's lease ran out.
-                return Ok(());
+                return Ok(false);
             }
-            let mut outbox = Outbox::new(self);
-            match attempt {
+            let has_next = match attempt {
                 Attempt::Delivered { receipt } => {
                     let state = DeliveryState::Delivered;
-                    outbox.end(&kept, state, Some(receipt), None, now).await?;
+                    outbox.end(&kept, state, Some(receipt), None, now).await?
                 }
                 Attempt::Failed { error, instead } => {
-                    outbox.end(&kept, DeliveryState::Failed, None, Some(error), now).await?;
+                    let state = DeliveryState::Failed;
+                    let has_next = outbox.end(&kept, state, None, Some(error), now).await?;
                     for delivery in instead {
                         outbox.owe(delivery).await?;
                     }
+                    has_next || !instead.is_empty()
                 }
                 Attempt::Again { at, error, not_begun } => {
                     again(&mut outbox, &kept, *at, error, *not_begun);
+                    false
                 }
-            }
+            };
             if self.table.transact(&outbox.writes()).await? == Written::Done {
                 outbox.done();
-                return Ok(());
+                return Ok(has_next);
             }
         }
         Err(self.busy())
     }
 
     pub(super) async fn next_ready(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.settled().await?;
         let first = self.ready(Timestamp::MAX, 1, &[]).await?;
         first.first().map(|(at, _, _)| time(*at)).transpose()
     }

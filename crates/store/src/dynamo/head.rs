@@ -6,6 +6,8 @@
 //! ask that the head still name it. Whoever finds it named goes on with it, so that nobody ever
 //! decides on half a commit, and a writer that comes late writes over nothing.
 
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -52,11 +54,20 @@ pub(super) struct Head {
     pub(super) unverified: i64,
 }
 
+impl Head {
+    /// The head as it was when it was settled at this commit, as far as another commit needs it.
+    pub(super) fn at(generation: u64) -> Self {
+        Self { generation, ..Self::default() }
+    }
+}
+
 /// What a commit comes to.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     pub(super) deliveries: Vec<Delivery>,
+    /// What was read for owing them.
+    pub(super) read: HashMap<Key, Option<Item>>,
     /// The incidents that are others afterwards.
     pub(super) touched: Vec<IncidentId>,
     /// What it adds to the counts of the head.
@@ -115,13 +126,21 @@ impl DynamoStore {
         })
     }
 
+    /// True while a commit is being written out.
+    pub(super) async fn is_pending(&self) -> Result<bool, StoreError> {
+        Ok(self.head().await?.pending.is_some())
+    }
+
     /// The head, with every commit written out up to here.
     pub(super) async fn settled(&self) -> Result<Head, StoreError> {
         let mut seen: Option<String> = None;
         let mut looks = 0;
         loop {
             let head = self.head().await?;
-            let Some(id) = &head.pending else { return Ok(head) };
+            let Some(id) = &head.pending else {
+                self.seen.store(head.generation, Ordering::Relaxed);
+                return Ok(head);
+            };
             // Mostly its writer is at it: two would be in each other's way.
             looks = if seen.as_ref() == Some(id) { looks + 1 } else { 0 };
             seen = Some(id.clone());
@@ -159,7 +178,7 @@ impl DynamoStore {
     /// Commits a plan that was made when the head was this one.
     pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<Went, StoreError> {
         let mut outbox = Outbox::new(self);
-        outbox.prefetch(&plan.deliveries).await?;
+        outbox.prefetch(&plan.deliveries, &plan.read).await?;
         for delivery in &plan.deliveries {
             outbox.owe(delivery).await?;
         }
@@ -180,6 +199,9 @@ impl DynamoStore {
                 let went = match self.table.transact(&writes).await? {
                     Written::Done => {
                         outbox.done();
+                        if plan.moves {
+                            self.seen.store(head.generation + 1, Ordering::Relaxed);
+                        }
                         plan.learned.into_iter().for_each(|key| self.learn(key));
                         Went::Through
                     }
@@ -250,8 +272,11 @@ impl DynamoStore {
             return Ok(Went::HeadMoved);
         }
         // It is saved. Whatever happens from here on, the next who looks goes on with it.
-        if let Err(error) = self.write_out(&id, &plan.ops).await {
-            tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
+        match self.write_out(&id, &plan.ops).await {
+            Ok(()) => self.seen.store(head.generation + 1, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
+            }
         }
         Ok(Went::Through)
     }
@@ -296,7 +321,8 @@ impl DynamoStore {
         let mut tries = 0;
         while !left.is_empty() {
             let mut outbox = Outbox::new(self);
-            outbox.prefetch(&left[..left.len().min(TRANSACT_WRITES_MAX)]).await?;
+            let some = &left[..left.len().min(TRANSACT_WRITES_MAX)];
+            outbox.prefetch(some, &HashMap::new()).await?;
             let mut taken = 0;
             for delivery in left {
                 // One delivery writes six items at most, and its body perhaps in parts.
@@ -387,9 +413,12 @@ impl DynamoStore {
     }
 
     pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {
-        let head = self.settled().await?;
-        let generation = head.generation;
-        let Some(since) = since else { return Ok(CaughtUp::Anew { generation }) };
+        let Some(since) = since else {
+            // Whoever begins may begin with any commit that was seen: what came after it is caught up
+            // with, or found out when something is to be saved.
+            return Ok(CaughtUp::Anew { generation: self.seen.load(Ordering::Relaxed) });
+        };
+        let generation = self.settled().await?.generation;
         Ok(match self.touched_between(since, generation).await? {
             Some(incidents) => CaughtUp::Moved { generation, incidents },
             None => CaughtUp::Anew { generation },

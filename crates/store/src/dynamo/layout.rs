@@ -26,6 +26,10 @@ pub(super) fn known_key(key: &FindingKey) -> Key {
     Key::new(format!("K#{}", name(&key.0)), "K")
 }
 
+/// Begins what was heard of an account, before its addresses (`I#`) and keys (`K#`), so that one range
+/// has all of it since some moment.
+pub(super) const HEARD: &str = "H#";
+
 pub(super) fn past_pk(account: &str) -> String {
     format!("A#{}", name(account))
 }
@@ -65,7 +69,7 @@ pub(super) fn shown_key(id: &IncidentId, letter: &str, at: i64, key: &str) -> Ke
 }
 
 pub(super) fn spoken_key(account: &str, at: i64, key: &str) -> Key {
-    Key::new(past_pk(account), format!("S#{}#{}", sorted(at), name(key)))
+    Key::new(past_pk(account), format!("{HEARD}{}#{}", sorted(at), name(key)))
 }
 
 pub(super) fn is_unended(state: IncidentState) -> bool {

@@ -16,6 +16,7 @@ mod layout;
 mod outbox;
 mod overlay;
 mod read;
+mod recent;
 mod schema;
 mod table;
 mod upkeep;
@@ -23,7 +24,7 @@ mod work;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,8 +38,9 @@ use rootwatch_core::alert::{Delivery, DeliveryId, Told};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 
-use self::head::{Plan, Went};
+use self::head::{Head, Plan, Went};
 use self::item::{BODY, Item, Key, LIST_PK, LIST_SK, sorted};
+use self::recent::Recent;
 use self::table::Table;
 use self::work::Work;
 use crate::rows::micros;
@@ -104,6 +106,10 @@ pub struct DynamoStore {
     numbers: AtomicI64,
     /// Keys of items that are never taken away: known to be there, they need not be written again.
     learned: Mutex<HashSet<Key>>,
+    /// The generation at which the head was settled when it was read last.
+    seen: AtomicU64,
+    /// Deliveries of which this process wrote last.
+    recent: Recent,
 }
 
 impl DynamoStore {
@@ -118,6 +124,8 @@ impl DynamoStore {
             retention,
             numbers: AtomicI64::new(0),
             learned: Mutex::default(),
+            seen: AtomicU64::new(0),
+            recent: Recent::default(),
         };
         store.settled().await?;
         Ok(store)
@@ -180,11 +188,21 @@ impl DynamoStore {
     /// Plans and pushes until it is through, or in vain.
     async fn through(&self, generation: Option<u64>, task: &Task<'_>) -> Result<(), StoreError> {
         for tried in 0..COMMIT_TRIES_MAX {
-            let head = self.settled().await?;
-            if generation.is_some_and(|generation| generation != head.generation) {
-                return Err(StoreError::Overtaken);
-            }
+            // A decision says which commit it was made on: the head need not be read, for moving it
+            // asks whether that one is still the last.
+            let head = match generation {
+                Some(generation) => Head::at(generation),
+                None => self.settled().await?,
+            };
             let went = match task.plan(self).await {
+                // Nothing that moves the head: it has to be looked at.
+                Ok(plan)
+                    if generation.is_some()
+                        && !plan.moves
+                        && self.settled().await?.generation != head.generation =>
+                {
+                    Went::HeadMoved
+                }
                 Ok(plan) => self.push(&head, plan).await?,
                 Err(error) => {
                     if self.settled().await?.generation == head.generation {
@@ -358,7 +376,7 @@ impl Store for DynamoStore {
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.note_attempt(id, &attempt, now).await
     }
 
@@ -387,6 +405,18 @@ impl Store for DynamoStore {
     async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
         let item = self.table.get_one(&note_key(name)).await?;
         item.filter(|item| item.0.contains_key(BODY)).map(|item| item.body("a note")).transpose()
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
+        let keys: Vec<Key> = names.iter().map(|name| note_key(name)).collect();
+        let mut found = self.table.get(&keys).await?;
+        let mut notes = BTreeMap::new();
+        for (name, key) in names.iter().zip(&keys) {
+            if let Some(item) = found.remove(key).filter(|item| item.0.contains_key(BODY)) {
+                notes.insert(name.clone(), item.body("a note")?);
+            }
+        }
+        Ok(notes)
     }
 
     async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {

@@ -23,6 +23,14 @@ fn delivery_key(id: &DeliveryId) -> Key {
     Key::new(format!("D#{}", name(&id.0)), "D")
 }
 
+/// What has to be read for owing these.
+pub(super) fn keys_of(deliveries: &[Delivery]) -> impl Iterator<Item = Key> {
+    deliveries.iter().flat_map(|one| {
+        let thread = thread_pk(&one.destination, &one.alert.thread());
+        [delivery_key(&one.id), Key::new(thread, "!")]
+    })
+}
+
 /// The collection of a thread to a destination.
 fn thread_pk(destination: &str, thread: &str) -> String {
     let (destination, thread) = (name(destination), name(thread));
@@ -107,7 +115,7 @@ pub(super) fn ready_item(id: &DeliveryId, created_at: Timestamp) -> Item {
 
 /// A thread to a destination, as it is going to be.
 #[derive(Debug, Clone, Default)]
-struct Thread {
+pub(super) struct Thread {
     /// `None` when there is no item yet.
     version: Option<i64>,
     last: i64,
@@ -137,6 +145,8 @@ pub(super) struct Outbox<'a> {
     bytes: usize,
     counts: BTreeMap<usize, BTreeMap<String, i64>>,
     destinations: BTreeSet<String>,
+    /// What is owed anew and lies in one item.
+    owed: Vec<Kept>,
 }
 
 impl<'a> Outbox<'a> {
@@ -149,11 +159,23 @@ impl<'a> Outbox<'a> {
             bytes: 0,
             counts: BTreeMap::new(),
             destinations: BTreeSet::new(),
+            owed: Vec::new(),
         }
     }
 
-    /// Reads what owing these needs, at once.
-    pub(super) async fn prefetch(&mut self, deliveries: &[Delivery]) -> Result<(), StoreError> {
+    /// Goes on from what this process wrote of a thread last, if it did.
+    pub(super) fn recall(&mut self, pk: &str) {
+        if let Some(thread) = self.store.recent.thread(pk) {
+            self.threads.insert(pk.to_owned(), thread);
+        }
+    }
+
+    /// Reads what owing these needs, at once, but for what was `read` already.
+    pub(super) async fn prefetch(
+        &mut self,
+        deliveries: &[Delivery],
+        read: &HashMap<Key, Option<Item>>,
+    ) -> Result<(), StoreError> {
         let mut threads: BTreeSet<String> = BTreeSet::new();
         let mut keys: BTreeMap<Key, Option<DeliveryId>> = BTreeMap::new();
         for one in deliveries {
@@ -161,13 +183,14 @@ impl<'a> Outbox<'a> {
             threads.insert(thread_pk(&one.destination, &one.alert.thread()));
         }
         keys.extend(threads.iter().map(|pk| (Key::new(pk, "!"), None)));
-        let wanted: Vec<Key> = keys.keys().cloned().collect();
+        let wanted: Vec<Key> = keys.keys().filter(|key| !read.contains_key(key)).cloned().collect();
         let found = self.store.table.get(&wanted).await?;
         for (key, id) in keys {
+            let item = found.get(&key).or_else(|| read.get(&key)?.as_ref());
             match id {
-                Some(id) => _ = self.known.insert(id, found.contains_key(&key)),
+                Some(id) => _ = self.known.insert(id, item.is_some()),
                 None => {
-                    let thread = found.get(&key).map(Thread::read).transpose()?;
+                    let thread = item.map(Thread::read).transpose()?;
                     self.threads.insert(key.pk, thread.unwrap_or_default());
                 }
             }
@@ -242,7 +265,11 @@ impl<'a> Outbox<'a> {
                 item.set(name, text.as_str());
             }
         }
-        for (key, item) in puts(key, item) {
+        let puts = puts(key, item);
+        if is_due && let [(key, item)] = &puts[..] {
+            self.owed.push(Kept::read(key.clone(), item.clone())?);
+        }
+        for (key, item) in puts {
             self.push(Write::New(key, item));
         }
         if is_due {
@@ -260,7 +287,8 @@ impl<'a> Outbox<'a> {
         Ok(())
     }
 
-    /// Ends a delivery that is due, and gives the turn to the next of its thread.
+    /// Ends a delivery that is due, and gives the turn to the next of its thread; says whether there
+    /// is one.
     pub(super) async fn end(
         &mut self,
         kept: &Kept,
@@ -268,7 +296,7 @@ impl<'a> Outbox<'a> {
         receipt: Option<&str>,
         error: Option<&str>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let thread = self.thread(&kept.thread).await?;
         thread.unended = (thread.unended - 1).max(0);
         thread.is_changed = true;
@@ -310,9 +338,10 @@ impl<'a> Outbox<'a> {
                 self.push(Write::Edit(next.edit().set("turn", 1)));
                 let item = ready_item(&next.delivery.id, next.delivery.created_at);
                 self.push(Write::Put(next.ready_key(), item));
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// How many writes it comes to.
@@ -358,8 +387,19 @@ impl<'a> Outbox<'a> {
         writes
     }
 
-    /// Remembers what need not be written again.
-    pub(super) fn done(&self) {
+    /// Remembers what need not be written again, or read again.
+    pub(super) fn done(self) {
+        for (pk, thread) in self.threads.into_iter().filter(|(_, thread)| thread.is_changed) {
+            let version = Some(thread.version.unwrap_or_default() + 1);
+            let after = Thread { version, is_changed: false, ..thread };
+            self.store.recent.wrote_thread(pk, (after.unended > 0).then_some(after));
+        }
+        for kept in self.owed {
+            self.store.recent.wrote(kept);
+        }
+        if !self.destinations.is_empty() {
+            self.store.recent.forget_destinations();
+        }
         for destination in &self.destinations {
             self.store.learn(destination_key(destination));
         }

@@ -96,6 +96,15 @@ impl<'a> Overlay<'a> {
         Ok(all.into_iter().collect())
     }
 
+    /// What was read of these.
+    pub(super) fn read_of(&self, keys: impl Iterator<Item = Key>) -> HashMap<Key, Option<Item>> {
+        keys.filter_map(|key| {
+            let read = self.base.get(&key)?.clone();
+            Some((key, read))
+        })
+        .collect()
+    }
+
     pub(super) fn put(&mut self, key: Key, item: Item) {
         self.changes.insert(key, Some(item));
     }

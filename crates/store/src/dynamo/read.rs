@@ -1,4 +1,8 @@
-//! What is read: for decisions as of one commit, for people as it comes.
+//! What is read, for decisions and for people.
+//!
+//! What decisions are made on is read as it comes, after the head was found settled at some commit.
+//! Were another commit to come in between, what was read might be of both; but then the decision, which
+//! names the first, is refused, and what the second touched is read again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +13,7 @@ use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
 use super::layout::{
-    ENTRY_ACCOUNTS_MAX, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
+    ENTRY_ACCOUNTS_MAX, HEARD, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
 };
 use super::table::{Ask, BEGIN, END, Range, at_once};
 use crate::rows::{self, Cursor, List, NO_TIME, items, micros, time, time_or_none};
@@ -74,7 +78,6 @@ impl DynamoStore {
         &self,
         keys: &[FindingKey],
     ) -> Result<HashSet<FindingKey>, StoreError> {
-        self.settled().await?;
         let wanted: Vec<Key> = keys.iter().map(known_key).collect();
         let found = self.table.get(&wanted).await?;
         let known = keys.iter().filter(|key| found.contains_key(&known_key(key)));
@@ -87,62 +90,38 @@ impl DynamoStore {
         to: Timestamp,
         unended: bool,
     ) -> Result<Vec<StoredIncident>, StoreError> {
-        for _ in 0..READ_TRIES_MAX {
-            let mut generation = self.settled().await?.generation;
-            let mut wanted: HashSet<IncidentId> = HashSet::new();
+        let mut wanted: HashSet<IncidentId> = HashSet::new();
+        // A span in which nothing is asks for nothing.
+        if from < Timestamp::MAX {
             let range = Range { from: sorted(micros(from)), ..Range::all("IT") };
             for (_, item) in self.table.range(range).await? {
                 if item.number("first").is_some_and(|first| first <= micros(to)) {
                     wanted.insert(IncidentId(item.needs("id")?.to_owned()));
                 }
             }
-            if unended {
-                for (_, item) in self.table.range(Range::all("U")).await? {
-                    wanted.insert(IncidentId(item.needs("id")?.to_owned()));
-                }
-            }
-            let mut all: BTreeMap<IncidentId, StoredIncident> = BTreeMap::new();
-            let mut wanted: Vec<IncidentId> = wanted.into_iter().collect();
-            // What others change meanwhile is read again, and only that.
-            loop {
-                for one in self.load_all(&wanted).await? {
-                    let incident = &one.incident;
-                    let overlaps = incident.last_at.is_some_and(|last| last >= from)
-                        && incident.first_at.is_some_and(|first| first <= to);
-                    if overlaps || (unended && is_unended(incident.state)) {
-                        all.insert(incident.id.clone(), one);
-                    }
-                }
-                let now = self.settled().await?.generation;
-                if now == generation {
-                    return Ok(all.into_values().collect());
-                }
-                let Some(touched) = self.touched_between(generation, now).await? else { break };
-                for id in &touched {
-                    all.remove(id);
-                }
-                wanted = touched;
-                generation = now;
+        }
+        if unended {
+            for (_, item) in self.table.range(Range::all("U")).await? {
+                wanted.insert(IncidentId(item.needs("id")?.to_owned()));
             }
         }
-        Err(self.busy())
+        let wanted: Vec<IncidentId> = wanted.into_iter().collect();
+        let mut all = self.load_all(&wanted).await?;
+        all.retain(|one| {
+            let incident = &one.incident;
+            let overlaps = incident.last_at.is_some_and(|last| last >= from)
+                && incident.first_at.is_some_and(|first| first <= to);
+            overlaps || (unended && is_unended(incident.state))
+        });
+        all.sort_by(|one, other| one.incident.id.cmp(&other.incident.id));
+        Ok(all)
     }
 
     pub(super) async fn named(
         &self,
         ids: &[IncidentId],
     ) -> Result<Vec<StoredIncident>, StoreError> {
-        let mut before = self.settled().await?.generation;
-        for _ in 0..READ_TRIES_MAX {
-            let all = self.load_all(ids).await?;
-            let after = self.settled().await?.generation;
-            if after == before {
-                return Ok(all);
-            }
-            // They may be of different commits.
-            before = after;
-        }
-        Err(self.busy())
+        self.load_all(ids).await
     }
 
     /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
@@ -266,7 +245,6 @@ impl DynamoStore {
         spoken_since: Timestamp,
         accounts: Option<&[String]>,
     ) -> Result<Past, StoreError> {
-        self.settled().await?;
         let accounts: Vec<String> = match accounts {
             Some(accounts) => {
                 accounts.iter().collect::<HashSet<_>>().into_iter().cloned().collect()
@@ -277,14 +255,26 @@ impl DynamoStore {
                 names.collect::<Result<_, _>>()?
             }
         };
-        let mut asks: Vec<Ask<'_, (&String, Vec<Item>, Vec<Item>)>> = Vec::new();
+        let mut asks: Vec<Ask<'_, (&String, Vec<(Key, Item)>)>> = Vec::new();
         for account in &accounts {
-            asks.push(Box::pin(self.past_of_one(account, spoken_since)));
+            asks.push(Box::pin(async move {
+                let pk = past_pk(account);
+                // What was heard comes first, then addresses and keys.
+                let from = format!("{HEARD}{}", sorted(micros(spoken_since)));
+                let found = self.table.range(Range { from, ..Range::all(&pk) }).await?;
+                Ok((account, found))
+            }));
         }
-        let found = at_once(asks).await?;
         let mut past = Past::default();
-        for (account, values, spoken) in found {
-            for item in values {
+        for (account, found) in at_once(asks).await? {
+            for (key, item) in found {
+                if key.sk.starts_with(HEARD) {
+                    let at = time(item.counts("at")?)?;
+                    for rule in item.texts("rules").unwrap_or_default() {
+                        past.spoken.push((account.clone(), rule.clone(), at));
+                    }
+                    continue;
+                }
                 let pair = (account.clone(), item.needs("v")?.to_owned());
                 if item.text("of") == Some("key") {
                     past.keys.push(pair);
@@ -292,30 +282,8 @@ impl DynamoStore {
                     past.addresses.push(pair);
                 }
             }
-            for item in spoken {
-                let at = time(item.counts("at")?)?;
-                for rule in item.texts("rules").unwrap_or_default() {
-                    past.spoken.push((account.clone(), rule.clone(), at));
-                }
-            }
         }
         Ok(past)
-    }
-
-    /// An account, its keys and addresses, and what was spoken of it.
-    async fn past_of_one<'a>(
-        &self,
-        account: &'a String,
-        spoken_since: Timestamp,
-    ) -> Result<(&'a String, Vec<Item>, Vec<Item>), StoreError> {
-        let pk = past_pk(account);
-        // Addresses and keys come before what was spoken.
-        let range = Range { to: format!("K#{END}"), ..Range::all(&pk) };
-        let values = self.table.range(range).await?;
-        let from = format!("S#{}", sorted(micros(spoken_since)));
-        let spoken = self.table.range(Range { from, ..Range::all(&pk) }).await?;
-        let items = |found: Vec<(Key, Item)>| found.into_iter().map(|(_, item)| item).collect();
-        Ok((account, items(values), items(spoken)))
     }
 
     pub(super) async fn list_incidents(
@@ -516,7 +484,6 @@ impl DynamoStore {
         &self,
         prefix: &str,
     ) -> Result<Vec<(String, String)>, StoreError> {
-        self.settled().await?;
         // A long name is cut in its key: what is asked for may be cut away.
         let begin: String = prefix.chars().take(64).collect();
         let mut all = Vec::new();

@@ -8,7 +8,7 @@ use rootwatch_core::incident::IncidentId;
 use super::DynamoStore;
 use super::head::{Plan, Went};
 use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
-use super::layout::{HeadItem, head_of};
+use super::layout::{HEARD, HeadItem, head_of};
 use super::read::is_over;
 use super::table::{BEGIN, Range, parts_of};
 use super::work::Work;
@@ -313,7 +313,7 @@ impl Check<'_> {
                 places.insert((incident, original), pk);
             }
             if let Some(account) = item.text("s") {
-                let sk = format!("S#{}#{name}", sorted(item.counts("at")?));
+                let sk = format!("{HEARD}{}#{name}", sorted(item.counts("at")?));
                 if self.get(&format!("A#{account}"), &sk).is_none() {
                     problems.push(format!("{pk}: a finding that rules do not look back at"));
                 }

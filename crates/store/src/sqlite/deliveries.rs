@@ -149,10 +149,13 @@ pub(super) fn attempted(
     id: &DeliveryId,
     attempt: &Attempt,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut readies = false;
     let changed = match attempt {
         Attempt::Delivered { receipt } => {
-            end(connection, id, DeliveryState::Delivered, Some(receipt), None, now)?
+            let ended = end(connection, id, DeliveryState::Delivered, Some(receipt), None, now)?;
+            readies = ended.is_some_and(|more| more);
+            ended.is_some()
         }
         Attempt::Again { at, error, not_begun } => {
             let mut put = connection.prepare_cached(
@@ -165,10 +168,11 @@ pub(super) fn attempted(
         Attempt::Failed { error, instead } => {
             let ended = end(connection, id, DeliveryState::Failed, None, Some(error), now)?;
             // What another delivered meanwhile needs nothing instead.
-            for delivery in instead.iter().filter(|_| ended) {
+            for delivery in instead.iter().filter(|_| ended.is_some()) {
                 owe(connection, delivery)?;
             }
-            ended
+            readies = ended.is_some_and(|more| more || !instead.is_empty());
+            ended.is_some()
         }
     };
     if !changed {
@@ -178,10 +182,11 @@ pub(super) fn attempted(
         }
         // It ended already: another one sent it after this one's lease ran out.
     }
-    Ok(())
+    Ok(readies)
 }
 
-/// Ends a delivery, and gives the turn to the next of its thread; false when it ended before.
+/// Ends a delivery, and gives the turn to the next of its thread: says whether there is one; `None`
+/// when it ended before.
 fn end(
     connection: &Connection,
     id: &DeliveryId,
@@ -189,7 +194,7 @@ fn end(
     receipt: Option<&str>,
     error: Option<&str>,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
     let mut put = connection.prepare_cached(
         "UPDATE deliveries SET state = ?2, receipt = ?3, last_error = ?4, ended_at = ?5,
              leased_until = NULL, in_turn = 0
@@ -197,10 +202,9 @@ fn end(
     )?;
     let ended = params![id.0, state.name(), receipt, error, micros(now)];
     let of = put.query_row(ended, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((destination, thread)): Option<(String, String)> = of else { return Ok(false) };
+    let Some((destination, thread)): Option<(String, String)> = of else { return Ok(None) };
     let mut next = connection.prepare_cached(NEXT_IN_LINE)?;
-    next.execute([destination, thread])?;
-    Ok(true)
+    Ok(Some(next.execute([destination, thread])? > 0))
 }
 
 /// Gives the turn to the oldest of a thread.

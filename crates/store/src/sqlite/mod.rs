@@ -431,7 +431,7 @@ impl Store for SqliteStore {
         id: &DeliveryId,
         attempt: Attempt,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let id = id.clone();
         self.writer
             .write(move |connection| deliveries::attempted(connection, &id, &attempt, now))

@@ -8,7 +8,7 @@ use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::conformance::sample::{self, Chance};
 use rootwatch_store::dynamo::DynamoStore;
-use rootwatch_store::{Batch, CaughtUp, Store, StoreError};
+use rootwatch_store::{Attempt, Batch, CaughtUp, Store, StoreError};
 
 use super::{open, sound, table};
 
@@ -136,7 +136,7 @@ async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_commit_is_four_requests_and_catching_up_one() {
+async fn a_small_commit_is_two_requests_and_catching_up_one() {
     let (name, port) = table().await;
     let store = open(&name, port).await;
     let mut open_incidents = OpenIncidents::new(CorrelatePolicy::default());
@@ -146,10 +146,16 @@ async fn a_small_commit_is_four_requests_and_catching_up_one() {
         let changes = correlate_batch(&mut open_incidents, vec![call]);
         let owed =
             vec![sample::delivery(&format!("A{nth}.1"), &format!("A{nth}"), "chat", sample::at(0))];
+        let CaughtUp::Anew { generation } = store.catch_up(None).await.expect("a generation")
+        else {
+            panic!("nothing was asked about")
+        };
+        // What the batch speaks of, the transaction; one that names no generation reads the head.
+        let (generation, requests) = if nth == 3 { (None, 3) } else { (Some(generation), 2) };
         let before = store.requests();
-        store.commit(Batch { changes, deliveries: owed, ..Batch::default() }).await.expect("saved");
-        // The head, what the batch speaks of, the threads of its deliveries, the transaction.
-        assert_eq!(store.requests() - before, 4);
+        let batch = Batch { changes, deliveries: owed, generation, ..Batch::default() };
+        store.commit(batch).await.expect("saved");
+        assert_eq!(store.requests() - before, requests);
     }
     let CaughtUp::Anew { generation } = store.catch_up(None).await.expect("the generation") else {
         panic!("nothing was asked about")
@@ -159,4 +165,44 @@ async fn a_small_commit_is_four_requests_and_catching_up_one() {
         store.catch_up(Some(since)).await.expect("what moved");
         assert_eq!(store.requests() - before, requests);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending_what_was_just_owed_reads_next_to_nothing_and_sees_what_others_did() {
+    let (name, port) = table().await;
+    let (store, other) = (open(&name, port).await, open(&name, port).await);
+    let at = sample::at;
+    let delivered = || Attempt::Delivered { receipt: "ok".to_owned() };
+    let owe = async |nth: usize| {
+        let owed = sample::delivery(&format!("A{nth}.1"), &format!("A{nth}"), "chat", at(0));
+        store.commit(Batch { deliveries: vec![owed], ..Batch::default() }).await.expect("owed");
+    };
+    // The destinations, what is ready, the lease; the second time the destinations are known.
+    for (nth, requests) in [(0, 3), (1, 2)] {
+        owe(nth).await;
+        let before = store.requests();
+        let leased = store.lease(at(1), at(60), 9, &[]).await.expect("a lease");
+        assert_eq!(store.requests() - before, requests);
+        let before = store.requests();
+        let readies = store.attempted(&leased[0].id, delivered(), at(2)).await.expect("noted");
+        assert!(!readies);
+        assert_eq!(store.requests() - before, 1);
+    }
+    // What this process remembers is old: another has leased it, given it back, and sent it.
+    owe(2).await;
+    let theirs = other.lease(at(3), at(60), 9, &[]).await.expect("a lease");
+    assert_eq!(theirs.len(), 1);
+    assert_eq!(store.lease(at(3), at(60), 9, &[]).await.expect("a lease"), []);
+    let again = Attempt::Again { at: at(4), error: "busy".to_owned(), not_begun: false };
+    other.attempted(&theirs[0].id, again, at(4)).await.expect("noted");
+    let ours = store.lease(at(5), at(65), 9, &[]).await.expect("a lease");
+    assert_eq!((ours.len(), ours[0].attempts), (1, 2));
+    other.attempted(&theirs[0].id, delivered(), at(6)).await.expect("noted");
+    store.attempted(&ours[0].id, delivered(), at(7)).await.expect("noted");
+    // To a destination that nobody knew of before, owed by another.
+    let owed = sample::delivery("B.1", "B", "pager", at(8));
+    other.commit(Batch { deliveries: vec![owed], ..Batch::default() }).await.expect("owed");
+    let leased = store.lease(at(9), at(69), 9, &[]).await.expect("a lease");
+    assert_eq!(leased.len(), 1);
+    sound(&store).await;
 }

@@ -19,6 +19,7 @@ use super::layout::{
     HeadItem, Listed, echoes_key, entry_key, head_of, incident_pk, known_key, position_key,
     spoken_key, unended_key, unverified_key,
 };
+use super::outbox::keys_of;
 use super::overlay::{Overlay, moved};
 use crate::rows::{head, json, micros};
 use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
@@ -118,6 +119,7 @@ impl<'a> Work<'a> {
         keys.extend(batch.told.iter().map(|(id, _)| head_of(id)));
         keys.extend(batch.unverified.iter().map(|one| unverified_key(&one.key)));
         keys.extend(batch.positions.iter().map(|(name, _)| position_key(name)));
+        keys.extend(keys_of(&batch.deliveries));
         for change in &batch.changes {
             let findings: Vec<&Finding> = match change {
                 Change::Opened(incident) => {
@@ -418,6 +420,7 @@ impl<'a> Work<'a> {
         }
         self.plan.touched.sort();
         self.plan.touched.dedup();
+        self.plan.read = self.overlay.read_of(keys_of(&deliveries));
         self.plan.ops = self.overlay.ops();
         self.plan.moves = !self.plan.ops.is_empty();
         self.plan.deliveries = deliveries;
