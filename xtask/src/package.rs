@@ -27,6 +27,8 @@ const GLIBC: (u32, u32) = (2, 34);
 const TOOLS: [&str; 2] = ["cargo-zigbuild==0.24.1", "ziglang==0.17.1"];
 /// The name that Lambda runs.
 const PROGRAM: &str = "bootstrap";
+/// How it is built: see the profile in Cargo.toml.
+const PROFILE: &str = "function";
 /// Bytes that an unpacked function may have. Source: Lambda quotas.
 const UNPACKED_BYTES_MAX: u64 = 250 << 20;
 
@@ -88,13 +90,13 @@ fn build(arch: &Arch, tools: &Path) -> anyhow::Result<PathBuf> {
     let (major, minor) = GLIBC;
     let triple = format!("{}.{major}.{minor}", arch.target);
     let mut zigbuild =
-        cargo(&["zigbuild", "--release", "--locked", "--package", "rootwatch-lambda"]);
+        cargo(&["zigbuild", "--profile", PROFILE, "--locked", "--package", "rootwatch-lambda"]);
     zigbuild.args(["--target", &triple]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = [tools.to_owned()].into_iter().chain(std::env::split_paths(&path));
     zigbuild.env("PATH", std::env::join_paths(all)?);
     must(zigbuild)?;
-    let built = target()?.join(arch.target).join("release").join(PROGRAM);
+    let built = target()?.join(arch.target).join(PROFILE).join(PROGRAM);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     check(&bytes, arch)?;
 

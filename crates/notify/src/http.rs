@@ -29,6 +29,8 @@ const URL_BYTES_MAX: usize = 2048;
 
 /// TLS as all HTTP clients of this process speak it.
 static TLS: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
+    // For whoever makes a client without asking here; who was first has made the choice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
