@@ -40,6 +40,7 @@ HUB_SAMPLES = [
         "architecture": "x86_64",
         "memory_size": 1024,
         "maximum_concurrency": 9,
+        "history_maximum_concurrency": 40,
         "consumer": "none",
         "config": "aws-ssm:/rootwatch/config",
         "secret_arns": ["arn:aws:ssm:eu-west-1:111122223333:parameter/rootwatch/config"],
@@ -51,6 +52,7 @@ HUB_SAMPLES = [
         "log_level": "debug",
         "age_of_oldest_message_secs": 60,
     },
+    {"code_bucket": "code", "code_key": "package.zip", "history_maximum_concurrency": 0},
 ]
 ALARM_SAMPLES = [
     {"log_group_name": "trail"},
@@ -189,6 +191,7 @@ def drifts(equal):
         ("policy of role function_role", "statements", []),
         ("aws_cloudwatch_event_rule root_use_rule", "event_pattern", {"source": ["aws.iam"]}),
         ("aws_sqs_queue queue", "redrive_policy", None),
+        ("aws_sqs_queue history", "redrive_policy", None),
     ]
     for key, word, value in changes:
         changed = copy.deepcopy(right)

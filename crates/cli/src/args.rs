@@ -408,7 +408,7 @@ pub(crate) struct ScanArgs {
     /// Write down how far a scan of S3 has come; the same command goes on from there
     #[arg(long, value_name = "FILE", help_heading = "AWS")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Do not scan: put the objects on the hub's queue, for its functions to scan in parallel
+    /// Do not scan: put the objects on the hub's queue of history, for its functions to scan in parallel
     #[arg(long, value_name = "QUEUE_URL", help_heading = "AWS")]
     pub(crate) fan_out: Option<String>,
 
@@ -464,7 +464,7 @@ Exit codes:
   3  dead letters: not everything could be read
 
 Example:
-  rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch";
+  rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history";
 
 fn role(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
@@ -484,7 +484,7 @@ Examples:
   zcat old.json.gz | rootwatch scan -             standard input
   rootwatch scan s3://my-trail/AWSLogs --since 90d --checkpoint scan.checkpoint
   rootwatch scan lookup://                        no trail? CloudTrail's own last 90 days
-  rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch
+  rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history
   rootwatch scan ./AWSLogs --output report.html    a page to hand to a colleague
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 

@@ -28,6 +28,7 @@ use rootwatch_notify::{DigestConfig, Notifier};
 use rootwatch_store::{Handled, Store, StoreError, StoredIncident};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::drill::Drill;
 use crate::intake::{
     IngestError, Judged, Origin, Outcome, Trust, inflate, is_gzip, judge_detected, judge_text,
 };
@@ -190,8 +191,8 @@ struct Parcel {
 }
 
 impl Ingest {
-    /// Takes any shape of text that [`rootwatch_core::decode::decode_log`] knows, gzip or not.
-    /// Durable when it returns; outcomes are in the order of the records.
+    /// Takes any shape of text that [`rootwatch_core::decode::decode_log`] knows, gzip or not, and a
+    /// drill that stands alone. Durable when it returns; outcomes are in the order of the records.
     ///
     /// # Errors
     /// Nothing was saved.
@@ -216,7 +217,14 @@ impl Ingest {
             let text = inflate(body, bytes_max)?;
             room.grow(text.len().saturating_sub(sent))?;
             let limits = Limits::default();
-            let judged = judge_text(&text, &inner.rules, &inner.settings.trust, &limits);
+            let judged = match Drill::read(&text) {
+                Some(Ok(drill)) => Err(drill),
+                Some(Err(reason)) => {
+                    let reason = reason.to_owned();
+                    Ok(vec![Judged::Done(Outcome::Skipped { reason, record: 1, offset: 0 })])
+                }
+                None => Ok(judge_text(&text, &inner.rules, &inner.settings.trust, &limits)),
+            };
             Ok::<_, IngestError>((judged, room))
         };
         let (judged, room) = if is_small {
@@ -224,7 +232,13 @@ impl Ingest {
         } else {
             tokio::task::spawn_blocking(judge).await.map_err(|_| IngestError::Closing)??
         };
-        self.send(origin, received_at, judged, None, room).await
+        match judged {
+            Ok(judged) => self.send(origin, received_at, judged, None, room).await,
+            Err(Drill { account, region }) => {
+                self.drill(&account, &region).await?;
+                Ok(vec![Outcome::Drill { account, region }])
+            }
+        }
     }
 
     /// Takes what a scan of a stream found; `position`, the name and mark of how far the source has

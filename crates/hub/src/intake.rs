@@ -73,6 +73,13 @@ pub enum Outcome {
         /// Why it is not trusted.
         reason: String,
     },
+    /// Somebody tries the way: a test alert is owed, and on disk.
+    Drill {
+        /// The account from which it came.
+        account: String,
+        /// The region from which it came.
+        region: String,
+    },
     /// Sound, and no API record.
     PassedOver {
         /// What it is.

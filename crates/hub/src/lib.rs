@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod config;
+mod drill;
 pub mod engine;
 pub mod function;
 pub mod http;

@@ -434,3 +434,19 @@ async fn what_could_not_be_saved_is_asked_for_again_and_its_id_is_not_remembered
     assert_eq!(bench.store.note(&note("m-1")).await.expect("a store"), None);
     assert_eq!(bench.saved().await, ["warm"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_is_told_from_what_holds_no_record() {
+    let bench = Bench::new().await;
+    let drill = json!({
+        "source": "rootwatch.drill", "detail-type": "Drill", "account": "222233334444",
+        "region": "eu-west-1", "detail": {},
+    });
+    let taken = bench.take(&bench.notification("d-1", &drill.to_string())).await;
+    assert_eq!((taken.status.as_u16(), taken.text.contains("a drill")), (200, true), "{taken:?}");
+    let mut nowhere = drill;
+    nowhere["account"] = json!("nowhere at all");
+    let taken = bench.take(&bench.notification("d-2", &nowhere.to_string())).await;
+    assert!(taken.text.contains("nothing in `Message`"), "{taken:?}");
+    assert_eq!(bench.saved().await, Vec::<String>::new());
+}

@@ -16,6 +16,39 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters_alarm" {
   ok_actions          = [aws_sns_topic.topic.arn]
 }
 
+resource "aws_cloudwatch_metric_alarm" "history_dead_letters_alarm" {
+  alarm_name          = "${var.name}-history-dead-letters"
+  alarm_description   = "Log files of a fan-out that the function gave up. Look at its log, then redrive the queue."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.history_dead_letters.name }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 1
+  threshold           = 0
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.topic.arn]
+  ok_actions          = [aws_sns_topic.topic.arn]
+}
+
+# History is old and may wait. What waits for 14 days is deleted, unread and untold: ten leave four to act in.
+resource "aws_cloudwatch_metric_alarm" "history_oldest_message_alarm" {
+  alarm_name          = "${var.name}-history-oldest-message"
+  alarm_description   = "Log files of a fan-out wait for ten days. After fourteen the queue drops them, unread."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateAgeOfOldestMessage"
+  dimensions          = { QueueName = aws_sqs_queue.history.name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  threshold           = 864000
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.topic.arn]
+  ok_actions          = [aws_sns_topic.topic.arn]
+}
+
 resource "aws_cloudwatch_metric_alarm" "undelivered_alarm" {
   alarm_name          = "${var.name}-undelivered"
   alarm_description   = "Events or ticks that came neither to the queue nor to the function."

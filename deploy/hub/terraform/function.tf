@@ -44,7 +44,7 @@ data "aws_iam_policy_document" "function" {
   }
 
   statement {
-    sid    = "ReadTheQueue"
+    sid    = "ReadTheQueues"
     effect = "Allow"
     actions = [
       "sqs:ChangeMessageVisibility",
@@ -52,7 +52,7 @@ data "aws_iam_policy_document" "function" {
       "sqs:GetQueueAttributes",
       "sqs:ReceiveMessage",
     ]
-    resources = [aws_sqs_queue.queue.arn]
+    resources = [aws_sqs_queue.queue.arn, aws_sqs_queue.history.arn]
   }
 
   statement {
@@ -136,7 +136,7 @@ resource "aws_iam_role_policy_attachment" "function_role" {
 
 resource "aws_lambda_function" "function" {
   #checkov:skip=CKV_AWS_117:The function talks to AWS and to those who are told, and listens to nobody in a network; in a VPC it would need a NAT or six endpoints, and fail with them.
-  #checkov:skip=CKV_AWS_115:A new account has a quota of 10 and can reserve nothing. The event source mapping's MaximumConcurrency bounds it.
+  #checkov:skip=CKV_AWS_115:A new account has a quota of 10 and can reserve nothing. The event source mappings' MaximumConcurrency bounds it.
   #checkov:skip=CKV_AWS_173:No variable is a secret; secrets are read by reference from Secrets Manager or SSM.
   #checkov:skip=CKV_AWS_272:Whoever builds or takes the package names its bucket or file; a signing profile would have to be theirs.
   #checkov:skip=CKV_AWS_50:Rootwatch traces by OpenTelemetry where that is configured; X-Ray would add a cost and a right for nothing.
@@ -158,7 +158,7 @@ resource "aws_lambda_function" "function" {
     log_group  = aws_cloudwatch_log_group.log_group.name
   }
 
-  # Of ticks alone: messages of the queue go back to it.
+  # Of ticks alone: messages of the queues go back to them.
   dead_letter_config {
     target_arn = aws_sqs_queue.undelivered.arn
   }
@@ -197,6 +197,23 @@ resource "aws_lambda_event_source_mapping" "consume" {
 
   scaling_config {
     maximum_concurrency = var.maximum_concurrency
+  }
+}
+
+resource "aws_lambda_event_source_mapping" "consume_history" {
+  count = var.consumer == "lambda" && var.history_maximum_concurrency != 0 ? 1 : 0
+
+  event_source_arn = aws_sqs_queue.history.arn
+  function_name    = aws_lambda_function.function.function_name
+  # A message names up to 25 objects of up to 16 MiB in all, and ten of them are read well within the function's timeout.
+  # More at once would not be.
+  batch_size                         = 10
+  maximum_batching_window_in_seconds = 0
+  function_response_types            = ["ReportBatchItemFailures"]
+
+  # Of its own, so that a fan-out takes no instance away from consume.
+  scaling_config {
+    maximum_concurrency = var.history_maximum_concurrency
   }
 }
 

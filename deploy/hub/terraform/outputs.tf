@@ -18,6 +18,16 @@ output "dead_letters_url" {
   value       = aws_sqs_queue.dead_letters.url
 }
 
+output "history_queue_url" {
+  description = "For `rootwatch scan --fan-out` and `scan status`. Log files of the past wait here for the function."
+  value       = aws_sqs_queue.history.url
+}
+
+output "history_dead_letters_url" {
+  description = "Messages of the queue of history that the function gave up."
+  value       = aws_sqs_queue.history_dead_letters.url
+}
+
 output "undelivered_url" {
   description = "Events or ticks that came neither to the queue nor to the function."
   value       = aws_sqs_queue.undelivered.url

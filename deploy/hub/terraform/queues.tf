@@ -1,4 +1,4 @@
-# The queue in front of the function, and where goes what nobody can handle.
+# The queues in front of the function, and where goes what nobody can handle.
 
 resource "aws_sqs_queue" "queue" {
   name = "${var.name}-events"
@@ -20,6 +20,31 @@ resource "aws_sqs_queue" "dead_letters" {
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
     sourceQueueArns   = ["arn:${local.partition}:sqs:${local.region}:${local.account}:${var.name}-events"]
+  })
+}
+
+# What `scan --fan-out` sends: log files of the past. Apart from queue, so that no alert of today waits behind it.
+resource "aws_sqs_queue" "history" {
+  name = "${var.name}-history"
+  # Six times the function's timeout, as AWS advises: less, and a slow batch comes twice.
+  visibility_timeout_seconds = 360
+  message_retention_seconds  = 1209600
+  receive_wait_time_seconds  = 20
+  sqs_managed_sse_enabled    = true
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.history_dead_letters.arn
+    maxReceiveCount     = 5
+  })
+}
+
+# Apart from dead_letters for the same reason as undelivered: a redrive goes back to where they came from.
+resource "aws_sqs_queue" "history_dead_letters" {
+  name                      = "${var.name}-history-dead-letters"
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = ["arn:${local.partition}:sqs:${local.region}:${local.account}:${var.name}-history"]
   })
 }
 
@@ -162,4 +187,55 @@ data "aws_iam_policy_document" "dead_letters" {
 resource "aws_sqs_queue_policy" "dead_letters" {
   queue_url = aws_sqs_queue.dead_letters.url
   policy    = data.aws_iam_policy_document.dead_letters.json
+}
+
+# No service sends history: whoever runs `scan --fan-out` in this account does, by rights of their own.
+data "aws_iam_policy_document" "history" {
+  statement {
+    sid       = "OnlyEncrypted"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [aws_sqs_queue.history.arn]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_sqs_queue_policy" "history" {
+  queue_url = aws_sqs_queue.history.url
+  policy    = data.aws_iam_policy_document.history.json
+}
+
+data "aws_iam_policy_document" "history_dead_letters" {
+  statement {
+    sid       = "OnlyEncrypted"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [aws_sqs_queue.history_dead_letters.arn]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_sqs_queue_policy" "history_dead_letters" {
+  queue_url = aws_sqs_queue.history_dead_letters.url
+  policy    = data.aws_iam_policy_document.history_dead_letters.json
 }

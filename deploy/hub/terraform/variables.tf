@@ -69,8 +69,27 @@ variable "maximum_concurrency" {
   }
 }
 
+variable "history_maximum_concurrency" {
+  description = <<-TEXT
+    Instances of the function that read the queue of history at once: 2 to 1,000, or 0 to let history wait. With
+    maximum_concurrency it has to stay below what the account has left, or alerts of today are throttled.
+  TEXT
+  type        = number
+  default     = 2
+
+  validation {
+    condition = var.history_maximum_concurrency == 0 || (
+      var.history_maximum_concurrency >= 2 && var.history_maximum_concurrency <= 1000
+    )
+    error_message = "Between 2 and 1000, or 0."
+  }
+}
+
 variable "consumer" {
-  description = "Who reads the queue. `none` lets events wait in it, at most 14 days: for an upgrade, or another reader."
+  description = <<-TEXT
+    Who reads the queues. `none` lets events and history wait in them, at most 14 days: for an upgrade, or for another
+    reader.
+  TEXT
   type        = string
   default     = "lambda"
 

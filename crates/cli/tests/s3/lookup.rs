@@ -1,5 +1,6 @@
 //! `lookup://` against a server that plays CloudTrail, EC2 and STS in their published shapes
-//! (CloudTrail API reference, "LookupEvents"; EC2 API reference, "DescribeRegions").
+//! (CloudTrail API reference, "LookupEvents"; EC2 API reference, "DescribeRegions"); roles in other
+//! accounts against the stand-in, whose IAM says who may assume them and what they may do.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::server::{Heard, Server, answer};
+use crate::standin::{ACCOUNT, Standin, free_port};
 use crate::{archive, program, ran, run};
 
 const JSON: &str = "application/x-amz-json-1.1";
@@ -195,4 +197,94 @@ async fn what_was_found_before_an_interrupt_is_told_as_an_incomplete_look() {
     let ran = ran(child.wait_with_output().expect("the program"));
     assert_eq!((ran.code, ran.lines().len()), (3, 1), "{}", ran.err);
     assert!(ran.err.contains("interrupted"), "{}", ran.err);
+}
+
+/// A role of an account that ours may assume with this external id, and that may do these.
+async fn role(standin: &Standin, account: &str, external_id: &str, actions: &[&str]) {
+    let place = (account, "us-east-1");
+    let trust = json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": { "AWS": format!("arn:aws:iam::{ACCOUNT}:root") },
+        "Condition": { "StringEquals": { "sts:ExternalId": external_id } },
+    }] });
+    let role = json!({ "RoleName": "audit", "AssumeRolePolicyDocument": trust.to_string() });
+    standin.call_at(place, "iam", "create_role", role).await;
+    let policy = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": actions, "Resource": "*" },
+    ] });
+    let policy =
+        json!({ "RoleName": "audit", "PolicyName": "audit", "PolicyDocument": policy.to_string() });
+    standin.call_at(place, "iam", "put_role_policy", policy).await;
+}
+
+/// Somebody deletes a forwarding rule: what CloudTrail of that account and region remembers, and a
+/// rule speaks of whoever it was.
+async fn blind(standin: &Standin, place: (&str, &str)) {
+    let name = format!("rootwatch-of-{}", place.0);
+    let rule = json!({ "Name": name, "EventPattern": "{\"source\":[\"aws.signin\"]}" });
+    standin.call_at(place, "events", "put_rule", rule).await;
+    standin.call_at(place, "events", "delete_rule", json!({ "Name": name })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_looked_up_by_the_role_that_each_of_them_has() {
+    let standin =
+        tokio::task::spawn_blocking(|| Standin::start_with_iam_and_cloud_trail(free_port()))
+            .await
+            .expect("one");
+    let [second, third, fourth] = ["222233334444", "333344445555", "444455556666"];
+    let needed = ["cloudtrail:LookupEvents", "ec2:DescribeRegions"];
+    role(&standin, second, "ours", &needed).await;
+    role(&standin, third, "ours", &needed).await;
+    blind(&standin, (second, "eu-west-1")).await;
+    blind(&standin, (third, "us-east-1")).await;
+    // These are not to be found: our own account is not asked for, and the fourth has no role.
+    blind(&standin, (ACCOUNT, "us-east-1")).await;
+    blind(&standin, (fourth, "us-east-1")).await;
+
+    let look = async |accounts: &[&str], more: &[&str]| {
+        let places = format!("lookup://{}", accounts.join(","));
+        let mut command = program(&standin.endpoint(), None);
+        command.args(["scan", "--format", "jsonl", "--root-use", "no", &places]);
+        command.args(["--role-name", "audit"]).args(more);
+        run(command).await
+    };
+    let both = look(&[second, third], &["--external-id", "ours"]).await;
+    let mut files: Vec<String> = Vec::new();
+    for line in both.lines() {
+        assert_eq!(line["event_name"], "DeleteRule", "{line}");
+        let file = line["file"].as_str().expect("a text");
+        assert_eq!(line["account_id"].as_str(), file.split('/').nth(2), "{line}");
+        files.push(file.to_owned());
+    }
+    files.sort();
+    let expected = [format!("lookup://{second}/eu-west-1"), format!("lookup://{third}/us-east-1")];
+    assert_eq!((both.code, &files[..]), (0, &expected[..]), "{}{}", both.out, both.err);
+
+    // An account that does not let us in is not looked at, and that is said; the others are.
+    let with_fourth = look(&[second, fourth], &["--external-id", "ours"]).await;
+    assert_eq!((with_fourth.code, with_fourth.lines().len()), (3, 1), "{}", with_fourth.err);
+    let refused = format!("arn:aws:iam::{fourth}:role/audit");
+    assert!(with_fourth.err.contains(&refused), "{}", with_fourth.err);
+    // Nor does one that asks for an external id without it.
+    let without = look(&[second], &[]).await;
+    assert_eq!((without.code, without.out.as_str()), (3, ""), "{}", without.err);
+    assert!(without.err.contains(&format!("lookup://{second}")), "{}", without.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_look_up_events_is_no_clean_account() {
+    let standin =
+        tokio::task::spawn_blocking(|| Standin::start_with_iam_and_cloud_trail(free_port()))
+            .await
+            .expect("one");
+    let account = "222233334444";
+    role(&standin, account, "ours", &["ec2:DescribeRegions"]).await;
+    let mut command = program(&standin.endpoint(), None);
+    command.args(["scan", "--format", "jsonl", "--region", "eu-west-1"]);
+    command.args([&format!("lookup://{account}"), "--role-name", "audit", "--external-id", "ours"]);
+    let ran = run(command).await;
+    assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{}", ran.err);
+    assert!(ran.err.contains("lookup://222233334444/eu-west-1"), "{}", ran.err);
+    assert!(ran.err.contains("AccessDenied"), "{}", ran.err);
 }

@@ -29,6 +29,8 @@ pub(crate) struct Taken {
     no_finding: u64,
     /// Records that are not trusted: kept apart, part of no incident.
     unverified: u64,
+    /// Drills, for which a test alert is owed: at most one a minute for an account and region.
+    drills: u64,
     /// Objects that hold no API record.
     passed_over: u64,
     /// What could not be decoded.
@@ -42,12 +44,16 @@ pub(crate) struct Taken {
 #[derive(Debug, Serialize, ToSchema)]
 #[allow(dead_code, reason = "describes the JSON of an outcome")]
 struct TakenRecord {
-    /// `saved`, `known`, `no_finding`, `unverified`, `passed_over` or `skipped`.
+    /// `saved`, `known`, `no_finding`, `unverified`, `drill`, `passed_over` or `skipped`.
     outcome: String,
     /// The incident that holds it, where it is saved.
     incident: Option<String>,
     /// Why it is not trusted, or could not be decoded.
     reason: Option<String>,
+    /// The account from which a drill came.
+    account: Option<String>,
+    /// The region from which a drill came.
+    region: Option<String>,
     /// What was passed over.
     what: Option<String>,
     /// Number of a skipped record in the text, from 1; 0 where none had begun.
@@ -63,6 +69,7 @@ impl Taken {
             known: 0,
             no_finding: 0,
             unverified: 0,
+            drills: 0,
             passed_over: 0,
             skipped: 0,
             records: Vec::new(),
@@ -73,6 +80,7 @@ impl Taken {
                 Outcome::Known => &mut taken.known,
                 Outcome::NoFinding => &mut taken.no_finding,
                 Outcome::Unverified { .. } => &mut taken.unverified,
+                Outcome::Drill { .. } => &mut taken.drills,
                 Outcome::PassedOver { .. } => &mut taken.passed_over,
                 Outcome::Skipped { .. } => &mut taken.skipped,
             } += 1;
@@ -88,6 +96,9 @@ impl Taken {
 /// The answer says what became of each record, in their order. With 200 everything that is called
 /// saved is on disk; with any other status nothing of the request was kept, and it can be sent
 /// again. Sending twice is harmless.
+///
+/// A request that is one event with the source `rootwatch.drill` and nothing else is a drill: it
+/// raises a test alert that names the account and region of its envelope.
 #[utoipa::path(
     post,
     path = "/v1/events",

@@ -304,6 +304,9 @@ impl Sns {
         let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|one| is(one)).count();
         let saved = count(|one| matches!(one, Outcome::Saved { .. }));
         let known = count(|one| matches!(one, Outcome::Known));
+        if let [Outcome::Drill { .. }] = &outcomes[..] {
+            return Ok("taken: a drill, of which people are told".to_owned());
+        }
         let others = outcomes.len() - saved - known;
         Ok(format!("taken: {saved} saved, {known} known already, {others} others"))
     }

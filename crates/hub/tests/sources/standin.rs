@@ -77,6 +77,12 @@ impl Standin {
         Self::start_script("standin.py", port, "/_ministack/health", &["iam"])
     }
 
+    /// The same, and CloudTrail remembers the calls of each account and region.
+    #[allow(dead_code, reason = "for the programs that share this file")]
+    pub(crate) fn start_with_iam_and_cloud_trail(port: u16) -> Self {
+        Self::start_script("standin.py", port, "/_ministack/health", &["iam", "cloudtrail"])
+    }
+
     pub(crate) fn start_moto(port: u16) -> Self {
         Self::start_script("standin_moto.py", port, "/moto-api/", &[])
     }

@@ -49,10 +49,12 @@ impl Organisation {
             .expect("one");
         let outputs = organisation(&standin, &[], package()).await;
         // What fails comes back at once, and not after the minutes that the template says.
-        let visible = json!({
-            "QueueUrl": outputs["QueueUrl"], "Attributes": { "VisibilityTimeout": "1" },
-        });
-        standin.call_at(THERE, "sqs", "set_queue_attributes", visible).await;
+        for queue in ["QueueUrl", "HistoryQueueUrl"] {
+            let visible = json!({
+                "QueueUrl": outputs[queue], "Attributes": { "VisibilityTimeout": "1" },
+            });
+            standin.call_at(THERE, "sqs", "set_queue_attributes", visible).await;
+        }
         Self { standin, outputs }
     }
 
@@ -217,27 +219,32 @@ async fn root_use_in_any_account_and_region_is_heard_once_and_nothing_is_lost() 
 async fn a_poison_message_ends_among_the_dead_letters_and_the_alarm_is_heard() {
     let there = Organisation::new().await;
     let listener = there.listen("listener").await;
-    let send =
-        json!({ "QueueUrl": there.outputs["QueueUrl"], "MessageBody": "neither fish nor fowl" });
-    there.standin.call_at(THERE, "sqs", "send_message", send).await;
+    let queues = [("QueueUrl", "DeadLettersUrl"), ("HistoryQueueUrl", "HistoryDeadLettersUrl")];
+    for (queue, _) in queues {
+        let poison = "neither fish nor fowl";
+        let send = json!({ "QueueUrl": there.outputs[queue], "MessageBody": poison });
+        there.standin.call_at(THERE, "sqs", "send_message", send).await;
+    }
     let place = (ACCOUNTS[1], "us-east-1");
     put_event(&there.standin, place, "aws.signin", SIGN_IN, &sign_in("login", place)).await;
     // The sound one beside it is not held up.
     assert_eq!(there.hear(&listener, place.0, 1).await.len(), 1);
-    there
-        .until("it is a dead letter", async || {
-            there.count("DeadLettersUrl", "ApproximateNumberOfMessages").await == 1
-        })
-        .await;
     let alarms = there.standin.call_at(THERE, "cloudwatch", "describe_alarms", json!({})).await;
     let alarms = alarms["MetricAlarms"].as_array().expect("alarms").clone();
-    let dead = there.outputs["DeadLettersUrl"].rsplit('/').next().expect("a name").to_owned();
-    let is_ours = |alarm: &&Value| alarm["Dimensions"][0]["Value"] == dead.as_str();
-    let alarm = alarms.iter().find(is_ours).expect("an alarm on the dead letters");
-    let state = json!({
-        "AlarmName": alarm["AlarmName"], "StateValue": "ALARM", "StateReason": "one message",
-    });
-    there.standin.call_at(THERE, "cloudwatch", "set_alarm_state", state).await;
-    let heard = there.hear(&listener, "dead-letters", 1).await;
-    assert!(heard[0].to_string().contains("ALARM"), "{heard:?}");
+    for (_, dead) in queues {
+        there
+            .until("each is a dead letter of its own queue", async || {
+                there.count(dead, "ApproximateNumberOfMessages").await == 1
+            })
+            .await;
+        let name = there.outputs[dead].rsplit('/').next().expect("a name").to_owned();
+        let is_ours = |alarm: &&Value| alarm["Dimensions"][0]["Value"] == name.as_str();
+        let alarm = alarms.iter().find(is_ours).expect("an alarm on the dead letters");
+        let state = json!({
+            "AlarmName": alarm["AlarmName"], "StateValue": "ALARM", "StateReason": "one message",
+        });
+        there.standin.call_at(THERE, "cloudwatch", "set_alarm_state", state).await;
+        let heard = there.hear(&listener, &format!("\"{name}\""), 1).await;
+        assert!(heard[0].to_string().contains("ALARM"), "{heard:?}");
+    }
 }

@@ -1,11 +1,13 @@
-//! `scan --fan-out`: objects become S3 notifications on the hub's queue, and the hub's functions
-//! scan them in parallel.
+//! `scan --fan-out`: objects become S3 notifications on the hub's queue of history, and the hub's
+//! functions scan them in parallel. That queue is another than that of events, so that no alert of
+//! today waits behind what may be millions of messages.
 //!
 //! A message holds several objects, bounded so that one call of a function ends well within its
 //! timeout: [`MESSAGE_OBJECTS_MAX`] small objects are a second or two of asking S3 one after the
 //! other, and [`MESSAGE_OBJECT_BYTES_MAX`] compressed are some 160 MB of text, a second or two of a
-//! small function's processor. Ten such messages, what a function is given at once, stay below a
-//! minute. More objects a message would save little: SQS bills by 64 KiB.
+//! small function's processor. Ten such messages, what a function is given at once (`ConsumeHistory` of
+//! the hub's template says so), stay below a minute. More objects a message would save little: SQS bills
+//! by 64 KiB.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The hub's queue: how full it is, and what ended in its dead-letter queue.
+//! A queue of the hub's: how full it is, and what ended in its dead-letter queue.
 
 use std::time::Duration;
 
@@ -98,7 +98,8 @@ pub(super) fn check_url(url: &str) -> Result<(), CloudError> {
     Err(CloudError::Address {
         text: url.to_owned(),
         reason: "no URL of a queue".to_owned(),
-        hint: "it looks like https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch",
+        hint: "it looks like https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history, and \
+               is what the hub's stack calls HistoryQueueUrl",
     })
 }
 

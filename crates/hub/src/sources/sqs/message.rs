@@ -16,16 +16,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use rootwatch_core::forwarding::DRILL_SOURCE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::drill::{self, Drill};
+
 /// Objects of which one message speaks, at most. S3 names one, CloudTrail's SNS shape a few.
 const OBJECTS_MAX: usize = 1000;
-
-/// The source of drills: see [`Message::Drill`].
-const DRILL_SOURCE: &str = "rootwatch.drill";
-/// Bytes of an account's or a region's name at most.
-const NAME_BYTES_MAX: usize = 32;
 
 /// An object in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +46,7 @@ pub(super) enum Message<'a> {
         is_history: bool,
     },
     /// A drill: somebody looks whether what a spoke sends comes through to people.
-    Drill { account: String, region: String },
+    Drill(Drill),
     /// Understood, and there is nothing in it: why.
     Nothing(&'static str),
     /// Cannot be what it pretends to be: lower case, no full stop.
@@ -88,11 +86,9 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
             return read_event(&members).unwrap_or_else(|| records(true));
         }
         if text("source").as_deref() == Some(DRILL_SOURCE) {
-            return match (text("account"), text("region")) {
-                (Some(account), Some(region)) if is_name(&account) && is_name(&region) => {
-                    Message::Drill { account, region }
-                }
-                _ => Message::Poison("a drill that does not say where it is from".to_owned()),
+            return match Drill::of(text("account"), text("region")) {
+                Some(drill) => Message::Drill(drill),
+                None => Message::Poison(drill::NOWHERE.to_owned()),
             };
         }
         return records(true);
@@ -105,12 +101,6 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         return found;
     }
     records(false)
-}
-
-/// What EventBridge itself writes for an account or a region.
-fn is_name(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(is_plain)
 }
 
 fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
@@ -126,7 +116,7 @@ fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
     match read_layer(&inner, false) {
         Message::Records { stated, .. } => Message::Records { text: Cow::Owned(inner), stated },
         Message::Objects { names, is_history } => Message::Objects { names, is_history },
-        Message::Drill { account, region } => Message::Drill { account, region },
+        Message::Drill(drill) => Message::Drill(drill),
         Message::Nothing(what) => Message::Nothing(what),
         Message::Poison(reason) => Message::Poison(format!("in an SNS notification: {reason}")),
     }
@@ -342,9 +332,9 @@ mod tests {
             })
         };
         let sound = drill("222233334444").to_string();
-        let expected = || Message::Drill {
-            account: "222233334444".to_owned(),
-            region: "eu-west-1".to_owned(),
+        let expected = || {
+            let (account, region) = ("222233334444".to_owned(), "eu-west-1".to_owned());
+            Message::Drill(Drill { account, region })
         };
         assert_eq!(read(&sound), expected());
         assert_eq!(read(&wrapped(&sound)), expected());

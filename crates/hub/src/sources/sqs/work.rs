@@ -41,8 +41,8 @@ impl Desk {
             Message::Records { text, stated } => {
                 self.take_records(Bytes::copy_from_slice(text.as_bytes()), stated).await
             }
-            Message::Drill { account, region } => {
-                match self.around.intake.drill(&account, &region).await {
+            Message::Drill(drill) => {
+                match self.around.intake.drill(&drill.account, &drill.region).await {
                     Ok(()) => Verdict::Done,
                     Err(error) => Verdict::GiveBack(error),
                 }
