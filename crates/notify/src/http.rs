@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, redirect};
 use rootwatch_core::words;
-use rustls::ClientConfig;
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::BuilderVerifierExt;
 use url::{Host, Url};
 
@@ -35,7 +36,7 @@ static TLS: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map(|config| config.with_no_client_auth())
+        .map(ConfigBuilder::<_, WantsClientCert>::with_no_client_auth)
         .map_err(|error| error.to_string())
 });
 
