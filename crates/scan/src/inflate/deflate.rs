@@ -12,7 +12,7 @@
 
 use super::WholeError;
 use super::codes::{
-    Codes, DISTANCE_BITS, DISTANCE_SYMBOLS, DISTANCE_TAKES_MAX, Entry, LENGTH_BITS, LENGTH_SYMBOLS,
+    Codes, DISTANCE_BITS, DISTANCE_SYMBOLS, DISTANCE_TAKES_MAX, LENGTH_BITS, LENGTH_SYMBOLS,
     LENGTH_TAKES_MAX, LITLEN_BITS, LITLEN_SYMBOLS, LengthCode,
 };
 
@@ -20,22 +20,25 @@ use super::codes::{
 const FILLED_BITS: u32 = 56;
 /// Extra bits of a distance at most.
 const DISTANCE_EXTRA_BITS_MAX: u32 = 13;
-/// Literal entries that a step of the fast loop takes in at most: after two of them there are bits
-/// enough for a length and for looking up its distance.
+// A step of the fast loop takes in three entries of literals, or two and a length: after them there
+// are bits enough for looking up what follows.
 const _: () =
     assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX <= FILLED_BITS && 3 * LITLEN_BITS <= FILLED_BITS);
 const _: () = assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX + DISTANCE_BITS <= u64::BITS);
 
 /// Bytes copied at a time.
 const COPIED: usize = 32;
+/// Copies before it is asked whether that was all. Most repetitions need one, but whether they need
+/// another is hard to foretell.
+const COPIES: usize = 3;
 /// Longest repetition.
 const LENGTH_MAX: usize = 258;
 /// Bytes that the fast loop needs before the end of the input: it fills the buffer up three times
 /// at most before it looks again, each time with eight bytes of which it goes on by seven.
 const INPUT_MARGIN: usize = 32;
-/// Bytes that the fast loop needs before the end of the output: two entries of literals, each
-/// written as two bytes, and a repetition, of which copies of two times [`COPIED`] reach beyond.
-const OUTPUT_MARGIN: usize = 3 * 2 + LENGTH_MAX + 2 * COPIED;
+/// Bytes that the fast loop needs before the end of the output: three entries with literals, each
+/// written as two bytes, and a repetition, beyond which the last copies reach.
+const OUTPUT_MARGIN: usize = 3 * 2 + LENGTH_MAX + COPIES * COPIED;
 
 /// Most repetitions of a length that one symbol stands for, less one: so much may be written
 /// beyond the lengths that a block has.
@@ -155,13 +158,6 @@ impl Bits<'_> {
         self.left = self.left.wrapping_sub(count);
     }
 
-    /// Skips what an entry takes.
-    #[inline(always)]
-    fn skip_entry(&mut self, entry: Entry) {
-        self.buffer >>= entry.takes();
-        self.left = self.left.wrapping_sub(entry.takes_roughly());
-    }
-
     #[inline(always)]
     fn take(&mut self, count: u32) -> u64 {
         let taken = self.buffer & ((1 << count) - 1);
@@ -229,17 +225,21 @@ fn read_codes(bits: &mut Bits<'_>, codes: &mut Codes) -> Result<(), WholeError> 
         if bits.left() < LENGTH_BITS + 7 {
             bits.fill()?;
         }
-        let entry = code.symbol(bits.buffer);
-        let symbol = entry.number(bits.buffer);
-        bits.skip_entry(entry);
-        let (length, times) = match symbol {
-            0..16 => (symbol as u8, 1),
+        let entry = code.length(bits.buffer);
+        bits.skip(entry.takes());
+        // As many as they may be are written, however many they are: that is quicker.
+        const FEW: usize = 10;
+        let (length, times) = match entry.number() {
+            length @ 0..16 => (length as u8, 1),
             16 if at == 0 => return Err(WholeError::Damaged),
             16 => (lengths[at - 1], 3 + bits.take(2) as usize),
             17 => (0, 3 + bits.take(3) as usize),
             _ => (0, 11 + bits.take(7) as usize),
         };
-        lengths[at..at + times].fill(length);
+        lengths[at..at + FEW].fill(length);
+        if times > FEW {
+            lengths[at..=at + LENGTHS_BEYOND_MAX].fill(length);
+        }
         at += times;
     }
     if at != all {
@@ -321,21 +321,22 @@ unsafe fn fast(
     fill!();
     let mut entry = codes.litlen(buffer);
     let ended = loop {
-        // Two entries of literals at most, and what comes then. The next entry has been looked up
-        // and the buffer filled, here and wherever the loop goes on.
+        // Two entries of literals at most, and what comes then: usually a length, with or without
+        // a literal before it. The next entry has been looked up and the buffer filled, here and
+        // wherever the loop goes on.
         let mut before = buffer;
         skip_entry!(entry);
-        if entry.is_literal() {
+        if entry.is_literals() {
             write!(entry);
             entry = codes.litlen(buffer);
             before = buffer;
             skip_entry!(entry);
-            if entry.is_literal() {
+            if entry.is_literals() {
                 write!(entry);
                 entry = codes.litlen(buffer);
                 before = buffer;
                 skip_entry!(entry);
-                if entry.is_literal() {
+                if entry.is_literals() {
                     write_and_go_on!(entry);
                 }
             }
@@ -347,27 +348,28 @@ unsafe fn fast(
             entry = codes.litlen_at(entry, buffer);
             before = buffer;
             skip_entry!(entry);
-            if entry.is_literal() {
+            if entry.is_literals() {
                 write_and_go_on!(entry);
             }
             if entry.is_end() {
                 break true;
             }
         }
-        let length = entry.number(before);
-        entry = codes.distance(buffer);
-        if entry.is_exception() {
+        write!(entry);
+        let length = entry.length(before);
+        let mut far = codes.distance(buffer);
+        if far.is_exception() {
             if left % u64::BITS < DISTANCE_TAKES_MAX + LITLEN_BITS - 1 {
                 fill!();
             }
             buffer >>= DISTANCE_BITS;
             left = left.wrapping_sub(DISTANCE_BITS);
-            entry = codes.distance_at(entry, buffer);
+            far = codes.distance_at(far, buffer);
         } else if left % u64::BITS < DISTANCE_BITS + DISTANCE_EXTRA_BITS_MAX + LITLEN_BITS - 1 {
             fill!();
         }
-        let distance = entry.number(buffer);
-        skip_entry!(entry);
+        let distance = far.distance(buffer);
+        skip_entry!(far);
         if distance > to.addr() - begin.addr() {
             return Err(WholeError::Damaged);
         }
@@ -389,7 +391,7 @@ unsafe fn fast(
 ///
 /// # Safety
 /// So many bytes must have been written before `to`, and the distance is one at least. There must be
-/// room for `length` bytes and for two times [`COPIED`] beyond.
+/// room for `length` bytes and for [`COPIES`] times [`COPIED`] beyond.
 #[inline(always)]
 unsafe fn repeat(to: *mut u8, distance: usize, length: usize) -> *mut u8 {
     // SAFETY: the caller vouches for the room. Each copy reads what stands before what it writes.
@@ -401,11 +403,11 @@ unsafe fn repeat(to: *mut u8, distance: usize, length: usize) -> *mut u8 {
         }
         let (mut from, mut to) = (to.sub(distance).cast_const(), to);
         loop {
-            for at in [0, COPIED] {
-                let bytes = from.add(at).cast::<[u8; COPIED]>().read_unaligned();
-                to.add(at).cast::<[u8; COPIED]>().write_unaligned(bytes);
+            for at in 0..COPIES {
+                let bytes = from.add(at * COPIED).cast::<[u8; COPIED]>().read_unaligned();
+                to.add(at * COPIED).cast::<[u8; COPIED]>().write_unaligned(bytes);
             }
-            (from, to) = (from.add(2 * COPIED), to.add(2 * COPIED));
+            (from, to) = (from.add(COPIES * COPIED), to.add(COPIES * COPIED));
             if to >= end {
                 return end;
             }
@@ -449,30 +451,30 @@ fn careful(
         bits.fill()?;
         let mut entry = codes.litlen(bits.buffer);
         let mut before = bits.buffer;
-        bits.skip_entry(entry);
-        if !entry.is_literal() && entry.is_exception() && !entry.is_end() {
+        bits.skip(entry.takes());
+        if entry.is_exception() && !entry.is_end() {
             entry = codes.litlen_at(entry, bits.buffer);
             before = bits.buffer;
-            bits.skip_entry(entry);
+            bits.skip(entry.takes());
         }
-        if entry.is_literal() {
-            for byte in &entry.bytes()[..entry.literals()] {
-                *out.get_mut(*made).ok_or(WholeError::TooLarge)? = *byte;
-                *made += 1;
-            }
+        for byte in &entry.bytes()[..entry.literals()] {
+            *out.get_mut(*made).ok_or(WholeError::TooLarge)? = *byte;
+            *made += 1;
+        }
+        if entry.is_literals() {
             continue;
         }
         if entry.is_end() {
             return Ok(());
         }
-        let length = entry.number(before);
-        entry = codes.distance(bits.buffer);
-        if entry.is_exception() {
+        let length = entry.length(before);
+        let mut far = codes.distance(bits.buffer);
+        if far.is_exception() {
             bits.skip(DISTANCE_BITS);
-            entry = codes.distance_at(entry, bits.buffer);
+            far = codes.distance_at(far, bits.buffer);
         }
-        let distance = entry.number(bits.buffer);
-        bits.skip_entry(entry);
+        let distance = far.distance(bits.buffer);
+        bits.skip(far.takes());
         if distance > *made {
             return Err(WholeError::Damaged);
         }
