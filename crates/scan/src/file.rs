@@ -55,7 +55,7 @@ impl Buffers {
     }
 
     /// Reads a file, or its beginning if it is large, and inflates it if that can be done whole.
-    /// `summed` says that the checksum is to be taken here.
+    /// `summed` says that the checksum is to be taken here, and all of it done by libdeflate.
     fn load<'b>(&'b mut self, file: &mut impl Read, summed: bool) -> io::Result<Text<'b>> {
         self.input.clear();
         let read = file.take(WHOLE_FILE_BYTES_MAX).read_to_end(&mut self.input)?;

@@ -1,13 +1,18 @@
-//! Decompression: gzip files that fit in memory at the speed of libdeflate, everything else as a
-//! stream in a window.
+//! Decompression: gzip files that fit in memory whole, by our own inflating where the processor has
+//! what it needs ([`deflate`]) and by libdeflate elsewhere; everything else as a stream in a window.
 
-// Calls of libdeflate's C interface; each says why it is sound.
+// Calls of libdeflate's C interface and reads and writes without checks; each says why it is sound.
 #![allow(unsafe_code)]
+
+mod codes;
+mod deflate;
 
 use std::io::{self, BufReader, Read};
 use std::ptr::NonNull;
 
 use flate2::bufread::MultiGzDecoder;
+
+use self::codes::Codes;
 
 /// First bytes of a gzip member: magic number and the only method there is.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
@@ -141,9 +146,12 @@ impl Sum {
     }
 }
 
-/// libdeflate's decompressor for one thread.
+/// What one thread inflates with.
 pub(crate) struct Inflater {
+    /// libdeflate's.
     decompressor: NonNull<libdeflate_sys::libdeflate_decompressor>,
+    /// Our own tables, where the processor has what our own inflating needs.
+    codes: Option<Box<Codes>>,
 }
 
 // SAFETY: libdeflate's decompressor has no thread affinity; it may be used by one thread at a time,
@@ -157,7 +165,7 @@ impl Inflater {
         let Some(decompressor) = NonNull::new(decompressor) else {
             std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 1 << 15]>())
         };
-        Self { decompressor }
+        Self { decompressor, codes: deflate::is_available().then(Codes::new) }
     }
 
     /// As [`Inflater::gzip`], but the text's checksum is still to be taken: not when the file has
@@ -169,21 +177,7 @@ impl Inflater {
     ) -> Result<(usize, Option<Sum>), WholeError> {
         let header = header_bytes(input).ok_or(WholeError::Damaged)?;
         let data = &input[header..input.len() - FOOTER_BYTES];
-        let (mut used, mut made) = (0, 0);
-        // SAFETY: the pointers and lengths are those of live slices, the decompressor is live
-        // and ours alone.
-        let result = unsafe {
-            libdeflate_sys::libdeflate_deflate_decompress_ex(
-                self.decompressor.as_ptr(),
-                data.as_ptr().cast(),
-                data.len(),
-                out.as_mut_ptr().cast(),
-                out.len(),
-                &raw mut used,
-                &raw mut made,
-            )
-        };
-        check(result)?;
+        let (used, made) = self.deflate(data, out)?;
         let after = &input[header + used..];
         let (Some(sum), Some(size)) =
             (after.first_chunk::<4>(), after.get(4..).and_then(<[u8]>::first_chunk::<4>))
@@ -203,6 +197,31 @@ impl Inflater {
         }
         let more = self.gzip(others, &mut out[made..])?;
         Ok((made + more, None))
+    }
+
+    /// Inflates data without header and footer, which `data` begins with; says how much of it that
+    /// was, and how many bytes there are.
+    fn deflate(&mut self, data: &[u8], out: &mut [u8]) -> Result<(usize, usize), WholeError> {
+        if let Some(codes) = &mut self.codes {
+            // SAFETY: there are codes only where the processor has what this needs.
+            return unsafe { deflate::inflate(codes, data, out) };
+        }
+        let (mut used, mut made) = (0, 0);
+        // SAFETY: the pointers and lengths are those of live slices, the decompressor is live
+        // and ours alone.
+        let result = unsafe {
+            libdeflate_sys::libdeflate_deflate_decompress_ex(
+                self.decompressor.as_ptr(),
+                data.as_ptr().cast(),
+                data.len(),
+                out.as_mut_ptr().cast(),
+                out.len(),
+                &raw mut used,
+                &raw mut made,
+            )
+        };
+        check(result)?;
+        Ok((used, made))
     }
 
     /// Inflates all members of a gzip file into `out`; returns how many bytes there are.

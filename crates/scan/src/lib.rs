@@ -235,8 +235,8 @@ pub fn measure(inputs: Vec<Input>) -> (u64, u64) {
     (files, bytes)
 }
 
-/// Reads and decompresses the inputs and throws the text away: the yardstick for [`scan`] in
-/// benchmarks. Returns how many bytes came out.
+/// Reads the inputs, decompresses them by libdeflate and throws the text away: the yardstick for
+/// [`scan`] in benchmarks. Returns how many bytes came out.
 #[must_use]
 pub fn decompress_only(inputs: Vec<Input>, threads: usize) -> u64 {
     let walk = Mutex::new(Walk::new(inputs));

@@ -1,0 +1,806 @@
+//! Deflate (RFC 1951) for texts with many random digits and many long repetitions, as log files are.
+//!
+//! The way is libdeflate's: a loop without bounds checks while there is room enough, the next
+//! symbol looked up before the last is written, and a careful loop for the end. It differs where
+//! that helps on log files: two literals come out of one look-up, the tables are smaller, and what
+//! is repeated is copied 32 bytes at a time.
+//!
+//! Nothing depends on its being right: what it gives is believed once the checksum is, and where
+//! it gives up, or the checksum is wrong, the file is inflated again by other means. It must not
+//! read or write where it may not, whatever the input: the careful parts check, the fast loop
+//! keeps the distances named below.
+
+use super::WholeError;
+use super::codes::{
+    Codes, DISTANCE_BITS, DISTANCE_SYMBOLS, DISTANCE_TAKES_MAX, LENGTH_BITS, LENGTH_SYMBOLS,
+    LENGTH_TAKES_MAX, LITLEN_BITS, LITLEN_SYMBOLS, LengthCode,
+};
+
+/// Bits that there are at least after the buffer was filled up.
+const FILLED_BITS: u32 = 56;
+/// Extra bits of a distance at most.
+const DISTANCE_EXTRA_BITS_MAX: u32 = 13;
+// A step of the fast loop takes in three entries of literals, or two and a length: after them there
+// are bits enough for looking up what follows.
+const _: () =
+    assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX <= FILLED_BITS && 3 * LITLEN_BITS <= FILLED_BITS);
+const _: () = assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX + DISTANCE_BITS <= u64::BITS);
+
+/// Bytes copied at a time.
+const COPIED: usize = 32;
+/// Copies before it is asked whether that was all. Most repetitions need one, but whether they need
+/// another is hard to foretell.
+const COPIES: usize = 3;
+/// Longest repetition.
+const LENGTH_MAX: usize = 258;
+/// Bytes that the fast loop needs before the end of the input: it fills the buffer up three times
+/// at most before it looks again, each time with eight bytes of which it goes on by seven.
+const INPUT_MARGIN: usize = 32;
+/// Bytes that the fast loop needs before the end of the output: three entries with literals, each
+/// written as two bytes, and a repetition, beyond which the last copies reach.
+const OUTPUT_MARGIN: usize = 3 * 2 + LENGTH_MAX + COPIES * COPIED;
+
+/// Most repetitions of a length that one symbol stands for, less one: so much may be written
+/// beyond the lengths that a block has.
+const LENGTHS_BEYOND_MAX: usize = 138 - 1;
+
+/// Has this processor what [`inflate`] needs?
+pub(super) fn is_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Inflates what `input` begins with; says how much of it that was, and how many bytes came out.
+///
+/// # Safety
+/// The processor must have what [`is_available`] asks for.
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,bmi1,bmi2"))]
+pub(super) unsafe fn inflate(
+    codes: &mut Codes,
+    input: &[u8],
+    out: &mut [u8],
+) -> Result<(usize, usize), WholeError> {
+    let mut bits = Bits { input, at: 0, buffer: 0, left: 0, beyond: 0 };
+    let mut made = 0;
+    loop {
+        bits.fill()?;
+        let is_last = bits.take(1) == 1;
+        match bits.take(2) {
+            0 => made += stored(&mut bits, &mut out[made..])?,
+            kind @ (1 | 2) => {
+                if kind == 1 {
+                    set_fixed(codes).ok_or(WholeError::Damaged)?;
+                } else {
+                    read_codes(&mut bits, codes)?;
+                }
+                let mut ended = false;
+                if bits.input.len() - bits.at > INPUT_MARGIN && out.len() - made > OUTPUT_MARGIN {
+                    // SAFETY: there is that much room.
+                    ended = unsafe { fast(&mut bits, codes, out, &mut made)? };
+                }
+                if !ended {
+                    careful(&mut bits, codes, out, &mut made)?;
+                }
+            }
+            _ => return Err(WholeError::Damaged),
+        }
+        if is_last {
+            bits.go_back()?;
+            return Ok((bits.at, made));
+        }
+    }
+}
+
+/// The input, bit by bit.
+struct Bits<'i> {
+    input: &'i [u8],
+    /// How much of it has been read into the buffer.
+    at: usize,
+    /// What comes next, the next bit the lowest.
+    buffer: u64,
+    /// Bits in the buffer, in the low six bits of this; what else is in it means nothing. There
+    /// may be more in the buffer, the same that will be read again.
+    left: u32,
+    /// Zeros beyond the input's end that are in the buffer, in bytes.
+    beyond: usize,
+}
+
+impl Bits<'_> {
+    #[inline(always)]
+    fn left(&self) -> u32 {
+        self.left % u64::BITS
+    }
+
+    /// Fills the buffer up to [`FILLED_BITS`] at least.
+    ///
+    /// # Safety
+    /// There must be eight bytes more.
+    #[inline(always)]
+    unsafe fn fill_fast(&mut self) {
+        // SAFETY: the caller vouches for the bytes.
+        let word = unsafe { self.input.as_ptr().add(self.at).cast::<u64>().read_unaligned() };
+        self.buffer |= u64::from_le(word) << self.left();
+        self.at += 7 - (self.left() >> 3) as usize;
+        self.left |= FILLED_BITS;
+    }
+
+    /// The same anywhere; beyond the end are zeros, of which more than the buffer holds are damage.
+    #[inline(always)]
+    fn fill(&mut self) -> Result<(), WholeError> {
+        self.left = self.left();
+        if self.input.len() - self.at >= 8 {
+            // SAFETY: there are.
+            unsafe { self.fill_fast() };
+            return Ok(());
+        }
+        while self.left < FILLED_BITS {
+            if let Some(byte) = self.input.get(self.at) {
+                self.buffer |= u64::from(*byte) << self.left;
+                self.at += 1;
+            } else {
+                self.beyond += 1;
+                if self.beyond > 8 {
+                    return Err(WholeError::Damaged);
+                }
+            }
+            self.left += 8;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, count: u32) {
+        self.buffer >>= count;
+        self.left = self.left.wrapping_sub(count);
+    }
+
+    #[inline(always)]
+    fn take(&mut self, count: u32) -> u64 {
+        let taken = self.buffer & ((1 << count) - 1);
+        self.skip(count);
+        taken
+    }
+
+    /// Gives whole bytes in the buffer back; what is left of a byte is passed over. Damage when
+    /// zeros beyond the end were taken for input.
+    fn go_back(&mut self) -> Result<(), WholeError> {
+        let whole = (self.left() >> 3) as usize;
+        let of_input = whole.checked_sub(self.beyond).ok_or(WholeError::Damaged)?;
+        self.at = self.at.checked_sub(of_input).ok_or(WholeError::Damaged)?;
+        (self.buffer, self.left, self.beyond) = (0, 0, 0);
+        Ok(())
+    }
+}
+
+/// A block that is not compressed.
+fn stored(bits: &mut Bits<'_>, out: &mut [u8]) -> Result<usize, WholeError> {
+    bits.go_back()?;
+    let rest = &bits.input[bits.at..];
+    let (head, rest) = rest.split_first_chunk::<4>().ok_or(WholeError::Damaged)?;
+    let length = u16::from_le_bytes([head[0], head[1]]);
+    if length != !u16::from_le_bytes([head[2], head[3]]) {
+        return Err(WholeError::Damaged);
+    }
+    let length = usize::from(length);
+    let room = out.get_mut(..length).ok_or(WholeError::TooLarge)?;
+    room.copy_from_slice(rest.get(..length).ok_or(WholeError::Damaged)?);
+    bits.at += head.len() + length;
+    Ok(length)
+}
+
+/// The codes of a block that brings none.
+#[inline(always)]
+fn set_fixed(codes: &mut Codes) -> Option<()> {
+    let mut litlen = [8; LITLEN_SYMBOLS];
+    litlen[144..256].fill(9);
+    litlen[256..280].fill(7);
+    codes.set(&litlen, &[5; DISTANCE_SYMBOLS])
+}
+
+/// The codes with which a block begins.
+#[inline(always)]
+fn read_codes(bits: &mut Bits<'_>, codes: &mut Codes) -> Result<(), WholeError> {
+    const ORDER: [usize; LENGTH_SYMBOLS] =
+        [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+    let litlens = 257 + bits.take(5) as usize;
+    let distances = 1 + bits.take(5) as usize;
+    let given = 4 + bits.take(4) as usize;
+    let mut of_lengths = [0; LENGTH_SYMBOLS];
+    for symbol in &ORDER[..given] {
+        if bits.left() < 3 {
+            bits.fill()?;
+        }
+        of_lengths[*symbol] = bits.take(3) as u8;
+    }
+    let code = LengthCode::new(&of_lengths).ok_or(WholeError::Damaged)?;
+    let mut lengths = [0_u8; LITLEN_SYMBOLS + DISTANCE_SYMBOLS + LENGTHS_BEYOND_MAX];
+    let all = litlens + distances;
+    let mut at = 0;
+    while at < all {
+        // The most that extra bits of a symbol take is seven.
+        if bits.left() < LENGTH_BITS + 7 {
+            bits.fill()?;
+        }
+        let entry = code.length(bits.buffer);
+        bits.skip(entry.takes());
+        // As many as they may be are written, however many they are: that is quicker.
+        const FEW: usize = 10;
+        let (length, times) = match entry.number() {
+            length @ 0..16 => (length as u8, 1),
+            16 if at == 0 => return Err(WholeError::Damaged),
+            16 => (lengths[at - 1], 3 + bits.take(2) as usize),
+            17 => (0, 3 + bits.take(3) as usize),
+            _ => (0, 11 + bits.take(7) as usize),
+        };
+        lengths[at..at + FEW].fill(length);
+        if times > FEW {
+            lengths[at..=at + LENGTHS_BEYOND_MAX].fill(length);
+        }
+        at += times;
+    }
+    if at != all {
+        return Err(WholeError::Damaged);
+    }
+    codes.set(&lengths[..litlens], &lengths[litlens..all]).ok_or(WholeError::Damaged)
+}
+
+/// Goes on until the block ends, and says so, or until one of the margins is reached.
+///
+/// # Safety
+/// There must be more input than [`INPUT_MARGIN`] and more room than [`OUTPUT_MARGIN`], and the
+/// processor must have what [`is_available`] asks for.
+// A function of its own, and on pointers, for the sake of registers: inlined, or on indices, it
+// takes a twentieth longer.
+#[inline(never)]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,bmi1,bmi2"))]
+unsafe fn fast(
+    bits: &mut Bits<'_>,
+    codes: &Codes,
+    out: &mut [u8],
+    made: &mut usize,
+) -> Result<bool, WholeError> {
+    let (input, input_length) = (bits.input.as_ptr(), bits.input.len());
+    let (begin, room) = (out.as_mut_ptr(), out.len());
+    // SAFETY: the caller vouches for the margins, so all of these are within input and output.
+    let (mut next, input_end, mut to, output_end) = unsafe {
+        (
+            input.add(bits.at),
+            input.add(input_length - INPUT_MARGIN),
+            begin.add(*made),
+            begin.add(room - OUTPUT_MARGIN),
+        )
+    };
+    let (mut buffer, mut left) = (bits.buffer, bits.left);
+    // As [`Bits::fill_fast`].
+    macro_rules! fill {
+        () => {
+            // SAFETY: the margin is for this.
+            unsafe {
+                buffer |= u64::from_le(next.cast::<u64>().read_unaligned()) << (left % u64::BITS);
+                next = next.add(7).sub((left >> 3 & 7) as usize);
+            }
+            left |= FILLED_BITS;
+        };
+    }
+    macro_rules! skip_entry {
+        ($entry:ident) => {
+            buffer >>= $entry.takes();
+            left = left.wrapping_sub($entry.takes_roughly());
+        };
+    }
+    macro_rules! write {
+        ($entry:ident) => {
+            // SAFETY: the margin is for three entries, each of which goes on by two bytes at most.
+            unsafe {
+                to.cast::<[u8; 2]>().write_unaligned($entry.bytes());
+                to = to.add($entry.literals());
+            }
+        };
+    }
+    macro_rules! go_on_within_margins {
+        () => {
+            if to >= output_end || next >= input_end {
+                break false;
+            }
+        };
+    }
+    // Literals that end a step.
+    macro_rules! write_and_go_on {
+        ($entry:ident) => {
+            write!($entry);
+            $entry = codes.litlen(buffer);
+            fill!();
+            go_on_within_margins!();
+            continue;
+        };
+    }
+    fill!();
+    let mut entry = codes.litlen(buffer);
+    let ended = loop {
+        // Two entries of literals at most, and what comes then: usually a length, with or without
+        // a literal before it. The next entry has been looked up and the buffer filled, here and
+        // wherever the loop goes on.
+        let mut before = buffer;
+        skip_entry!(entry);
+        if entry.is_literals() {
+            write!(entry);
+            entry = codes.litlen(buffer);
+            before = buffer;
+            skip_entry!(entry);
+            if entry.is_literals() {
+                write!(entry);
+                entry = codes.litlen(buffer);
+                before = buffer;
+                skip_entry!(entry);
+                if entry.is_literals() {
+                    write_and_go_on!(entry);
+                }
+            }
+        }
+        if entry.is_exception() {
+            if entry.is_end() {
+                break true;
+            }
+            entry = codes.litlen_at(entry, buffer);
+            before = buffer;
+            skip_entry!(entry);
+            if entry.is_literals() {
+                write_and_go_on!(entry);
+            }
+            if entry.is_end() {
+                break true;
+            }
+        }
+        write!(entry);
+        let length = entry.length(before);
+        let mut far = codes.distance(buffer);
+        if far.is_exception() {
+            if left % u64::BITS < DISTANCE_TAKES_MAX + LITLEN_BITS - 1 {
+                fill!();
+            }
+            buffer >>= DISTANCE_BITS;
+            left = left.wrapping_sub(DISTANCE_BITS);
+            far = codes.distance_at(far, buffer);
+        } else if left % u64::BITS < DISTANCE_BITS + DISTANCE_EXTRA_BITS_MAX + LITLEN_BITS - 1 {
+            fill!();
+        }
+        let distance = far.distance(buffer);
+        skip_entry!(far);
+        if distance > to.addr() - begin.addr() {
+            return Err(WholeError::Damaged);
+        }
+        // Looked up and filled before the copy, which may then go on beside what follows.
+        entry = codes.litlen(buffer);
+        fill!();
+        // SAFETY: the distance was checked, and the margin is for the copy and what it writes
+        // beyond its end.
+        to = unsafe { repeat(to, distance, length) };
+        go_on_within_margins!();
+    };
+    bits.at = next.addr() - input.addr();
+    (bits.buffer, bits.left) = (buffer, left);
+    *made = to.addr() - begin.addr();
+    Ok(ended)
+}
+
+/// Writes again, at `to`, the `length` bytes that begin `distance` before it; returns their end.
+///
+/// # Safety
+/// So many bytes must have been written before `to`, and the distance is one at least. There must be
+/// room for `length` bytes and for [`COPIES`] times [`COPIED`] beyond.
+#[inline(always)]
+unsafe fn repeat(to: *mut u8, distance: usize, length: usize) -> *mut u8 {
+    // SAFETY: the caller vouches for the room. Each copy reads what stands before what it writes.
+    unsafe {
+        let end = to.add(length);
+        if distance < COPIED {
+            repeat_near(to, distance, length);
+            return end;
+        }
+        let (mut from, mut to) = (to.sub(distance).cast_const(), to);
+        loop {
+            for at in 0..COPIES {
+                let bytes = from.add(at * COPIED).cast::<[u8; COPIED]>().read_unaligned();
+                to.add(at * COPIED).cast::<[u8; COPIED]>().write_unaligned(bytes);
+            }
+            (from, to) = (from.add(COPIES * COPIED), to.add(COPIES * COPIED));
+            if to >= end {
+                return end;
+            }
+        }
+    }
+}
+
+/// [`repeat`] where copies would read what they write.
+///
+/// # Safety
+/// As there.
+#[cold]
+unsafe fn repeat_near(to: *mut u8, distance: usize, length: usize) {
+    const WORD: usize = 8;
+    // SAFETY: as there.
+    unsafe {
+        let from = to.sub(distance).cast_const();
+        if distance == 1 {
+            to.write_bytes(*from, length);
+        } else if distance >= WORD {
+            for at in (0..length).step_by(WORD) {
+                let bytes = from.add(at).cast::<[u8; WORD]>().read_unaligned();
+                to.add(at).cast::<[u8; WORD]>().write_unaligned(bytes);
+            }
+        } else {
+            for at in 0..length {
+                *to.add(at) = *from.add(at);
+            }
+        }
+    }
+}
+
+/// Goes on until the block ends, near the end of the input or of the room.
+fn careful(
+    bits: &mut Bits<'_>,
+    codes: &Codes,
+    out: &mut [u8],
+    made: &mut usize,
+) -> Result<(), WholeError> {
+    loop {
+        bits.fill()?;
+        let mut entry = codes.litlen(bits.buffer);
+        let mut before = bits.buffer;
+        bits.skip(entry.takes());
+        if entry.is_exception() && !entry.is_end() {
+            entry = codes.litlen_at(entry, bits.buffer);
+            before = bits.buffer;
+            bits.skip(entry.takes());
+        }
+        for byte in &entry.bytes()[..entry.literals()] {
+            *out.get_mut(*made).ok_or(WholeError::TooLarge)? = *byte;
+            *made += 1;
+        }
+        if entry.is_literals() {
+            continue;
+        }
+        if entry.is_end() {
+            return Ok(());
+        }
+        let length = entry.length(before);
+        let mut far = codes.distance(bits.buffer);
+        if far.is_exception() {
+            bits.skip(DISTANCE_BITS);
+            far = codes.distance_at(far, bits.buffer);
+        }
+        let distance = far.distance(bits.buffer);
+        bits.skip(far.takes());
+        if distance > *made {
+            return Err(WholeError::Damaged);
+        }
+        if length > out.len() - *made {
+            return Err(WholeError::TooLarge);
+        }
+        for at in *made..*made + length {
+            out[at] = out[at - distance];
+        }
+        *made += length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::inflate::Inflater;
+
+    /// What is written after the room, and must be there still.
+    const BEYOND: [u8; 700] = [0xa5; 700];
+
+    fn deflated(text: &[u8], level: u32, flush_every: usize) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(level));
+        for piece in text.chunks(flush_every.max(1)) {
+            encoder.write_all(piece).expect("memory");
+            encoder.flush().expect("memory");
+        }
+        encoder.finish().expect("memory")
+    }
+
+    /// By libdeflate, whose blocks and codes are others than those of zlib.
+    fn deflated_by_libdeflate(text: &[u8], level: i32) -> Vec<u8> {
+        let mut out = vec![0; text.len() + text.len() / 8 + 256];
+        // SAFETY: the pointers and lengths are those of live slices, the compressor is live.
+        let length = unsafe {
+            let compressor = libdeflate_sys::libdeflate_alloc_compressor(level);
+            assert!(!compressor.is_null());
+            let length = libdeflate_sys::libdeflate_deflate_compress(
+                compressor,
+                text.as_ptr().cast(),
+                text.len(),
+                out.as_mut_ptr().cast(),
+                out.len(),
+            );
+            libdeflate_sys::libdeflate_free_compressor(compressor);
+            length
+        };
+        assert!(length > 0);
+        out.truncate(length);
+        out
+    }
+
+    /// Inflates by libdeflate and by our own means, in just so much room. Both must say the same,
+    /// and nothing may be written beyond the room. Says what comes out.
+    fn both_ways(data: &[u8], room: usize) -> Option<Vec<u8>> {
+        let mut inflater = Inflater::new();
+        let mut own = inflater.codes.take();
+        // Not longer than it says that it is, so that tools see what is read beyond.
+        let data: Box<[u8]> = data.into();
+        let mut right = vec![0; room];
+        let theirs = inflater.deflate(&data, &mut right).ok();
+        if let Some(codes) = &mut own {
+            let mut out = [vec![0; room], BEYOND.to_vec()].concat();
+            // SAFETY: there are codes only where the processor has what this needs.
+            let ours = unsafe { inflate(codes, &data, &mut out[..room]) }.ok();
+            assert_eq!(ours, theirs, "{data:02x?}, {room} bytes of room");
+            assert!(out[room..] == BEYOND, "{data:02x?}, {room} bytes of room");
+            if let Some((_, made)) = ours {
+                assert!(out[..made] == right[..made], "{data:02x?}");
+            }
+        }
+        theirs.map(|(_, made)| right[..made].to_vec())
+    }
+
+    /// Numbers of chance, the same for the same seed.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) as usize % bound
+        }
+    }
+
+    /// Digits that no compressor makes less of than digits.
+    fn digits(count: usize) -> Vec<u8> {
+        let mut chance = Chance(1);
+        (0..count).map(|_| b"0123456789abcdef"[chance.below(16)]).collect()
+    }
+
+    /// Writes deflate bit by bit.
+    #[derive(Default)]
+    struct Writer {
+        bytes: Vec<u8>,
+        bits: usize,
+    }
+
+    impl Writer {
+        fn number(&mut self, number: usize, bits: usize) {
+            for bit in 0..bits {
+                if self.bits.is_multiple_of(8) {
+                    self.bytes.push(0);
+                }
+                self.bytes[self.bits / 8] |= ((number >> bit & 1) as u8) << (self.bits % 8);
+                self.bits += 1;
+            }
+        }
+
+        fn codeword(&mut self, (codeword, bits): (usize, usize)) {
+            for bit in (0..bits).rev() {
+                self.number(codeword >> bit & 1, 1);
+            }
+        }
+    }
+
+    /// A code in which so many symbols, always the one named, have codewords of lengths of chance.
+    /// Gives the length of each and its codeword.
+    fn code(symbols: usize, with: usize, chance: &mut Chance) -> Vec<(usize, usize)> {
+        // Leaves of a tree, split one by one; often the newest, for long codewords.
+        let mut leaves = vec![1, 1];
+        let count = 2 + chance.below(symbols - 1);
+        while leaves.len() < count {
+            let newest = leaves.len() - 1;
+            let at = if chance.below(3) == 0 { chance.below(leaves.len()) } else { newest };
+            if leaves[at] < 15 {
+                leaves[at] += 1;
+                leaves.push(leaves[at]);
+            } else if leaves.iter().all(|length| *length == 15) {
+                break;
+            } else {
+                leaves.rotate_right(1);
+            }
+        }
+        leaves.resize(symbols, 0);
+        for at in (1..symbols).rev() {
+            leaves.swap(at, chance.below(at + 1));
+        }
+        if leaves[with] == 0 {
+            let other = leaves.iter().position(|length| *length != 0).expect("one of two");
+            leaves.swap(with, other);
+        }
+        let mut codewords = vec![(0, 0); symbols];
+        let mut next = 0;
+        for length in 1..=15 {
+            next <<= 1;
+            for (symbol, _) in leaves.iter().enumerate().filter(|(_, leaf)| **leaf == length) {
+                codewords[symbol] = (next, length);
+                next += 1;
+            }
+        }
+        assert_eq!(next, 1 << 15, "a code without gaps");
+        codewords
+    }
+
+    /// A text in blocks with codes of chance, of symbols of chance.
+    fn blocks_of_chance(seed: u64) -> Vec<u8> {
+        let mut chance = Chance(seed);
+        let mut out = Writer::default();
+        // So much that every distance is there, not compressed.
+        let text = digits(0x8000);
+        out.number(0, 8);
+        out.bytes.extend([0x00, 0x80, 0xff, 0x7f]);
+        out.bytes.extend(&text);
+        out.bits = out.bytes.len() * 8;
+        for is_last in [0, 1] {
+            let (litlens, distances) = (code(286, 256, &mut chance), code(30, 0, &mut chance));
+            out.number(is_last | 2 << 1, 3);
+            out.number(286 - 257, 5);
+            out.number(30 - 1, 5);
+            out.number(19 - 4, 4);
+            // Sixteen lengths of four bits each, none for repetitions; these come first.
+            out.number(0, 3 * 3);
+            (0..16).for_each(|_| out.number(4, 3));
+            for (_, length) in litlens.iter().chain(&distances) {
+                out.codeword((*length, 4));
+            }
+            let in_use = |codewords: &[(usize, usize)]| -> Vec<usize> {
+                (0..codewords.len()).filter(|symbol| codewords[*symbol].1 != 0).collect()
+            };
+            let (known, far) = (in_use(&litlens), in_use(&distances));
+            for _ in 0..chance.below(3000) {
+                let symbol = known[chance.below(known.len())];
+                if symbol == 256 {
+                    continue;
+                }
+                out.codeword(litlens[symbol]);
+                if symbol > 256 {
+                    let extra = if (265..285).contains(&symbol) { (symbol - 261) / 4 } else { 0 };
+                    out.number(chance.below(1 << extra), extra);
+                    let symbol = far[chance.below(far.len())];
+                    out.codeword(distances[symbol]);
+                    let extra = (symbol / 2).saturating_sub(1);
+                    out.number(chance.below(1 << extra), extra);
+                }
+            }
+            out.codeword(litlens[256]);
+        }
+        out.bytes
+    }
+
+    #[test]
+    fn codes_of_every_depth_come_out_right() {
+        for seed in 0..400 {
+            let data = blocks_of_chance(seed);
+            let text = both_ways(&data, 2 << 20).expect("sound");
+            assert_eq!(both_ways(&data, text.len()).as_ref(), Some(&text), "{seed}");
+            if let Some(less) = text.len().checked_sub(1) {
+                assert_eq!(both_ways(&data, less), None, "{seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn repetitions_of_every_distance_and_length_come_out_right() {
+        for distance in (1..=80).chain([255, 4096, 32_768]) {
+            let pattern = digits(distance);
+            let mut text = pattern.clone();
+            for length in (3..=300).step_by(if distance > 80 { 17 } else { 1 }) {
+                let from = text.len() - distance;
+                let repeated: Vec<u8> = text[from..].iter().copied().cycle().take(length).collect();
+                text.extend(repeated);
+                text.push(b'A' + (length % 26) as u8);
+            }
+            let data = deflated_by_libdeflate(&text, 9);
+            assert_eq!(both_ways(&data, text.len()).as_deref(), Some(&text[..]), "{distance}");
+        }
+    }
+
+    #[test]
+    fn codewords_of_every_length_come_out_right() {
+        // Each character twice as often as the one before.
+        let mut text = Vec::new();
+        for (index, times) in (0..17).map(|index| (index, 1_usize << index)) {
+            text.extend(std::iter::repeat_n(b'a' + index, times));
+        }
+        // Nothing that repeats: in an order of chance.
+        let mut chance = Chance(1);
+        for at in (1..text.len()).rev() {
+            text.swap(at, chance.below(at + 1));
+        }
+        for level in [1, 6, 12] {
+            let data = deflated_by_libdeflate(&text, level);
+            assert_eq!(both_ways(&data, text.len()).as_deref(), Some(&text[..]), "{level}");
+        }
+    }
+
+    #[test]
+    fn an_input_that_is_cut_off_anywhere_or_has_no_room_is_refused() {
+        let mut text = digits(700);
+        text.extend_from_within(100..400);
+        for data in [deflated(&text, 6, 300), deflated_by_libdeflate(&text, 0)] {
+            assert_eq!(both_ways(&data, text.len()).as_deref(), Some(&text[..]));
+            for end in 0..data.len() {
+                assert_eq!(both_ways(&data[..end], text.len()), None, "cut at {end}");
+            }
+            for room in 0..text.len() {
+                assert_eq!(both_ways(&data, room), None, "{room} bytes of room");
+            }
+        }
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            prop::sample::select(vec!["\"eventName\":\"Decrypt\",", "{\"type\":\"AssumedRole\"}"])
+                .prop_map(|text| text.as_bytes().to_vec()),
+            prop::collection::vec(prop::sample::select(b"0123456789abcdef-".to_vec()), 1..60),
+            prop::collection::vec(any::<u8>(), 1..40),
+            (any::<u8>(), 1..600_usize).prop_map(|(byte, times)| vec![byte; times]),
+        ];
+        // Pieces, and which of them come again.
+        (prop::collection::vec(piece, 1..12), prop::collection::vec(0..12_usize, 0..200)).prop_map(
+            |(pieces, again)| {
+                let again = again.iter().map(|index| &pieces[index % pieces.len()]);
+                pieces.iter().chain(again).flatten().copied().collect()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_libdeflate_takes_is_taken_and_what_it_refuses_is_refused(
+            text in texts(),
+            level in 0..13_u32,
+            by_libdeflate in any::<bool>(),
+            flush_every in 1..5000_usize,
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..20,
+            ),
+            room in any::<prop::sample::Index>(),
+        ) {
+            let data = if by_libdeflate {
+                deflated_by_libdeflate(&text, level as i32)
+            } else {
+                deflated(&text, level.min(9), flush_every)
+            };
+            prop_assert_eq!(both_ways(&data, text.len()), Some(text.clone()));
+            prop_assert_eq!(both_ways(&data, text.len() + 1000), Some(text.clone()));
+            both_ways(&data, room.index(text.len() + 1));
+            for (at, byte, is_early) in changes {
+                let mut data = data.clone();
+                let within = if is_early { data.len().min(100) } else { data.len() };
+                data[at.index(within)] ^= byte;
+                both_ways(&data, text.len() + 1000);
+                both_ways(&data, room.index(text.len() + 1));
+            }
+        }
+
+        #[test]
+        fn codes_of_chance_are_taken_and_refused_as_by_libdeflate(
+            mut data in prop::collection::vec(any::<u8>(), 1..300),
+            is_sparse in any::<bool>(),
+            room in 0..2000_usize,
+        ) {
+            if is_sparse {
+                // Short codewords, more of which make a code.
+                data.iter_mut().for_each(|byte| *byte &= 0x49);
+            }
+            // The last block, with codes of its own.
+            data[0] = (data[0] & !7) | 5;
+            both_ways(&data, room);
+        }
+    }
+}
