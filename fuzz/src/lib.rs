@@ -22,7 +22,7 @@ use rootwatch_core::decode::{Item, Limits, Place, decode_event, decode_log};
 use rootwatch_core::detect::{Detected, Detector, settle};
 use rootwatch_core::pattern::{EventPattern, PatternSet};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_scan::{ScanOptions, Scanned, scan_bytes, scan_in_steps};
+use rootwatch_scan::{ScanOptions, Scanned, inflate_both_ways, scan_bytes, scan_in_steps};
 
 /// A target: takes any bytes, panics when something does not hold, says what it saw.
 pub type Target = fn(&[u8]) -> Traits;
@@ -41,7 +41,8 @@ impl Traits {
 }
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 3] = [("decode", decode), ("pattern", pattern), ("scan", scan)];
+pub const TARGETS: [(&str, Target); 4] =
+    [("decode", decode), ("inflate", inflate), ("pattern", pattern), ("scan", scan)];
 
 static RULES: LazyLock<Ruleset> = LazyLock::new(Ruleset::built_in);
 
@@ -241,6 +242,30 @@ pub fn scan(bytes: &[u8]) -> Traits {
         for located in slow.findings.iter().take(8) {
             note_finding(&located.detected, &mut traits);
         }
+    }
+    traits
+}
+
+/// Our own inflating takes what libdeflate takes and refuses what it refuses, gives the same text, and
+/// reads and writes nowhere else: the checks of the fuzz build look at every step of its fast loop.
+///
+/// The first two bytes say how much room there is, the rest is deflate data.
+pub fn inflate(bytes: &[u8]) -> Traits {
+    let mut traits = Traits::default();
+    let Some((room, data)) = bytes.split_first_chunk::<2>() else { return traits };
+    let room = usize::from(u16::from_le_bytes(*room));
+    let text = inflate_both_ways(data, room);
+    let kind = data.first().map(|first| first & 7);
+    let size = text.as_ref().map(|text| text.len().checked_ilog2());
+    traits.note((kind, size));
+    if let Some(text) = text {
+        // Exactly enough, and one byte too few.
+        assert_eq!(inflate_both_ways(data, text.len()).as_ref(), Some(&text));
+        if let Some(less) = text.len().checked_sub(1) {
+            assert_eq!(inflate_both_ways(data, less), None);
+        }
+        let distinct = text.iter().collect::<BTreeSet<_>>().len();
+        traits.note((kind, distinct.checked_ilog2(), data.len().checked_ilog2()));
     }
     traits
 }

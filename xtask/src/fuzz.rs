@@ -7,7 +7,7 @@ use crate::run::{cargo, is_there, must, program, root};
 pub(crate) const HELP: &str = "\
 cargo xtask fuzz [--seconds N] [--inputs N] [--libfuzzer] [TARGET…]
 
-Gives the fuzz targets (decode, pattern, scan) their seeds and changes to them, for so many seconds
+Gives the fuzz targets (decode, inflate, pattern, scan) their seeds and changes to them, for so many seconds
 each (20 unless told). The inputs come in the same order everywhere; with --inputs their number is
 fixed as well. A failing input is written to fuzz/artifacts/. Needs nothing but stable Rust.
 
@@ -15,7 +15,7 @@ fixed as well. A failing input is written to fuzz/artifacts/. Needs nothing but 
   rustup toolchain install nightly
   cargo install cargo-fuzz";
 
-const TARGETS: [&str; 3] = ["decode", "pattern", "scan"];
+const TARGETS: [&str; 4] = ["decode", "inflate", "pattern", "scan"];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
     let Some(at) = words.iter().position(|word| *word == "--libfuzzer") else {

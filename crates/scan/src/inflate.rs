@@ -261,6 +261,33 @@ impl Inflater {
     }
 }
 
+/// Inflates deflate data by libdeflate and by our own code, in just so much room; gives what comes
+/// out, `None` when it is refused. For tests and fuzzing.
+///
+/// # Panics
+/// When the two do not say the same, or something is written beyond the room.
+pub(crate) fn both_ways(data: &[u8], room: usize) -> Option<Vec<u8>> {
+    /// What is written after the room, and must be there still.
+    const BEYOND: [u8; 700] = [0xa5; 700];
+    let mut inflater = Inflater::new();
+    let mut own = inflater.codes.take();
+    // Not longer than it says that it is, so that tools see what is read beyond.
+    let data: Box<[u8]> = data.into();
+    let mut right = vec![0; room];
+    let theirs = inflater.deflate(&data, &mut right).ok();
+    if let Some(codes) = &mut own {
+        let mut out = [vec![0; room], BEYOND.to_vec()].concat();
+        // SAFETY: there are codes only where the processor has what this needs.
+        let ours = unsafe { deflate::inflate(codes, &data, &mut out[..room]) }.ok();
+        assert_eq!(ours, theirs, "{data:02x?}, {room} bytes of room");
+        assert!(out[room..] == BEYOND, "{data:02x?}, {room} bytes of room");
+        if let Some((_, made)) = ours {
+            assert!(out[..made] == right[..made], "{data:02x?}");
+        }
+    }
+    theirs.map(|(_, made)| right[..made].to_vec())
+}
+
 /// What libdeflate's result means to us.
 fn check(result: libdeflate_sys::libdeflate_result) -> Result<(), WholeError> {
     match result {

@@ -188,6 +188,17 @@ pub fn scan_bytes(bytes: &[u8], rules: &Ruleset, options: &ScanOptions) -> Scann
     scan_memory(rules, options, |worker| worker.take_bytes(bytes))
 }
 
+/// Inflates deflate data by libdeflate and by our own code, in so much room; gives what comes out: for
+/// tests and fuzzing.
+///
+/// # Panics
+/// When the two do not say the same, or something is written beyond the room.
+#[doc(hidden)]
+#[must_use]
+pub fn inflate_both_ways(data: &[u8], room: usize) -> Option<Vec<u8>> {
+    inflate::both_ways(data, room)
+}
+
 /// Scans a plain text in memory as a delivered log file is streamed, `step_bytes` more at a time:
 /// for tests and fuzzing.
 #[doc(hidden)]

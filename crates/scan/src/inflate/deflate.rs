@@ -278,6 +278,7 @@ unsafe fn fast(
     // As [`Bits::fill_fast`].
     macro_rules! fill {
         () => {
+            debug_assert!(next.addr() + 8 <= input.addr() + input_length, "read beyond the input");
             // SAFETY: the margin is for this.
             unsafe {
                 buffer |= u64::from_le(next.cast::<u64>().read_unaligned()) << (left % u64::BITS);
@@ -294,6 +295,7 @@ unsafe fn fast(
     }
     macro_rules! write {
         ($entry:ident) => {
+            debug_assert!(to.addr() + 2 <= begin.addr() + room, "written beyond the room");
             // SAFETY: the margin is for three entries, each of which goes on by two bytes at most.
             unsafe {
                 to.cast::<[u8; 2]>().write_unaligned($entry.bytes());
@@ -383,6 +385,10 @@ unsafe fn fast(
         // Looked up and filled before the copy, which may then go on beside what follows.
         entry = codes.litlen(buffer);
         fill!();
+        debug_assert!(
+            to.addr() + length + COPIES * COPIED <= begin.addr() + room,
+            "copied beyond the room"
+        );
         // SAFETY: the distance was checked, and the margin is for the copy and what it writes
         // beyond its end.
         to = unsafe { repeat(to, distance, length) };
@@ -503,11 +509,7 @@ mod tests {
     use flate2::write::DeflateEncoder;
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::inflate::Inflater;
-
-    /// What is written after the room, and must be there still.
-    const BEYOND: [u8; 700] = [0xa5; 700];
+    use crate::inflate::both_ways;
 
     fn deflated(text: &[u8], level: u32, flush_every: usize) -> Vec<u8> {
         let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(level));
@@ -538,28 +540,6 @@ mod tests {
         assert!(length > 0);
         out.truncate(length);
         out
-    }
-
-    /// Inflates by libdeflate and by our own means, in just so much room. Both must say the same,
-    /// and nothing may be written beyond the room. Says what comes out.
-    fn both_ways(data: &[u8], room: usize) -> Option<Vec<u8>> {
-        let mut inflater = Inflater::new();
-        let mut own = inflater.codes.take();
-        // Not longer than it says that it is, so that tools see what is read beyond.
-        let data: Box<[u8]> = data.into();
-        let mut right = vec![0; room];
-        let theirs = inflater.deflate(&data, &mut right).ok();
-        if let Some(codes) = &mut own {
-            let mut out = [vec![0; room], BEYOND.to_vec()].concat();
-            // SAFETY: there are codes only where the processor has what this needs.
-            let ours = unsafe { inflate(codes, &data, &mut out[..room]) }.ok();
-            assert_eq!(ours, theirs, "{data:02x?}, {room} bytes of room");
-            assert!(out[room..] == BEYOND, "{data:02x?}, {room} bytes of room");
-            if let Some((_, made)) = ours {
-                assert!(out[..made] == right[..made], "{data:02x?}");
-            }
-        }
-        theirs.map(|(_, made)| right[..made].to_vec())
     }
 
     /// Numbers of chance, the same for the same seed.

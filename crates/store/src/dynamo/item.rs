@@ -1,13 +1,13 @@
 //! Items: their values, keys, bodies, and how many of them are written into a journal.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use flate2::Compression;
 use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -247,11 +247,27 @@ pub(super) fn unsorted(text: &str) -> Result<i64, StoreError> {
     Ok((number ^ (1 << 63)) as i64)
 }
 
+thread_local! {
+    /// Some hundred kilobytes, which to take and to clear anew for each small text would be most of
+    /// the work.
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+}
+
 pub(super) fn deflate(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let fail = |error: std::io::Error| StoreError::Damaged { reason: error.to_string() };
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).map_err(fail)?;
-    encoder.finish().map_err(fail)
+    COMPRESS.with_borrow_mut(|compress| {
+        compress.reset();
+        let mut out = Vec::new();
+        loop {
+            let read = compress.total_in() as usize;
+            out.reserve(bytes.len() / 4 + 64);
+            let status = compress.compress_vec(&bytes[read..], &mut out, FlushCompress::Finish);
+            match status {
+                Ok(Status::StreamEnd) => return Ok(out),
+                Ok(_) => {}
+                Err(error) => return Err(StoreError::Damaged { reason: error.to_string() }),
+            }
+        }
+    })
 }
 
 pub(super) fn inflate(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
