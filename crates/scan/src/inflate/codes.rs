@@ -49,7 +49,7 @@ trait Entry: Copy {
 /// | 8 to 15 | the first | the literal | 8 to 18: where the table begins |
 /// | 16 to 24 | the second | length without the extra bits | 20 to 23: bits looked up in it |
 /// | 25 | 0 | [`Litlen::LAST`] | [`Litlen::LAST`] |
-/// | 26 to 31 | 0 | bits that it takes but for the extra bits | [`Litlen::EXCEPTION`], [`Litlen::END`] |
+/// | 26 to 31 | bits that it takes | bits that it takes but for the extra bits | [`Litlen::EXCEPTION`], [`Litlen::END`] |
 #[derive(Clone, Copy)]
 pub(super) struct Litlen(u32);
 
@@ -110,29 +110,31 @@ impl Litlen {
         (self.0 >> 16 & 0x1ff) as usize + (taken >> (self.0 >> 26)) as usize
     }
 
-    /// What it is together with the one that follows it, if that can be had from one index.
+    /// What is added to a literal that this follows, so that the entry becomes both.
     #[inline(always)]
-    fn with(self, next: Self) -> Self {
-        let bits = self.takes();
-        // Bits and numbers of literals are added up; the second literal goes above the first.
-        let two = self.0 + (next.0 & 0xff) + ((next.0 & 0xff00) << 8);
-        // The literal goes into its place before a length.
-        let with_length = next.0.wrapping_add(self.0 & 0xffff).wrapping_add(bits << 26);
-        let is_literal = next.is_literals();
-        let both = if is_literal { two } else { with_length };
-        let codeword_bits = if is_literal { next.takes() } else { next.0 >> 26 };
+    fn following(self) -> Self {
+        // Bits and numbers of literals are added up. A second literal goes above the first, which
+        // goes into its place before a length.
+        let literal = self.0 & !0xff00 | (self.0 & 0xff00) << 8;
+        Self(if self.is_literals() { literal } else { self.0 })
+    }
+
+    /// This literal together with what follows it, of which [`Litlen::following`] is known, if that
+    /// can be had from one index.
+    #[inline(always)]
+    fn with(self, following: Self) -> Self {
+        let bits_left = LITLEN_BITS - (self.0 >> 26);
         // An exception has more bits here than any index.
-        let fits = self.is_literals() & (bits + codeword_bits <= LITLEN_BITS);
-        Self(if fits { both } else { self.0 })
+        let fits = following.0 < (bits_left + 1) << 26;
+        Self(self.0 + if fits { following.0 } else { 0 })
     }
 }
 
 impl Entry for Litlen {
     #[inline(always)]
     fn symbol(symbol: usize, codeword_bits: u32) -> Self {
-        let entry = LITLENS[symbol];
-        let is_length = entry & (Self::LAST | Self::EXCEPTION) == Self::LAST;
-        Self(entry + codeword_bits + if is_length { codeword_bits << 26 } else { 0 })
+        // The end's bits above are not looked at.
+        Self(LITLENS[symbol] + codeword_bits + (codeword_bits << 26))
     }
 
     #[inline(always)]
@@ -225,6 +227,8 @@ impl Entry for Length {
 pub(super) struct Codes {
     litlen: [Litlen; LITLEN_ENTRIES],
     distance: [Distance; DISTANCE_ENTRIES],
+    /// For [`Codes::join`]: [`Litlen::following`] of the first entries, before any is joined.
+    following: [Litlen; 1 << (LITLEN_BITS - 1)],
 }
 
 impl Codes {
@@ -232,26 +236,54 @@ impl Codes {
         Box::new(Self {
             litlen: [Litlen(0); LITLEN_ENTRIES],
             distance: [Distance(0); DISTANCE_ENTRIES],
+            following: [Litlen(0); 1 << (LITLEN_BITS - 1)],
         })
     }
 
     /// Takes the codes whose codewords have these lengths, 0 for symbols that have none.
     #[inline(always)]
     pub(super) fn set(&mut self, litlen: &[u8], distance: &[u8]) -> Option<()> {
-        build(&mut self.distance, DISTANCE_BITS, distance)?;
-        build(&mut self.litlen, LITLEN_BITS, litlen)?;
-        self.join();
+        build(&mut self.distance, DISTANCE_BITS, distance, |_, _| ())?;
+        // Literals that leave bits enough in an index for the shortest codeword, and their
+        // codewords. They come by length.
+        let mut firsts = [0_u16; LITLEN_SYMBOLS];
+        let (mut count, mut shortest) = (0, LITLEN_BITS);
+        build(&mut self.litlen, LITLEN_BITS, litlen, |codeword, entry| {
+            shortest = shortest.min(entry.0 >> 26);
+            if entry.is_literals() & (entry.takes() + shortest <= LITLEN_BITS) {
+                firsts[count % LITLEN_SYMBOLS] = codeword as u16;
+                count += 1;
+            }
+        })?;
+        self.join(&firsts[..count], shortest);
         Some(())
     }
 
     /// Where a literal and what follows it fit into the bits of an index, its entry becomes both.
+    /// No codeword is shorter than `shortest`.
     #[inline(always)]
-    fn join(&mut self) {
+    fn join(&mut self, firsts: &[u16], shortest: u32) {
         const SIZE: usize = 1 << LITLEN_BITS;
-        let mut single = [Litlen(0); SIZE];
-        single.copy_from_slice(&self.litlen[..SIZE]);
-        for (index, (joined, first)) in self.litlen.iter_mut().zip(single).enumerate() {
-            *joined = first.with(single[(index >> first.takes()) % SIZE]);
+        let after_shortest = &self.litlen[..SIZE >> shortest];
+        for (following, entry) in self.following.iter_mut().zip(after_shortest) {
+            *following = entry.following();
+        }
+        let table = &mut self.litlen[..SIZE];
+        for codeword in firsts {
+            let codeword = usize::from(*codeword);
+            let first = table[codeword % SIZE];
+            match first.takes() {
+                1 => join_rows::<2>(table, codeword, first, &self.following),
+                2 => join_rows::<4>(table, codeword, first, &self.following),
+                3 => join_rows::<8>(table, codeword, first, &self.following),
+                4 => join_rows::<16>(table, codeword, first, &self.following),
+                5 => join_rows::<32>(table, codeword, first, &self.following),
+                6 => join_rows::<64>(table, codeword, first, &self.following),
+                7 => join_rows::<128>(table, codeword, first, &self.following),
+                8 => join_rows::<256>(table, codeword, first, &self.following),
+                9 => join_rows::<512>(table, codeword, first, &self.following),
+                _ => {}
+            }
         }
     }
 
@@ -283,13 +315,28 @@ impl Codes {
     }
 }
 
+/// Joins a literal to what follows it. A row is as long as there are codewords of the literal's
+/// length: the literal's entries are `codeword` in each, and the rows one after the other are what
+/// may follow.
+#[inline(always)]
+fn join_rows<const ROW: usize>(
+    table: &mut [Litlen],
+    codeword: usize,
+    first: Litlen,
+    following: &[Litlen],
+) {
+    for (row, following) in table.as_chunks_mut::<ROW>().0.iter_mut().zip(following) {
+        row[codeword % ROW] = first.with(*following);
+    }
+}
+
 /// The code in which the lengths of the other two are written.
 pub(super) struct LengthCode([Length; 1 << LENGTH_BITS]);
 
 impl LengthCode {
     pub(super) fn new(lengths: &[u8; LENGTH_SYMBOLS]) -> Option<Self> {
         let mut code = Self([Length(0); 1 << LENGTH_BITS]);
-        build(&mut code.0, LENGTH_BITS, lengths)?;
+        build(&mut code.0, LENGTH_BITS, lengths, |_, _| ())?;
         Some(code)
     }
 
@@ -349,11 +396,25 @@ static DISTANCES: [u32; DISTANCE_SYMBOLS] = {
 /// once. `None` when they make no code: when codewords are missing or too many, but for a code of
 /// none or of one bit, which stands for its one symbol.
 #[inline(always)]
-fn build<E: Entry>(table: &mut [E], index_bits: u32, lengths: &[u8]) -> Option<()> {
-    let mut counts = [0_usize; CODEWORD_BITS_MAX + 1];
-    for length in lengths {
-        counts[usize::from(*length)] += 1;
+fn build<E: Entry>(
+    table: &mut [E],
+    index_bits: u32,
+    lengths: &[u8],
+    mut placed: impl FnMut(usize, E),
+) -> Option<()> {
+    // Counted four ways, since one count after the other of the same length would wait.
+    let mut four = [[0_u16; CODEWORD_BITS_MAX + 1]; 4];
+    let (groups, rest) = lengths.as_chunks::<4>();
+    for group in groups {
+        for (counts, length) in four.iter_mut().zip(group) {
+            counts[usize::from(*length % 16)] += 1;
+        }
     }
+    for length in rest {
+        four[0][usize::from(*length % 16)] += 1;
+    }
+    let mut counts: [usize; CODEWORD_BITS_MAX + 1] =
+        std::array::from_fn(|length| four.iter().map(|counts| usize::from(counts[length])).sum());
     counts[0] = 0;
     // Where the symbols of each length begin in their order by length.
     let mut places = [0; CODEWORD_BITS_MAX + 2];
@@ -389,7 +450,9 @@ fn build<E: Entry>(table: &mut [E], index_bits: u32, lengths: &[u8]) -> Option<(
             table.copy_within(0..1 << (length - 1), 1 << (length - 1));
         }
         for _ in 0..counts[length as usize] {
-            table[codeword] = E::symbol(sorted.next()?, length);
+            let entry = E::symbol(sorted.next()?, length);
+            table[codeword] = entry;
+            placed(codeword, entry);
             codeword = following(codeword, length);
         }
     }
