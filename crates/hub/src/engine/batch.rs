@@ -158,7 +158,9 @@ impl Engine {
                 batch.expected.push((id.clone(), revision));
             }
         }
-        let mut live = live(&changes, news);
+        let was_history =
+            |id: &IncidentId| self.memory.beside.get(id).is_some_and(|beside| beside.told.history);
+        let mut live = live(&changes, news, &was_history);
         for (from, into) in &touched.gone {
             let is_live = |beside: &Beside| beside.revision > 0 && !beside.told.history;
             if live.contains(from) || self.memory.beside.get(from).is_some_and(is_live) {
@@ -396,16 +398,34 @@ fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
     homes
 }
 
-/// The incidents to which changes bring what happens now. A finding that was there and is judged
-/// otherwise does not count.
-fn live(changes: &[Change], news: &News) -> HashSet<IncidentId> {
-    let is_new = |key: &FindingKey| news.received.contains_key(key) && !news.history.contains(key);
-    let is_live = |findings: &[Finding]| findings.iter().any(|one| is_new(&one.key));
+/// The incidents to which changes bring what happens now, or happened when it came. A finding that was
+/// there and is judged otherwise does not count; one that leaves an incident for another is what it was
+/// in the first.
+fn live(
+    changes: &[Change],
+    news: &News,
+    was_history: &dyn Fn(&IncidentId) -> bool,
+) -> HashSet<IncidentId> {
+    let mut left: HashMap<&FindingKey, bool> = HashMap::new();
+    for change in changes {
+        if let Change::Grew(growth) = change {
+            left.extend(growth.removed.iter().map(|key| (key, !was_history(&growth.id))));
+        }
+    }
+    // `None` for what was there, and nobody says where.
+    let is_live = |finding: &Finding| {
+        let key = &finding.key;
+        let is_new = news.received.contains_key(key).then(|| !news.history.contains(key));
+        is_new.or_else(|| left.get(key).copied())
+    };
     let live = changes.iter().filter_map(|change| match change {
-        // What has no findings is an incident of our own.
-        Change::Opened(incident) => (incident.findings.is_empty() || is_live(&incident.findings))
-            .then(|| incident.id.clone()),
-        Change::Grew(growth) => is_live(&growth.added).then(|| growth.id.clone()),
+        // What has no findings is an incident of our own. Better told once too often than never.
+        Change::Opened(incident) => (incident.findings.is_empty()
+            || incident.findings.iter().any(|one| is_live(one).unwrap_or(true)))
+        .then(|| incident.id.clone()),
+        Change::Grew(growth) => {
+            growth.added.iter().any(|one| is_live(one).unwrap_or(false)).then(|| growth.id.clone())
+        }
         _ => None,
     });
     live.collect()
@@ -429,4 +449,38 @@ fn earliest(
         }
     }
     earliest
+}
+
+#[cfg(test)]
+mod tests {
+    use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents};
+    use rootwatch_core::finding::Outcome;
+    use rootwatch_store::conformance::sample::{PROD, at, in_session, sign_in};
+
+    use super::*;
+
+    /// A sign-in goes to a nearer session, in a batch that brings only what happened long ago: what it
+    /// leaves behind is an incident of its own from then on. Says whether that one is live.
+    fn rest_is_live(was_history: bool) -> bool {
+        let mut open = OpenIncidents::new(CorrelatePolicy::default());
+        let first = sign_in(PROD, at(100), "198.51.100.7", Outcome::Success);
+        let far = in_session(PROD, at(200), "ListUsers", at(130));
+        correlate_batch(&mut open, vec![first.clone(), far.clone()]);
+        let before = open.holder(&first.key).cloned().expect("an incident");
+        let near = in_session(PROD, at(210), "ListRoles", at(101));
+        let news = News {
+            received: BTreeMap::from([(near.key.clone(), at(500))]),
+            history: HashSet::from([near.key.clone()]),
+        };
+        let changes = correlate_batch(&mut open, vec![near]);
+        let after = open.holder(&far.key).cloned().expect("an incident");
+        assert_ne!(before, after, "the nearer session takes the sign-in");
+        live(&changes, &news, &|id| was_history && *id == before).contains(&after)
+    }
+
+    #[test]
+    fn what_was_news_is_no_history_when_it_becomes_an_incident_of_its_own() {
+        assert!(rest_is_live(false));
+        assert!(!rest_is_live(true));
+    }
 }
