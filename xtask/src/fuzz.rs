@@ -7,9 +7,9 @@ use crate::run::{cargo, is_there, must, program, root};
 pub(crate) const HELP: &str = "\
 cargo xtask fuzz [--seconds N] [--inputs N] [--libfuzzer] [TARGET…]
 
-Gives the fuzz targets (decode, inflate, pattern, scan) their seeds and changes to them, for so many seconds
-each (20 unless told). The inputs come in the same order everywhere; with --inputs their number is
-fixed as well. A failing input is written to fuzz/artifacts/. Needs nothing but stable Rust.
+Gives the fuzz targets (decode, inflate, pattern, scan) their seeds and changes to them, for so many
+seconds each (20 unless told). The inputs come in the same order everywhere; with --inputs their
+number is fixed as well. A failing input is written to fuzz/artifacts/. Needs nothing but stable Rust.
 
 --libfuzzer uses cargo-fuzz instead, which sees every branch. It needs
   rustup toolchain install nightly
