@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootwatch_core::decode::{Event, Item, Place};
 use rootwatch_core::detect::Detector;
@@ -27,17 +27,28 @@ use crate::{
 pub(crate) const WHOLE_FILE_BYTES_MAX: u64 = 3 << 20;
 /// A text up to this size is inflated in one go; a larger one goes through a window.
 const WHOLE_TEXT_BYTES_MAX: usize = 24 << 20;
+/// A text up to this size lies in its thread's own buffer; a larger one in [`LargeText`].
+const OWN_TEXT_BYTES_MAX: usize = 8 << 20;
 /// Window of a streamed text. Two records of the largest size must fit.
 pub(crate) const WINDOW_BYTES_MIN: usize = 2 << 20;
 
 /// What findings call a text that is no file.
 const IN_MEMORY: &str = "(memory)";
 
+/// The buffer for large texts, which the threads of a scan share: so a scan needs what its largest text
+/// needs once, however its files fall to the threads. Who finds another at it takes the text through a
+/// window; large ones are rare.
+#[derive(Default)]
+pub(crate) struct LargeText(Mutex<Vec<u8>>);
+
 /// Buffers of one thread, used for one file after the other.
-pub(crate) struct Buffers {
+pub(crate) struct Buffers<'a> {
     inflater: Inflater,
     input: Vec<u8>,
     output: Vec<u8>,
+    large: &'a LargeText,
+    /// Held while a large text is in it.
+    held: Option<MutexGuard<'a, Vec<u8>>>,
 }
 
 /// How a file's text is to be had.
@@ -49,14 +60,16 @@ enum Text<'b> {
     Stream { format: Format, head: &'b [u8], more: bool },
 }
 
-impl Buffers {
-    pub(crate) fn new() -> Self {
-        Self { inflater: Inflater::new(), input: Vec::new(), output: Vec::new() }
+impl<'a> Buffers<'a> {
+    pub(crate) fn new(large: &'a LargeText) -> Self {
+        let (input, output) = (Vec::new(), Vec::new());
+        Self { inflater: Inflater::new(), input, output, large, held: None }
     }
 
     /// Reads a file, or its beginning if it is large, and inflates it if that can be done whole.
     /// `summed` says that the checksum is to be taken here, and all of it done by libdeflate.
     fn load<'b>(&'b mut self, file: &mut impl Read, summed: bool) -> io::Result<Text<'b>> {
+        self.held = None;
         self.input.clear();
         let read = file.take(WHOLE_FILE_BYTES_MAX).read_to_end(&mut self.input)?;
         let more = read as u64 == WHOLE_FILE_BYTES_MAX;
@@ -67,23 +80,32 @@ impl Buffers {
         match format {
             Format::Plain => Ok(Text::Whole { text: &self.input, sum: None, head: &[] }),
             Format::Zstd => Ok(Text::Stream { format, head: &self.input, more }),
-            // The size that the last member states, cheap to check before any work.
-            Format::Gzip if stated_size(&self.input) > WHOLE_TEXT_BYTES_MAX => {
-                Ok(Text::Stream { format, head: &self.input, more })
-            }
             Format::Gzip => {
-                if self.output.is_empty() {
+                // The size that the last member states, cheap to check before any work.
+                let size = stated_size(&self.input);
+                let is_large = size > OWN_TEXT_BYTES_MAX;
+                if is_large && size <= WHOLE_TEXT_BYTES_MAX {
+                    self.held = self.large.0.try_lock().ok();
+                }
+                let (output, room) = match &mut self.held {
+                    Some(held) => (&mut **held, WHOLE_TEXT_BYTES_MAX),
+                    None if is_large => {
+                        return Ok(Text::Stream { format, head: &self.input, more });
+                    }
+                    None => (&mut self.output, OWN_TEXT_BYTES_MAX),
+                };
+                if output.is_empty() {
                     // Pages of it are only touched when a text reaches them.
-                    self.output = vec![0; WHOLE_TEXT_BYTES_MAX];
+                    *output = vec![0; room];
                 }
                 let inflated = if summed {
-                    self.inflater.gzip(&self.input, &mut self.output).map(|length| (length, None))
+                    self.inflater.gzip(&self.input, output).map(|length| (length, None))
                 } else {
-                    self.inflater.gzip_unsummed(&self.input, &mut self.output)
+                    self.inflater.gzip_unsummed(&self.input, output)
                 };
                 match inflated {
                     Ok((length, sum)) => {
-                        Ok(Text::Whole { text: &self.output[..length], sum, head: &self.input })
+                        Ok(Text::Whole { text: &output[..length], sum, head: &self.input })
                     }
                     // What can be had before the damage is still worth having.
                     Err(WholeError::TooLarge | WholeError::Damaged) => {
@@ -123,7 +145,7 @@ fn stated_size(gzip: &[u8]) -> usize {
 
 /// One thread's state.
 pub(crate) struct Worker<'a> {
-    buffers: Buffers,
+    buffers: Buffers<'a>,
     prefilter: Option<&'a Prefilter>,
     kernel: Kernel,
     state: State<'a>,
@@ -145,11 +167,12 @@ impl<'a> Worker<'a> {
         prefilter: Option<&'a Prefilter>,
         kernel: Kernel,
         progress: &'a Progress,
+        large: &'a LargeText,
     ) -> Self {
         let detector = Detector::new(rules);
         let state =
             State { options, progress, detector, out: Scanned::default(), window: Vec::new() };
-        Self { buffers: Buffers::new(), prefilter, kernel, state }
+        Self { buffers: Buffers::new(large), prefilter, kernel, state }
     }
 
     pub(crate) fn finish(self) -> Scanned {
@@ -269,6 +292,7 @@ impl<'a> Worker<'a> {
         let (format, head, more) = match text {
             Text::Whole { text, sum, head } => {
                 if self.state.take_whole(path, text, sum, &mut scanner) {
+                    self.buffers.held = None;
                     return self.state.done(self.buffers.input.len() as u64);
                 }
                 // What can be had before the damage, once more from the beginning.
@@ -513,5 +537,31 @@ impl Sink for FileSink<'_, '_> {
     #[inline]
     fn discarded(&mut self) {
         self.state.out.summary.records += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_large_text_is_whole_for_one_thread_and_goes_through_a_window_for_the_others() {
+        let text = vec![b' '; OWN_TEXT_BYTES_MAX + 1];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&text).expect("memory");
+        let file = gzip.finish().expect("memory");
+        let large = LargeText::default();
+        let (mut one, mut other) = (Buffers::new(&large), Buffers::new(&large));
+        let is_whole = |buffers: &mut Buffers<'_>, mut file: &[u8]| {
+            let loaded = buffers.load(&mut file, false).expect("memory");
+            matches!(loaded, Text::Whole { text, .. } if text.len() > OWN_TEXT_BYTES_MAX)
+        };
+        assert!(is_whole(&mut one, &file));
+        assert!(!is_whole(&mut other, &file));
+        // Free again once the first goes on.
+        assert!(!is_whole(&mut one, b"small"));
+        assert!(is_whole(&mut other, &file));
     }
 }

@@ -33,7 +33,7 @@ use rootwatch_core::decode::Limits;
 use rootwatch_core::detect::Detected;
 use rootwatch_core::rules::Ruleset;
 
-use crate::file::Worker;
+use crate::file::{LargeText, Worker};
 use crate::kernel::Kernel;
 use crate::names::LogName;
 use crate::prefilter::Prefilter;
@@ -156,8 +156,9 @@ pub fn scan(
     let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
     let named = inputs.clone();
     let walk = Mutex::new(Walk::new(inputs));
+    let large = LargeText::default();
     let work = || {
-        let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress);
+        let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress, &large);
         while let Some(found) = next(&walk) {
             worker.take(found);
         }
@@ -220,7 +221,8 @@ fn scan_memory(
     let progress = Progress::default();
     let prefilter = Prefilter::new(rules, options.rule_only);
     let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
-    let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), &progress);
+    let large = LargeText::default();
+    let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), &progress, &large);
     take(&mut worker);
     worker.finish()
 }
@@ -251,8 +253,9 @@ pub fn measure(inputs: Vec<Input>) -> (u64, u64) {
 #[must_use]
 pub fn decompress_only(inputs: Vec<Input>, threads: usize) -> u64 {
     let walk = Mutex::new(Walk::new(inputs));
+    let large = LargeText::default();
     let work = || {
-        let mut buffers = file::Buffers::new();
+        let mut buffers = file::Buffers::new(&large);
         let mut bytes = 0;
         while let Some(found) = next(&walk) {
             if let Found::File { path, .. } = found {

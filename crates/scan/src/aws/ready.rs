@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::commit::{Committer, Mark};
 use super::failure::Failure;
-use crate::file::Worker;
+use crate::file::{LargeText, Worker};
 use crate::kernel::Kernel;
 use crate::prefilter::Prefilter;
 use crate::{Progress, ScanOptions, Scanned, on_threads};
@@ -57,8 +57,9 @@ pub(super) fn read_all(
     let prefilter = Prefilter::new(rules, options.rule_only);
     let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
     let ready = Mutex::new(ready);
+    let large = LargeText::default();
     let work = || {
-        let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress);
+        let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress, &large);
         loop {
             let next = ready.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
             let Some(Ready { place, path, name, named, body, before, permits, window }) = next
