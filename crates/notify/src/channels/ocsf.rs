@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reqwest::Method;
-use rootwatch_core::alert::{AlertKind, Closing};
+use rootwatch_core::alert::{AlertKind, CloseReason};
 use rootwatch_core::finding::{Finding, Severity};
 use rootwatch_core::ocsf::{self, Activity, Context, Notice, RuleText};
 use rootwatch_core::rules::Ruleset;
@@ -234,7 +234,7 @@ fn events(message: &Message<'_>) -> Vec<Value> {
     let context = Context { rule_of: &rule_of, name_of: &name_of, at: Some(alert.decided_at) };
     let activity = match &alert.kind {
         AlertKind::Opened | AlertKind::Digest => Activity::Create,
-        AlertKind::Closed { why: Closing::Quiet | Closing::Resolved | Closing::Joined(_) } => {
+        AlertKind::Closed { why: CloseReason::Quiet | CloseReason::Resolved | CloseReason::Joined(_) } => {
             Activity::Close
         }
         _ => Activity::Update,
@@ -256,7 +256,7 @@ fn events(message: &Message<'_>) -> Vec<Value> {
             title: title.trim_start_matches(" · "),
             severity: if is_test { Severity::Informational } else { alert.severity },
             at: alert.decided_at,
-            is_over: is_test || matches!(alert.kind, AlertKind::TellingMended { .. } | AlertKind::Digest),
+            is_over: is_test || matches!(alert.kind, AlertKind::DeliveryRecovered { .. } | AlertKind::Digest),
         })];
     }
     let is_digest = alert.kind == AlertKind::Digest;
