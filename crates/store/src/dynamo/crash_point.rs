@@ -1,8 +1,6 @@
 //! Where a test may end a writer in the middle of a commit, as if its process had died. Without the
 //! feature `testkit` there is nothing here that could fail.
 
-use crate::StoreError;
-
 /// Asked before every request.
 #[derive(Debug)]
 pub(super) struct CrashPoint {
@@ -18,7 +16,7 @@ impl CrashPoint {
     }
 
     #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "fails with `testkit`")]
-    pub(super) fn pass(&self, _writes: bool) -> Result<(), StoreError> {
+    pub(super) fn pass(&self, _writes: bool) -> Result<(), crate::StoreError> {
         Ok(())
     }
 }

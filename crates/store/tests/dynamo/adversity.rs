@@ -70,7 +70,7 @@ async fn an_incident_too_large_for_an_item_is_kept_whole() {
     let [Change::Opened(incident)] = &mut batch.changes[..] else { panic!("one opens") };
     // Not to be compressed: some 700 KB of addresses.
     let mut random = rootwatch_testkit::random::Random::of(3);
-    incident.addresses = (0..40_000).map(|_| format!("2001:db8::{:x}", random.next())).collect();
+    incident.addresses = (0..40_000).map(|_| format!("2001:db8::{:x}", random.number())).collect();
     let (id, wanted) = (incident.id.clone(), incident.addresses.clone());
     store.commit(batch).await.expect("saved");
     let held = all(&store).await;
