@@ -306,7 +306,7 @@ fn kind(shown: &[Shown], views: &[View<'_>]) -> IncidentKind {
         return IncidentKind::Spray;
     }
     match root_use(shown, views) {
-        RootUse::No => IncidentKind::Watch,
+        RootUse::No => IncidentKind::RuleMatch,
         RootUse::Privileged => IncidentKind::Privileged,
         _ => {
             // A page that nobody proved does not turn an audit into a session of the root user.
@@ -336,7 +336,7 @@ impl Sign {
 }
 
 fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
-    if matches!(kind, IncidentKind::Watch | IncidentKind::Privileged) {
+    if matches!(kind, IncidentKind::RuleMatch | IncidentKind::Privileged) {
         return Vec::new();
     }
     let mut signs = Vec::new();
@@ -543,7 +543,7 @@ fn tie_to_sprays(
     let mut ties = BTreeSet::new();
     let mut through: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
     for (place, draft) in drafts.iter().enumerate() {
-        if draft.kind == IncidentKind::Watch {
+        if draft.kind == IncidentKind::RuleMatch {
             continue;
         }
         for &index in &draft.members {
