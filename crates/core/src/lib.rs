@@ -22,6 +22,8 @@ pub mod pattern;
 pub mod record;
 pub mod retry;
 pub mod rules;
+#[cfg(any(test, feature = "testkit"))]
+pub mod sample;
 pub mod secret;
 pub mod split;
 pub mod window;

@@ -1,13 +1,11 @@
 //! What the hub remembers: findings, incidents, the deliveries that it owes.
 //!
 //! [`Store`] is a trait of domain operations, not of tables: `sqlite` keeps them in one file on one
-//! machine, `dynamo` in a DynamoDB table, and [`conformance`] is what any store has to pass. One [`Store::commit`] is one
-//! transaction: what it was given is all there afterwards, or nothing of it is, whenever the
+//! machine, `dynamo` in a DynamoDB table; `rootwatch-testkit` says what any store has to promise. One
+//! [`Store::commit`] is one transaction: what it was given is all there afterwards, or nothing of it is, whenever the
 //! process dies. Only then may a source be told that its records are safe.
 
 mod config;
-#[doc(hidden)]
-pub mod conformance;
 #[cfg(feature = "aws")]
 pub mod dynamo;
 #[cfg(any(feature = "sqlite", feature = "aws"))]
@@ -22,7 +20,7 @@ pub use config::StoreConfig;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState, NotifiedState};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::finding::{Finding, FindingKey, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
@@ -79,7 +77,7 @@ pub struct Batch {
     /// Deliveries that are owed from now on. One that is there already stays as it is.
     pub deliveries: Vec<Delivery>,
     /// What was told of an incident, from now on.
-    pub told: Vec<(IncidentId, Told)>,
+    pub told: Vec<(IncidentId, NotifiedState)>,
     /// The revision that each touched incident must have; a difference is a
     /// [`StoreError::Conflict`]. Incidents that are opened are not named.
     pub expected: Vec<(IncidentId, u64)>,
@@ -124,7 +122,7 @@ pub struct StoredIncident {
     /// Grows by one with every transaction that touches the incident; 1 when it opens.
     pub revision: u64,
     /// What was told of it.
-    pub told: Told,
+    pub told: NotifiedState,
     /// All findings, echoes included.
     pub findings_total: u64,
     /// Who acknowledged or resolved it, and why: for people.
@@ -399,7 +397,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError>;
 

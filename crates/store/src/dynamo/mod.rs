@@ -9,6 +9,7 @@
 //! Deliveries are not under the head: workers lease and end them all the time, and would be in the
 //! deciders' way. See [`outbox`] and [`deliveries`].
 
+mod crash_point;
 mod deliveries;
 mod head;
 mod item;
@@ -34,7 +35,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Delivery, DeliveryId, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 
@@ -151,13 +152,6 @@ impl DynamoStore {
         self.table.requests.load(Ordering::Relaxed)
     }
 
-    /// From so many writes on, nothing comes through any more, as if the process had died: for
-    /// tests.
-    #[doc(hidden)]
-    pub fn dies_after(&self, writes: u32) {
-        self.table.writes_left.store(i64::from(writes), Ordering::Relaxed);
-    }
-
     /// A number for a delivery, larger than all before.
     fn number(&self) -> i64 {
         let now = micros(Timestamp::now());
@@ -229,7 +223,7 @@ impl DynamoStore {
 /// What is to become true.
 enum Task<'a> {
     Batch(&'a Batch, Timestamp),
-    Handle(&'a IncidentId, &'a Handled, Option<Told>, &'a [Delivery]),
+    Handle(&'a IncidentId, &'a Handled, Option<NotifiedState>, &'a [Delivery]),
     Digest(&'a [IncidentId], &'a [Delivery]),
 }
 
@@ -346,7 +340,7 @@ impl Store for DynamoStore {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError> {
         self.through(None, &Task::Handle(id, handled, told, &deliveries)).await?;
