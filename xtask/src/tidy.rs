@@ -7,6 +7,7 @@ mod source;
 mod templates;
 mod text;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -31,12 +32,13 @@ Checks the conventions that are tests:
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
   templates     every template in deploy/ holds the event patterns that core defines
-  links         relative links in Markdown name files and headings that exist";
+  links         relative links in Markdown name files and headings that exist
+  words         home-made words in pages, rules and strings: no more than their ceilings, which fall";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -50,6 +52,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("accounts", text::accounts),
     ("templates", templates::templates),
     ("links", links::links),
+    ("words", words::words),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
