@@ -3,11 +3,11 @@
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
 mod links;
+mod permissions;
 mod source;
 mod templates;
 mod text;
 mod tree;
-mod words;
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ Checks the conventions that are tests:
   accounts      only account ids that AWS's documentation uses
   templates     every template in deploy/ holds the event patterns that core defines
   links         relative links in Markdown name files and headings that exist
-  words         home-made words in pages, rules and strings: no more than their ceilings, which fall";
+  permissions   crates declare the IAM permissions of their calls; the function's role grants no others";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
@@ -52,7 +52,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("accounts", text::accounts),
     ("templates", templates::templates),
     ("links", links::links),
-    ("words", words::words),
+    ("permissions", permissions::permissions),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ pub mod incident;
 pub mod judge;
 pub mod ocsf;
 pub mod pattern;
+pub mod permissions;
 pub mod record;
 pub mod rules;
 pub mod secret;

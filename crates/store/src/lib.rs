@@ -10,6 +10,7 @@ mod config;
 pub mod conformance;
 #[cfg(feature = "aws")]
 pub mod dynamo;
+pub mod permissions;
 #[cfg(any(feature = "sqlite", feature = "aws"))]
 mod rows;
 #[cfg(feature = "sqlite")]
