@@ -20,6 +20,8 @@ pub mod pattern;
 pub mod permissions;
 pub mod record;
 pub mod rules;
+#[cfg(any(test, feature = "testkit"))]
+pub mod sample;
 pub mod secret;
 pub mod split;
 pub mod window;
