@@ -61,13 +61,13 @@ mod tests {
 
     #[test]
     fn a_policy_is_json_and_holds_every_statement() {
-        let read = Statement {
+        const READ: Statement = Statement {
             sid: "Read",
             actions: &["s3:GetObject", "s3:ListBucket"],
             resources: &["arn:aws:s3:::BUCKET/*"],
             only: Some("never"),
         };
-        let permissions = Permissions { part: "`scan`", statements: &[read, read] };
+        let permissions = Permissions { part: "`scan`", statements: &[READ, READ] };
         let policy: Value = serde_json::from_str(&permissions.policy()).expect("JSON");
         let one = json!({ "Sid": "Read", "Effect": "Allow",
                           "Action": ["s3:GetObject", "s3:ListBucket"],
