@@ -4,7 +4,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use proptest::prelude::*;
 
-use crate::inflate::both_ways;
+use crate::inflate::inflate_both_ways as both_ways;
 
 fn deflated(text: &[u8], level: u32, flush_every: usize) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(level));
