@@ -2,6 +2,7 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod source;
 mod templates;
 mod text;
 mod tree;
@@ -24,6 +25,7 @@ Checks the conventions that are tests:
   lints         every crate has the workspace's lints
   lock          every crate in Cargo.lock comes from crates.io
   markers       no ignored tests, no to-do marks, no debugging macros in sources
+  formatted     rustfmt reaches every source file: plain `mod` lines, none made by a macro
   length        no source file above 700 lines, tests not counted
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
@@ -32,7 +34,7 @@ Checks the conventions that are tests:
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -40,6 +42,7 @@ const CHECKS: [(&str, Check); 11] = [
     ("lints", lints),
     ("lock", lock),
     ("markers", text::markers),
+    ("formatted", source::formatted),
     ("length", text::length),
     ("machine", text::machine),
     ("accounts", text::accounts),
@@ -296,7 +299,7 @@ mod tests {
             "use std::net::{IpAddr, TcpStream};",
             "std::process::exit(1)",
         ] {
-            assert_eq!(failing("crates/core/src/x.rs", line), ["pure core"], "{line}");
+            assert_eq!(failing("crates/core/src/lib.rs", line), ["pure core"], "{line}");
         }
         for line in [
             "use std::fmt;",
@@ -304,8 +307,27 @@ mod tests {
             "use std::net::{IpAddr, Ipv4Addr};",
             "struct Instantly;",
         ] {
-            assert!(failing("crates/core/src/x.rs", line).is_empty(), "{line}");
+            assert!(failing("crates/core/src/lib.rs", line).is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn rustfmt_reaches_every_source_file() {
+        let by_macro = "macro_rules! list { ($($name:ident),+) => { $(pub mod $name;)+ } }\n\
+                        list!(slack, email);\n";
+        let with_root = |text| {
+            let mut files = sound();
+            files.retain(|(path, _)| *path != "crates/core/src/lib.rs");
+            files.push(("crates/core/src/lib.rs", text));
+            files.push(("crates/core/src/slack.rs", ""));
+            files.push(("crates/core/src/email.rs", ""));
+            source::formatted(&Tree::of(files))
+        };
+        let problems = with_root(by_macro);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with("crates/core/src/email.rs: "), "{problems:?}");
+        assert_eq!(with_root("pub mod slack;\nmod email;\n"), Vec::<String>::new());
+        assert_eq!(with_root("pub mod slack;\n#[rustfmt::skip]\nmod email;\n").len(), 1);
     }
 
     #[test]

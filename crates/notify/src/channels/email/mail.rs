@@ -138,7 +138,9 @@ pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, Str
 /// A text in which a mail program finds no address to make a link of: an unseen character stands in
 /// `https://` and `www.`. Whoever used the credentials chose some of these texts.
 fn unlinked(text: &str) -> String {
-    text.replace("://", ":\u{2060}//").replace("www.", "www\u{2060}.").replace("WWW.", "WWW\u{2060}.")
+    text.replace("://", ":\u{2060}//")
+        .replace("www.", "www\u{2060}.")
+        .replace("WWW.", "WWW\u{2060}.")
 }
 
 fn all(texts: &[String]) -> Vec<String> {
@@ -375,7 +377,10 @@ mod tests {
 
     #[test]
     fn a_mail_program_finds_no_address_in_what_a_stranger_wrote() {
-        assert_eq!(unlinked("https://evil.test www.evil.test"), "https:\u{2060}//evil.test www\u{2060}.evil.test");
+        assert_eq!(
+            unlinked("https://evil.test www.evil.test"),
+            "https:\u{2060}//evil.test www\u{2060}.evil.test"
+        );
         assert_eq!(unlinked("arn:aws:iam::1:root 14:03"), "arn:aws:iam::1:root 14:03");
     }
 
