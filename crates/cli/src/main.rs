@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod demo;
+mod interrupt;
 mod notify;
 mod output;
 mod pattern;
@@ -10,6 +11,7 @@ mod reference;
 mod rules;
 mod scan;
 mod serve;
+mod since;
 mod store;
 mod token;
 

@@ -15,6 +15,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use rootwatch_notify::worker::Round;
 use rootwatch_notify::{AwsAccess, Worker};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,7 +94,7 @@ impl Function {
         let (deciding, stop_deciding) = watch::channel(false);
         let around = Surroundings {
             intake: Arc::new(sources::Engine { ingest: ingest.clone(), store }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             health,
             shutdown: stop_incoming,
         };

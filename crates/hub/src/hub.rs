@@ -7,6 +7,8 @@ use std::time::Duration;
 use rootwatch_core::alert::{AccountName, Clock};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_notify::{AwsAccess, ConfigProblem, LogSink, Notifier, Worker};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -121,7 +123,7 @@ impl Hub {
         let (telling, stop_telling) = watch::channel(false);
         let around = Surroundings {
             intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: Arc::clone(&store) }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             health,
             shutdown: stop_incoming.clone(),
         };

@@ -219,6 +219,9 @@ mod tests {
         let Text::Stream { head, rest, .. } = loaded else { panic!("whole") };
         let mut text = Vec::new();
         let error = rest.after(head, io::empty()).read_to_end(&mut text).expect_err("the failure");
-        assert_eq!((text.as_slice(), error.kind()), (&b"{\"a\":1}"[..], io::ErrorKind::ConnectionReset));
+        assert_eq!(
+            (text.as_slice(), error.kind()),
+            (&b"{\"a\":1}"[..], io::ErrorKind::ConnectionReset)
+        );
     }
 }

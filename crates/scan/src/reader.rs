@@ -76,7 +76,7 @@ pub(crate) fn prefilter(rules: &Ruleset, options: &ScanOptions) -> Option<Arc<Pr
 }
 
 /// Receives the findings of an object in batches; [`ControlFlow::Break`] ends the reading.
-pub(crate) type BatchSink<'a> = dyn FnMut(Vec<Detected>) -> ControlFlow<()> + 'a;
+pub type BatchSink<'a> = dyn FnMut(Vec<Detected>) -> ControlFlow<()> + 'a;
 
 /// What happens to findings.
 enum Findings<'a> {
@@ -145,8 +145,8 @@ impl<'a> Worker<'a> {
     /// Ends the work: the result, and the buffers for the next worker.
     pub(crate) fn finish(mut self) -> (Scanned, OwnBuffers) {
         self.state.pass_on_batch();
-        let window = self.state.window;
-        (self.state.out, OwnBuffers { window, ..self.buffers.own })
+        self.buffers.own.window = self.state.window;
+        (self.state.out, self.buffers.own)
     }
 
     /// Reads one thing that the walk found.

@@ -102,7 +102,13 @@ impl<'p> TextScanner<'p> {
     }
 
     /// Decodes a unit once the checksum of the text is verified; at once if there is none.
-    fn decode_verified(&mut self, text: &[u8], unit: Range<usize>, place: Place, sink: &mut impl Sink) {
+    fn decode_verified(
+        &mut self,
+        text: &[u8],
+        unit: Range<usize>,
+        place: Place,
+        sink: &mut impl Sink,
+    ) {
         if let Some(unverified) = &mut self.unverified
             && unverified.units.len() < WAITING_UNITS_MAX
         {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
-use rootwatch_core::rules::Ruleset;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -136,8 +136,8 @@ impl Intake for Engine {
 pub struct Surroundings {
     /// Where findings go.
     pub intake: Arc<dyn Intake>,
-    /// What to look for in files and objects.
-    pub rules: Arc<Ruleset>,
+    /// Scans files and objects, with the rules of the hub.
+    pub scanner: Arc<ObjectScanner>,
     /// Where a source tells how it stands.
     pub health: Health,
     /// True when the hub closes.

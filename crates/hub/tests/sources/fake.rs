@@ -12,6 +12,8 @@ use rootwatch_core::detect::{Detected, Detector};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::intake::{IngestError, Origin, Outcome};
 use rootwatch_hub::sources::{Health, Intake, Surroundings};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
 use tokio::sync::watch;
 
@@ -55,7 +57,7 @@ impl Fake {
     pub(crate) fn surroundings(&self) -> Surroundings {
         Surroundings {
             intake: self.seen.clone(),
-            rules: Arc::clone(&RULES),
+            scanner: Arc::new(ObjectScanner::new(Arc::clone(&RULES), ScanOptions::default())),
             health: self.health.clone(),
             shutdown: self.closing.subscribe(),
         }

@@ -53,7 +53,11 @@ pub(super) trait Lanes: Sized {
 /// # Safety
 /// \[CPU\].
 #[inline(always)]
-pub(super) unsafe fn note_lanes<L: Lanes>(bytes: &[u8], carry: &mut Carry, notes: &mut Notes) -> bool {
+pub(super) unsafe fn note_lanes<L: Lanes>(
+    bytes: &[u8],
+    carry: &mut Carry,
+    notes: &mut Notes,
+) -> bool {
     let mut high = L::none_high();
     let mut state = *carry;
     let begins = (1..bytes.len()).step_by(GROUP);
