@@ -435,7 +435,7 @@ impl<'s, 'a> FileSink<'s, 'a> {
         Self { state, path, name: None, cut_short: false }
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, place: Place, event: &Event<'_>) {
         let record = &event.record;
         add_record(&mut self.state.out.summary, event);
         let options = self.state.options;
@@ -450,15 +450,21 @@ impl<'s, 'a> FileSink<'s, 'a> {
             && is_in(&options.accounts, account_of(event))
             && is_in(&options.regions, record.region.as_deref());
         if is_wanted && let Some(detected) = self.state.detector.detect(event) {
-            self.finding(detected);
+            self.finding(place, detected);
         }
     }
 
-    fn finding(&mut self, detected: Detected) {
+    fn finding(&mut self, place: Place, detected: Detected) {
         let state = &mut *self.state;
         let before = state.progress.findings.fetch_add(1, Ordering::Relaxed);
         match &mut state.findings {
             Findings::Kept => {
+                // The record was read, but not every rule could say whether it matches: the scan is
+                // not complete. A hub counts this when it receives the finding.
+                if let Some(reason) = detected.finding.rules_undecided() {
+                    let reason = reason.text.clone().into_owned();
+                    state.out.summary.skip(self.path, Some(place), reason);
+                }
                 let most = state.options.findings_max;
                 if before >= most {
                     let reason =
@@ -505,7 +511,7 @@ impl Sink for FileSink<'_, '_> {
             return;
         }
         match item {
-            Item::Event(event) => self.event(&event),
+            Item::Event(event) => self.event(place, &event),
             Item::PassedOver(kind) => {
                 *self.state.out.summary.passed_over.entry(kind).or_default() += 1;
             }

@@ -82,7 +82,7 @@ async fn a_clock_that_jumps_loses_nothing_and_stops_nothing() {
     stage.told().await;
     let deliveries = stage.all("/v1/deliveries").await;
     let kinds: Vec<&str> = deliveries.iter().filter_map(|one| one["kind"].as_str()).collect();
-    assert_eq!(kinds, ["closed", "reopened", "closed", "opened"]);
+    assert_eq!(kinds, ["closed", "continued", "closed", "opened"]);
     stage.running.shutdown().await;
 }
 
@@ -197,7 +197,8 @@ async fn a_test_alert_goes_the_way_of_real_ones() {
 
 #[test]
 fn the_description_of_the_api_is_as_written() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/openapi.json");
     let described = rootwatch_hub::http::openapi() + "\n";
     if std::env::var_os("INSTA_UPDATE").is_some_and(|word| word == "always") {
         std::fs::write(&path, &described).expect("docs can be written");
@@ -205,6 +206,6 @@ fn the_description_of_the_api_is_as_written() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == described,
-        "docs/openapi.json differs from the code: run this test with INSTA_UPDATE=always"
+        "docs/reference/openapi.json differs from the code: run this test with INSTA_UPDATE=always"
     );
 }

@@ -45,8 +45,8 @@ impl Settings for Config {
     const FACTS: Facts = Facts {
         about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
                 to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
-                `Rootwatch Alert Opened`, `… Rose`, `… Acknowledged`, `… Closed`, `… Reopened`, `… Digest`, \
-                `… Test`, `… Telling Broken`, `… Telling Mended`; `detail` is the alert in JSON; `resources` \
+                `Rootwatch Alert Opened`, `… Escalated`, `… Acknowledged`, `… Closed`, `… Continued`, `… Digest`, \
+                `… Test`, `… Delivery Failing`, `… Delivery Recovered`; `detail` is the alert in JSON; `resources` \
                 are the root users' ARNs of the accounts. The hub's role needs `events:PutEvents` on the bus; a \
                 bus of another account allows it in its policy too.",
         limits: &[
@@ -129,7 +129,7 @@ struct EventBridge {
     config: Config,
 }
 
-/// `telling_broken` becomes `Rootwatch Alert Telling Broken`.
+/// `delivery_failing` becomes `Rootwatch Alert Delivery Failing`.
 fn detail_type(name: &str) -> String {
     let parts: Vec<String> = name.split('_').map(words::capital).collect();
     format!("Rootwatch Alert {}", parts.join(" "))

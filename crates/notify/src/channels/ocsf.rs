@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reqwest::Method;
-use rootwatch_core::alert::{AlertKind, Closing};
+use rootwatch_core::alert::{AlertKind, CloseReason};
 use rootwatch_core::finding::{Finding, Severity};
 use rootwatch_core::ocsf::{self, Activity, Context, Notice, RuleText};
 use rootwatch_core::rules::Ruleset;
@@ -239,9 +239,9 @@ fn events(message: &Message<'_>) -> Vec<Value> {
     let context = Context { rule_of: &rule_of, name_of: &name_of, at: Some(alert.decided_at) };
     let activity = match &alert.kind {
         AlertKind::Opened | AlertKind::Digest => Activity::Create,
-        AlertKind::Closed { why: Closing::Quiet | Closing::Resolved | Closing::Joined(_) } => {
-            Activity::Close
-        }
+        AlertKind::Closed {
+            why: CloseReason::Quiet | CloseReason::Resolved | CloseReason::Joined(_),
+        } => Activity::Close,
         _ => Activity::Update,
     };
     // As the destination's redaction left them: what can no longer be read as a finding is no line.
@@ -262,7 +262,7 @@ fn events(message: &Message<'_>) -> Vec<Value> {
             severity: if is_test { Severity::Informational } else { alert.severity },
             at: alert.decided_at,
             is_over: is_test
-                || matches!(alert.kind, AlertKind::TellingMended { .. } | AlertKind::Digest),
+                || matches!(alert.kind, AlertKind::DeliveryRecovered { .. } | AlertKind::Digest),
         })];
     }
     let is_digest = alert.kind == AlertKind::Digest;

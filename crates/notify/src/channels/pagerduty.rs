@@ -168,7 +168,7 @@ impl std::fmt::Debug for PagerDuty {
 fn action(kind: &AlertKind) -> &'static str {
     match kind {
         AlertKind::Acknowledged { .. } => "acknowledge",
-        AlertKind::Closed { .. } | AlertKind::TellingMended { .. } => "resolve",
+        AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. } => "resolve",
         _ => "trigger",
     }
 }

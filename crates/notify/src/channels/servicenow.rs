@@ -184,7 +184,7 @@ fn begins(message: &Message<'_>) -> bool {
 }
 
 fn is_over(message: &Message<'_>) -> bool {
-    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. })
+    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. })
 }
 
 /// From 1 to 3, as urgency and impact are counted.

@@ -194,7 +194,7 @@ pub fn render(config: &Config, to: &str, message: &Message<'_>) -> Vec<u8> {
 
 /// Who was told of a delivery: kept, so that a retry leaves them out.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Told {
+struct NotifiedState {
     delivery: String,
     /// Hashes: the store holds no numbers.
     numbers: BTreeSet<String>,
@@ -233,7 +233,7 @@ impl Channel for Sms {
             Ok(kept) => kept,
             Err(sent) => return sent,
         };
-        let told: Option<Told> = kept.and_then(|text| serde_json::from_str(&text).ok());
+        let told: Option<NotifiedState> = kept.and_then(|text| serde_json::from_str(&text).ok());
         let mut told = told.filter(|told| told.delivery == message.id.0).unwrap_or_default();
         told.delivery.clone_from(&message.id.0);
         let mut results = Vec::new();

@@ -183,8 +183,10 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
     let mut title = heading(&fit(&wording.title));
     title["size"] = json!("Medium");
     // What is over asks for nothing, however bad it was.
-    let is_over =
-        matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. });
+    let is_over = matches!(
+        message.alert.kind,
+        AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. }
+    );
     title["color"] = json!(if is_over { "Default" } else { colour(wording.severity) });
     top.push(title);
     top.extend(wording.fresh.iter().map(|fresh| block(&format!("New: {}", fit(fresh)))));

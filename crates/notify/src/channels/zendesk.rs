@@ -172,7 +172,7 @@ impl Settings for Config {
 }
 
 fn is_over(message: &Message<'_>) -> bool {
-    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. })
+    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. })
 }
 
 /// True for alerts that open a ticket where there is none.

@@ -360,7 +360,9 @@ impl Bot {
             put(memory, &kept).await?;
             let is_loud = matches!(
                 message.alert.kind,
-                AlertKind::Rose { .. } | AlertKind::LeftWindow { .. } | AlertKind::Reopened
+                AlertKind::Escalated { .. }
+                    | AlertKind::OutsideWindow { .. }
+                    | AlertKind::Continued
             );
             let more = json!({ "channel": first.channel, "thread_ts": first.ts,
                 "reply_broadcast": is_loud, "metadata": Self::metadata(message) });
@@ -399,7 +401,7 @@ impl Channel for Bot {
         let mut kept: Kept =
             kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // The next outage of a destination is not to change the message about the last one.
-        let begins = matches!(message.alert.kind, AlertKind::TellingBroken { .. });
+        let begins = matches!(message.alert.kind, AlertKind::DeliveryFailing { .. });
         if begins && kept.first.as_ref().is_some_and(|first| first.delivery != message.id.0) {
             kept.first = None;
         }
