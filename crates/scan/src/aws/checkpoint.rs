@@ -358,7 +358,10 @@ fn difference(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) ->
 
 #[cfg(test)]
 mod tests {
+    use rootwatch_core::decode::{PassedOver, Place};
+
     use super::*;
+    use crate::summary::SkippedAt;
 
     fn asked(paths: &str) -> BTreeMap<String, String> {
         BTreeMap::from([("paths".to_owned(), paths.to_owned())])
@@ -417,5 +420,76 @@ mod tests {
             assert!(error.contains("not a checkpoint"), "{error}");
             assert_eq!(std::fs::read_to_string(&notes).expect("text"), text);
         }
+    }
+
+    /// As release 0.1.0 wrote it: a checkpoint must outlive the program that wrote it.
+    const OF_THE_FIRST_RELEASE: &str = concat!(
+        r#"{"rootwatch_checkpoint":1,"arguments":{"paths":"s3://b"},"since":"2026-05-01T00:00:00Z","until":null,"history":"h-0"}"#,
+        "\n",
+        r#"{"mark":{"input":0,"key":"a"},"files":2,"files_filtered":3,"files_passed_over":1,"documents":1,"records":9,"passed_over":{"Insights event":1,"digest file":2,"object without an API record":3},"bytes_read":10,"bytes_scanned":100,"skipped":[{"path":"s3://b/a","record":[7,70],"reason":"damaged"},{"path":"s3://b/c","record":null,"reason":"gone"}],"skipped_total":2,"span":["2026-05-04T14:00:00Z","2026-05-04T15:00:00Z"],"accounts":["111122223333"],"regions":["eu-west-1"]}"#,
+        "\n",
+        r#"{"mark":null,"complete":true,"files":1,"records":1,"bytes_read":1,"bytes_scanned":1,"span":null,"accounts":[],"regions":["us-east-1"],"sent":[25,1]}"#,
+        "\n",
+    );
+
+    #[test]
+    fn a_checkpoint_of_the_first_release_resumes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("scan.checkpoint");
+        std::fs::write(&path, OF_THE_FIRST_RELEASE).expect("a file");
+        let (_, restored) = open(&path, "s3://b").expect("resumed");
+        assert_eq!(restored.mark, Some(Mark { input: 0, key: "a".to_owned() }));
+        assert_eq!((restored.complete, restored.sent), (true, (25, 1)));
+        assert_eq!(restored.history, "h-0");
+        assert_eq!(restored.since, "2026-05-01T00:00:00Z".parse().ok());
+        let at = |text: &str| text.parse().expect("a time");
+        let skipped = |path: &str, place, reason: &str| SkippedAt {
+            path: path.into(),
+            place,
+            reason: reason.to_owned(),
+        };
+        let expected = Summary {
+            files: 3,
+            files_filtered: 3,
+            files_passed_over: 1,
+            documents: 1,
+            records: 10,
+            passed_over: BTreeMap::from([
+                (PassedOver::Digest, 2),
+                (PassedOver::Insight, 1),
+                (PassedOver::NotCloudTrail, 3),
+            ]),
+            bytes_read: 11,
+            bytes_scanned: 101,
+            skipped: vec![
+                skipped("s3://b/a", Some(Place { record: 7, offset: 70 }), "damaged"),
+                skipped("s3://b/c", None, "gone"),
+            ],
+            skipped_total: 2,
+            span: Some((at("2026-05-04T14:00:00Z"), at("2026-05-04T15:00:00Z"))),
+            accounts: BTreeSet::from(["111122223333".to_owned()]),
+            regions: BTreeSet::from(["eu-west-1".to_owned(), "us-east-1".to_owned()]),
+            ..Summary::default()
+        };
+        assert_eq!(restored.scanned.summary, expected);
+    }
+
+    #[test]
+    fn a_line_is_written_as_the_first_release_wrote_it() {
+        let mut summary = Summary { files: 1, records: 3, ..Summary::default() };
+        summary.passed_over.insert(PassedOver::NotCloudTrail, 1);
+        summary.skip(Path::new("s3://b/k"), Some(Place { record: 1, offset: 2 }), "damaged".into());
+        let mark = Some(Mark { input: 0, key: "k".to_owned() });
+        let line = CheckpointLine { mark, summary, ..CheckpointLine::default() };
+        assert_eq!(
+            serde_json::to_value(&line).expect("JSON"),
+            serde_json::json!({
+                "mark": {"input": 0, "key": "k"}, "files": 1, "records": 3,
+                "passed_over": {"object without an API record": 1},
+                "bytes_read": 0, "bytes_scanned": 0,
+                "skipped": [{"path": "s3://b/k", "record": [1, 2], "reason": "damaged"}],
+                "skipped_total": 1, "span": null, "accounts": [], "regions": [],
+            })
+        );
     }
 }
