@@ -256,7 +256,7 @@ struct TargetLookup {
 struct Answer {
     #[serde(rename = "NextToken")]
     next: Option<String>,
-    #[serde(rename = "Events", default)]
+    #[serde(rename = "Events")]
     events: Vec<AnswerEvent>,
 }
 

@@ -161,7 +161,7 @@ fn page(reply: ListObjectsV2Output) -> Option<Page> {
     };
     let objects = reply.contents.unwrap_or_default().into_iter();
     let folders = reply.common_prefixes.unwrap_or_default().into_iter();
-    let is_cut = reply.is_truncated.unwrap_or(false);
+    let is_cut = reply.is_truncated.unwrap_or(reply.next_continuation_token.is_some());
     Some(Page {
         objects: objects.map(listed).collect::<Option<_>>()?,
         folders: folders.map(|folder| folder.prefix).collect::<Option<_>>()?,
