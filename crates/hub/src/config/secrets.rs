@@ -17,7 +17,8 @@ use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_notify::Notifier;
 use serde_json::{Value, json};
 
-use super::load::{Loaded, Problem};
+use super::loaded::Loaded;
+use super::problem::Problem;
 
 /// Bytes of a secret at most.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
