@@ -2,6 +2,8 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod links;
+mod source;
 mod templates;
 mod text;
 mod tree;
@@ -24,15 +26,17 @@ Checks the conventions that are tests:
   lints         every crate has the workspace's lints
   lock          every crate in Cargo.lock comes from crates.io
   markers       no ignored tests, no to-do marks, no debugging macros in sources
+  formatted     rustfmt reaches every source file: plain `mod` lines, none made by a macro
   length        no source file above 700 lines, tests not counted
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
-  templates     every template in deploy/ holds the event patterns that core defines";
+  templates     every template in deploy/ holds the event patterns that core defines
+  links         relative links in Markdown name files and headings that exist";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 13] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -40,10 +44,12 @@ const CHECKS: [(&str, Check); 11] = [
     ("lints", lints),
     ("lock", lock),
     ("markers", text::markers),
+    ("formatted", source::formatted),
     ("length", text::length),
     ("machine", text::machine),
     ("accounts", text::accounts),
     ("templates", templates::templates),
+    ("links", links::links),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
@@ -296,7 +302,7 @@ mod tests {
             "use std::net::{IpAddr, TcpStream};",
             "std::process::exit(1)",
         ] {
-            assert_eq!(failing("crates/core/src/x.rs", line), ["pure core"], "{line}");
+            assert_eq!(failing("crates/core/src/lib.rs", line), ["pure core"], "{line}");
         }
         for line in [
             "use std::fmt;",
@@ -304,8 +310,27 @@ mod tests {
             "use std::net::{IpAddr, Ipv4Addr};",
             "struct Instantly;",
         ] {
-            assert!(failing("crates/core/src/x.rs", line).is_empty(), "{line}");
+            assert!(failing("crates/core/src/lib.rs", line).is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn rustfmt_reaches_every_source_file() {
+        let by_macro = "macro_rules! list { ($($name:ident),+) => { $(pub mod $name;)+ } }\n\
+                        list!(slack, email);\n";
+        let with_root = |text| {
+            let mut files = sound();
+            files.retain(|(path, _)| *path != "crates/core/src/lib.rs");
+            files.push(("crates/core/src/lib.rs", text));
+            files.push(("crates/core/src/slack.rs", ""));
+            files.push(("crates/core/src/email.rs", ""));
+            source::formatted(&Tree::of(files))
+        };
+        let problems = with_root(by_macro);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with("crates/core/src/email.rs: "), "{problems:?}");
+        assert_eq!(with_root("pub mod slack;\nmod email;\n"), Vec::<String>::new());
+        assert_eq!(with_root("pub mod slack;\n#[rustfmt::skip]\nmod email;\n").len(), 1);
     }
 
     #[test]

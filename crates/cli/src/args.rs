@@ -223,7 +223,7 @@ pub(crate) enum NotifyCommand {
         after_help = "What is printed is the body of the request, the mail or the entry, worded and \
                       masked as when it is sent; secrets are not needed and not asked for.\n\nExit \
                       codes:\n  0  printed\n  2  usage, configuration, or a file without root use\n\nExamples:\n  \
-                      rootwatch notify preview --channel slack --incident rose\n  rootwatch notify \
+                      rootwatch notify preview --channel slack --incident escalated\n  rootwatch notify \
                       preview --channel email --incident records.json\n  rootwatch notify preview \
                       --destination oncall --incident opened"
     )]
@@ -234,7 +234,7 @@ pub(crate) enum NotifyCommand {
         /// A destination of the configuration: its keys, its template, its masking
         #[arg(long, value_name = "DESTINATION", conflicts_with = "channel")]
         destination: Option<String>,
-        /// A sample (opened, rose, acknowledged, closed, failed, privileged, digest, test), or a
+        /// A sample (opened, escalated, acknowledged, closed, failed, privileged, digest, test), or a
         /// file of CloudTrail records or EventBridge events
         #[arg(long, value_name = "FIXTURE", default_value = "opened")]
         incident: String,

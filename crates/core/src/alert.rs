@@ -22,9 +22,9 @@ pub const ALERT_FINDINGS_MAX: usize = 40;
 pub const DIGEST_INCIDENTS_MAX: usize = 50;
 /// Steps of triage that an alert carries at most.
 pub const ALERT_STEPS_MAX: usize = 8;
-/// Accounts that a [`Brief`] names at most. The title of an incident that concerns more counts them.
+/// Accounts that a [`IncidentSummary`] names at most. The title of an incident that concerns more counts them.
 pub const BRIEF_ACCOUNTS_MAX: usize = 1_000;
-/// Addresses, and related incidents, that a [`Brief`] names at most: the first.
+/// Addresses, and related incidents, that a [`IncidentSummary`] names at most: the first.
 pub const BRIEF_LISTED_MAX: usize = 100;
 
 /// Gives the time. `core` reads no clock; who needs one is handed one.
@@ -40,14 +40,17 @@ pub enum AlertKind {
     /// An incident is there that was not told before.
     Opened,
     /// It was quiet or resolved, and goes on.
-    Reopened,
+    #[serde(alias = "reopened")]
+    Continued,
     /// It became worse.
-    Rose {
+    #[serde(alias = "rose")]
+    Escalated {
         /// The severity that was told last.
         from: Severity,
     },
     /// It was inside an approved window, and goes on outside it.
-    LeftWindow {
+    #[serde(alias = "left_window")]
+    OutsideWindow {
         /// The window's name.
         window: String,
     },
@@ -59,19 +62,21 @@ pub enum AlertKind {
     /// It is over.
     Closed {
         /// Why.
-        why: Closing,
+        why: CloseReason,
     },
     /// Informational incidents since the last digest.
     Digest,
     /// Somebody asked whether telling works.
     Test,
     /// Deliveries to a destination fail for good.
-    TellingBroken {
+    #[serde(alias = "telling_broken")]
+    DeliveryFailing {
         /// The destination.
         destination: String,
     },
     /// Deliveries to a destination come through again.
-    TellingMended {
+    #[serde(alias = "telling_mended")]
+    DeliveryRecovered {
         /// The destination.
         destination: String,
     },
@@ -83,15 +88,15 @@ impl AlertKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Opened => "opened",
-            Self::Reopened => "reopened",
-            Self::Rose { .. } => "rose",
-            Self::LeftWindow { .. } => "left_window",
+            Self::Continued => "continued",
+            Self::Escalated { .. } => "escalated",
+            Self::OutsideWindow { .. } => "outside_window",
             Self::Acknowledged { .. } => "acknowledged",
             Self::Closed { .. } => "closed",
             Self::Digest => "digest",
             Self::Test => "test",
-            Self::TellingBroken { .. } => "telling_broken",
-            Self::TellingMended { .. } => "telling_mended",
+            Self::DeliveryFailing { .. } => "delivery_failing",
+            Self::DeliveryRecovered { .. } => "delivery_recovered",
         }
     }
 }
@@ -99,7 +104,7 @@ impl AlertKind {
 /// Why an incident is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Closing {
+pub enum CloseReason {
     /// Nothing more came for a while.
     Quiet,
     /// Somebody says so.
@@ -121,7 +126,7 @@ pub struct AccountName {
 
 /// An incident without its findings. See [`Incident`] for the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Brief {
+pub struct IncidentSummary {
     /// See [`Incident::id`].
     pub id: IncidentId,
     /// See [`Incident::kind`].
@@ -172,7 +177,7 @@ pub struct Alert {
     /// How bad: that of the incident, or the worst of a digest's.
     pub severity: Severity,
     /// The incident; several only in a digest, none in a test or where telling is broken.
-    pub incidents: Vec<Brief>,
+    pub incidents: Vec<IncidentSummary>,
     /// Incidents of a digest that are not listed.
     pub incidents_left_out: u64,
     /// The most telling findings, at most [`ALERT_FINDINGS_MAX`], sorted by time.
@@ -191,7 +196,7 @@ pub struct Alert {
 impl Alert {
     /// The incident that the alert is about; `None` for a digest, a test and telling itself.
     #[must_use]
-    pub fn incident(&self) -> Option<&Brief> {
+    pub fn incident(&self) -> Option<&IncidentSummary> {
         match self.kind {
             AlertKind::Digest => None,
             _ => self.incidents.first(),
@@ -206,7 +211,8 @@ impl Alert {
         match (&self.kind, self.incident()) {
             (_, Some(incident)) => incident.id.0.clone(),
             (
-                AlertKind::TellingBroken { destination } | AlertKind::TellingMended { destination },
+                AlertKind::DeliveryFailing { destination }
+                | AlertKind::DeliveryRecovered { destination },
                 None,
             ) => format!("telling-{destination}"),
             (_, None) => self.id.clone(),
@@ -217,7 +223,7 @@ impl Alert {
 /// What was last told of an incident: kept beside it, so that a restart neither repeats nor
 /// forgets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct NotifiedState {
     /// How many alerts there were.
     pub alerts: u32,
     /// The severity that was told last; `None` when nothing was told yet.
@@ -235,20 +241,20 @@ pub struct Told {
 /// Informational incidents are not told by themselves; a digest lists them. What was never told is
 /// not said to be over.
 #[must_use]
-pub fn decide(told: Told, incident: &Incident) -> Option<AlertKind> {
+pub fn decide(told: NotifiedState, incident: &Incident) -> Option<AlertKind> {
     let is_over = matches!(incident.state, IncidentState::Quiet | IncidentState::Resolved);
     match told.severity {
         None if incident.severity > Severity::Informational => Some(AlertKind::Opened),
         None => None,
         Some(_) if is_over && !told.closed => Some(AlertKind::Closed {
             why: if incident.state == IncidentState::Quiet {
-                Closing::Quiet
+                CloseReason::Quiet
             } else {
-                Closing::Resolved
+                CloseReason::Resolved
             },
         }),
-        Some(from) if incident.severity > from => Some(AlertKind::Rose { from }),
-        Some(_) if told.closed && !is_over => Some(AlertKind::Reopened),
+        Some(from) if incident.severity > from => Some(AlertKind::Escalated { from }),
+        Some(_) if told.closed && !is_over => Some(AlertKind::Continued),
         Some(_) => None,
     }
 }
@@ -258,7 +264,7 @@ pub fn decide(told: Told, incident: &Incident) -> Option<AlertKind> {
 /// it; people do not have to be woken for it.
 #[must_use]
 pub fn acknowledging(
-    told: Told,
+    told: NotifiedState,
     before: IncidentState,
     incident: &Incident,
     by: &str,
@@ -271,12 +277,12 @@ pub fn acknowledging(
 /// Decides whether it is told that an incident joined another one: when it was told, and not said
 /// to be over. `told` is what was told of the one that is no more.
 #[must_use]
-pub fn joined_closing(told: Told, into: &IncidentId) -> Option<AlertKind> {
+pub fn joined_closing(told: NotifiedState, into: &IncidentId) -> Option<AlertKind> {
     let unfinished = told.severity.is_some() && !told.closed;
-    unfinished.then(|| AlertKind::Closed { why: Closing::Joined(into.clone()) })
+    unfinished.then(|| AlertKind::Closed { why: CloseReason::Joined(into.clone()) })
 }
 
-impl Told {
+impl NotifiedState {
     /// What has been told once an alert of this incident, as it is now, was decided.
     #[must_use]
     pub fn after(self, incident: &Incident) -> Self {
@@ -296,16 +302,16 @@ const STEP_WITHOUT_RULE: &str =
 const STEP_TELLING: &str = "Read the newest incidents in the hub itself, then mend the destination: look at its last error.";
 
 /// An incident without its findings, for people: with the names of its accounts and the rules that
-/// spoke. `findings_total` counts echoes too. [`Brief::by`] is left empty.
+/// spoke. `findings_total` counts echoes too. [`IncidentSummary::by`] is left empty.
 pub fn brief(
     incident: &Incident,
     findings_total: u64,
     names: &dyn Fn(&str) -> AccountName,
     rules: &Ruleset,
-) -> Brief {
+) -> IncidentSummary {
     let accounts = incident.accounts.iter().take(BRIEF_ACCOUNTS_MAX);
     let worst = incident.findings.iter().rev().max_by_key(|finding| finding.severity);
-    Brief {
+    IncidentSummary {
         id: incident.id.clone(),
         kind: incident.kind,
         state: incident.state,
@@ -337,7 +343,7 @@ fn rules_of(incident: &Incident, rules: &Ruleset) -> Vec<String> {
 
 /// What an alert needs to know beyond the incident.
 #[derive(Clone, Copy)]
-pub struct Telling<'a> {
+pub struct AlertContext<'a> {
     /// Now.
     pub decided_at: Timestamp,
     /// When the record that caused the alert reached us; `None` where no record did.
@@ -359,7 +365,12 @@ pub struct Telling<'a> {
 /// Words an alert about an incident as it is now. `id` is the incident's with the number of this
 /// alert: `7K2-MPX.2`.
 #[must_use]
-pub fn compose(id: String, kind: AlertKind, incident: &Incident, telling: &Telling<'_>) -> Alert {
+pub fn compose(
+    id: String,
+    kind: AlertKind,
+    incident: &Incident,
+    telling: &AlertContext<'_>,
+) -> Alert {
     let mut brief = brief(incident, telling.findings_total, telling.names, telling.rules);
     brief.by = telling.by.map(str::to_owned);
     let findings = quoted(incident, telling.seen);
@@ -417,7 +428,7 @@ fn next(incident: &Incident, spoke: &[String], rules: &Ruleset) -> Vec<String> {
     }
     if steps.is_empty() {
         match incident.kind {
-            IncidentKind::Telling => steps.push(STEP_TELLING.to_owned()),
+            IncidentKind::DeliveryOutage => steps.push(STEP_TELLING.to_owned()),
             _ if incident.root_use == RootUse::No => {}
             _ => steps.push(STEP_WITHOUT_RULE.to_owned()),
         }
@@ -542,8 +553,8 @@ mod tests {
         incident
     }
 
-    fn told(severity: Option<Severity>, closed: bool) -> Told {
-        Told { alerts: u32::from(severity.is_some()), severity, closed, history: false }
+    fn told(severity: Option<Severity>, closed: bool) -> NotifiedState {
+        NotifiedState { alerts: u32::from(severity.is_some()), severity, closed, history: false }
     }
 
     fn name(id: &str) -> AccountName {
@@ -552,7 +563,7 @@ mod tests {
 
     fn told_of(incident: &Incident, kind: AlertKind, seen: &dyn Fn(&FindingKey) -> bool) -> Alert {
         let rules = Ruleset::built_in();
-        let telling = Telling {
+        let telling = AlertContext {
             decided_at: clock("15:00:00"),
             received_at: Some(clock("14:59:59")),
             findings_total: 4_711,
@@ -568,20 +579,20 @@ mod tests {
     #[test]
     fn informational_incidents_are_never_told_by_themselves() {
         for state in [IncidentState::Open, IncidentState::Quiet, IncidentState::Resolved] {
-            assert_eq!(decide(Told::default(), &of(Severity::Informational, state)), None);
+            assert_eq!(decide(NotifiedState::default(), &of(Severity::Informational, state)), None);
         }
     }
 
     #[test]
     fn an_incident_is_opened_once_and_told_again_only_when_it_rises() {
         let low = of(Severity::Low, IncidentState::Open);
-        assert_eq!(decide(Told::default(), &low), Some(AlertKind::Opened));
-        let told = Told::default().after(&low);
+        assert_eq!(decide(NotifiedState::default(), &low), Some(AlertKind::Opened));
+        let told = NotifiedState::default().after(&low);
         assert_eq!(told, self::told(Some(Severity::Low), false));
         assert_eq!(decide(told, &low), None);
         assert_eq!(decide(told, &of(Severity::Informational, IncidentState::Open)), None);
         let high = of(Severity::High, IncidentState::Acknowledged);
-        assert_eq!(decide(told, &high), Some(AlertKind::Rose { from: Severity::Low }));
+        assert_eq!(decide(told, &high), Some(AlertKind::Escalated { from: Severity::Low }));
         assert_eq!(decide(told.after(&high), &high), None);
     }
 
@@ -591,22 +602,27 @@ mod tests {
         let quiet = of(Severity::High, IncidentState::Quiet);
         let resolved = of(Severity::High, IncidentState::Resolved);
         let over = |why| Some(AlertKind::Closed { why });
-        assert_eq!(decide(was_told, &quiet), over(Closing::Quiet));
-        assert_eq!(decide(was_told, &resolved), over(Closing::Resolved));
+        assert_eq!(decide(was_told, &quiet), over(CloseReason::Quiet));
+        assert_eq!(decide(was_told, &resolved), over(CloseReason::Resolved));
         let was_over = was_told.after(&quiet);
-        let over = Told { alerts: 2, severity: Some(Severity::High), closed: true, history: false };
+        let over = NotifiedState {
+            alerts: 2,
+            severity: Some(Severity::High),
+            closed: true,
+            history: false,
+        };
         assert_eq!(was_over, over);
         assert_eq!(decide(was_over, &quiet), None);
         assert_eq!(decide(was_over, &resolved), None);
         let open = of(Severity::High, IncidentState::Open);
-        assert_eq!(decide(was_over, &open), Some(AlertKind::Reopened));
+        assert_eq!(decide(was_over, &open), Some(AlertKind::Continued));
         assert_eq!(decide(was_over.after(&open), &open), None);
     }
 
     #[test]
     fn what_rose_while_it_was_over_is_told_as_worse() {
         let was_over = told(Some(Severity::Low), true);
-        let rose = Some(AlertKind::Rose { from: Severity::Low });
+        let rose = Some(AlertKind::Escalated { from: Severity::Low });
         assert_eq!(decide(was_over, &of(Severity::High, IncidentState::Open)), rose);
         assert_eq!(decide(was_over, &of(Severity::High, IncidentState::Quiet)), rose);
     }
@@ -614,17 +630,17 @@ mod tests {
     #[test]
     fn an_incident_that_was_over_before_it_was_told_is_told_once() {
         let quiet = of(Severity::High, IncidentState::Quiet);
-        assert_eq!(decide(Told::default(), &quiet), Some(AlertKind::Opened));
-        assert_eq!(decide(Told::default().after(&quiet), &quiet), None);
+        assert_eq!(decide(NotifiedState::default(), &quiet), Some(AlertKind::Opened));
+        assert_eq!(decide(NotifiedState::default().after(&quiet), &quiet), None);
     }
 
     #[test]
     fn an_incident_that_joined_another_is_over_when_it_was_told_and_not_over() {
         let into = IncidentId("7K2-MPX".to_owned());
-        let over = Some(AlertKind::Closed { why: Closing::Joined(into.clone()) });
+        let over = Some(AlertKind::Closed { why: CloseReason::Joined(into.clone()) });
         assert_eq!(joined_closing(told(Some(Severity::Low), false), &into), over);
         assert_eq!(joined_closing(told(Some(Severity::Low), true), &into), None);
-        assert_eq!(joined_closing(Told::default(), &into), None);
+        assert_eq!(joined_closing(NotifiedState::default(), &into), None);
     }
 
     #[test]
@@ -657,7 +673,7 @@ mod tests {
                 .keyed(&format!("{n:03}"))
         });
         let incident = incident(samples.collect());
-        let alert = told_of(&incident, AlertKind::Reopened, &|key| key.0 != "000");
+        let alert = told_of(&incident, AlertKind::Continued, &|key| key.0 != "000");
         assert_eq!(alert.fresh, [FindingKey("000".to_owned())]);
     }
 
@@ -694,7 +710,7 @@ mod tests {
     #[test]
     fn broken_telling_says_what_to_do_and_where_else_to_look() {
         let telling = Incident::telling("pager", clock("14:00:00"), "the receiver answers 500");
-        assert_eq!(decide(Told::default(), &telling), Some(AlertKind::Opened));
+        assert_eq!(decide(NotifiedState::default(), &telling), Some(AlertKind::Opened));
         let alert = told_of(&telling, AlertKind::Opened, &|_| false);
         assert_eq!(alert.next, [STEP_TELLING]);
         assert!(alert.findings.is_empty() && alert.severity == Severity::High);

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 
 use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
-use crate::incident::{Echoes, Incident, IncidentId, IncidentKind, IncidentState, by_time};
+use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState, RedundantCount, by_time};
 pub use echo::INCIDENT_FINDINGS_KEPT_MAX;
 use gather::drafts;
 use links::View;
@@ -61,7 +61,7 @@ pub struct CorrelatePolicy {
     /// A finding that says again what one nearer than this many seconds says is counted and not
     /// remembered: gaps are measured with this precision then. 0 remembers all. Default
     /// [`ECHO_SECS`].
-    pub echo_secs: i64,
+    pub redundant_secs: i64,
 }
 
 impl Default for CorrelatePolicy {
@@ -75,7 +75,7 @@ impl Default for CorrelatePolicy {
             sign_in_lead_secs: 300,
             audit_gap_secs: 900,
             quiet_after_secs: 3_600,
-            echo_secs: ECHO_SECS,
+            redundant_secs: ECHO_SECS,
         }
     }
 }
@@ -89,9 +89,9 @@ pub enum Change {
     /// A new incident.
     Opened(Box<Incident>),
     /// An incident gained findings, gave some away, or means something else than before.
-    Grew(Box<Growth>),
+    Grew(Box<IncidentUpdate>),
     /// Follows the [`Change::Grew`] that carries the new severity.
-    Rose {
+    Escalated {
         /// The incident.
         id: IncidentId,
         /// The worst severity before, of this incident and of those that joined it.
@@ -125,7 +125,7 @@ pub enum Change {
 /// What became of an incident that was there before: its rows to write, not all of it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Growth {
+pub struct IncidentUpdate {
     /// The incident.
     pub id: IncidentId,
     /// See [`Incident::kind`], as all the fields up to `superseded`: the value from now on.
@@ -167,12 +167,12 @@ pub struct Growth {
     /// echoes for good: whenever that one is in `added` or `superseded` (or in the incident of a
     /// [`Change::Opened`]), its echoes come with it. An echo stays judged as it was when it came,
     /// even when the finding that it echoes is judged otherwise later.
-    pub echo_of: Option<FindingKey>,
+    pub redundant_to: Option<FindingKey>,
     /// What echoes the findings that the incident gains: see [`Incident::echoes`].
-    pub echoes: BTreeMap<FindingKey, Echoes>,
+    pub echoes: BTreeMap<FindingKey, RedundantCount>,
 }
 
-impl Growth {
+impl IncidentUpdate {
     fn differs_from(&self, before: &Incident) -> bool {
         !(self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty())
             || self.state != before.state
@@ -190,7 +190,7 @@ impl Growth {
 
     /// Counts an echo in the incident; false when this is the growth of another kind.
     fn counts_echo_in(&self, incident: &mut Incident) -> bool {
-        let (Some(echoed), [echo]) = (&self.echo_of, &self.added[..]) else { return false };
+        let (Some(echoed), [echo]) = (&self.redundant_to, &self.added[..]) else { return false };
         incident.echoes.entry(echoed.clone()).or_default().add(echo.event_time);
         incident.last_at = self.last_at;
         incident.state = self.state;
@@ -242,7 +242,7 @@ impl Growth {
 ///
 /// Costs time in proportion to the findings of the incidents that any link could reach from it;
 /// almost none where the finding only says again what an earlier one said. A finding that merely
-/// echoed another is not remembered ([`Growth::echo_of`]): whether it came already is for the
+/// echoed another is not remembered ([`IncidentUpdate::redundant_to`]): whether it came already is for the
 /// caller to know.
 #[must_use]
 pub fn correlate(open: &OpenIncidents, finding: &Finding) -> Vec<Change> {
@@ -298,7 +298,7 @@ pub fn correlate_batch(open: &mut OpenIncidents, mut findings: Vec<Finding>) -> 
         for finding in waiting.take().unwrap_or_else(|| std::mem::take(&mut findings)) {
             if let Some((incident, growth)) = echo::near(open, &finding) {
                 echoed.insert(finding.key.clone(), incident.id.clone());
-                recount.extend(growth.echo_of.clone().filter(|_| counts(&finding)));
+                recount.extend(growth.redundant_to.clone().filter(|_| counts(&finding)));
                 let change = [Change::Grew(Box::new(growth))];
                 open.apply(&change);
                 all.extend(change);
@@ -395,7 +395,7 @@ pub fn close_quiet(open: &OpenIncidents, now: Timestamp) -> Vec<Change> {
     let over = |incident: &&Incident| {
         let last = incident.last_at;
         incident.state == IncidentState::Open
-            && incident.kind != IncidentKind::Telling
+            && incident.kind != IncidentKind::DeliveryOutage
             && last.is_none_or(|last| now.as_second() - last.as_second() >= quiet_secs)
     };
     let closed = open.incidents().filter(over);

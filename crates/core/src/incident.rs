@@ -74,22 +74,52 @@ pub enum IncidentKind {
     /// One address tried the root user's sign-in in several accounts.
     Spray,
     /// A rule spoke on a record that is not root use.
-    Watch,
+    #[serde(alias = "watch")]
+    RuleMatch,
     /// Alerts cannot be delivered. Holds no findings and never joins another incident.
-    Telling,
+    #[serde(alias = "telling")]
+    DeliveryOutage,
+}
+
+impl IncidentKind {
+    /// All kinds, in the order of the list above.
+    pub const ALL: [Self; 5] =
+        [Self::Session, Self::Privileged, Self::Spray, Self::RuleMatch, Self::DeliveryOutage];
+
+    /// The name used in output and in filters: `session`, `delivery_outage` …
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Privileged => "privileged",
+            Self::Spray => "spray",
+            Self::RuleMatch => "rule_match",
+            Self::DeliveryOutage => "delivery_outage",
+        }
+    }
+
+    /// The kind of this name. Accepts the names of version 0.1 too (`watch`, `telling`).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "watch" => Some(Self::RuleMatch),
+            "telling" => Some(Self::DeliveryOutage),
+            _ => Self::ALL.into_iter().find(|kind| kind.name() == name),
+        }
+    }
 }
 
 /// Findings that say again what one that is kept says: a store has them all, correlation does
-/// without them. See [`crate::correlate::Growth::echo_of`].
+/// without them. See [`crate::correlate::IncidentUpdate::redundant_to`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Echoes {
+pub struct RedundantCount {
     /// How many there are.
     pub count: u64,
     /// The last moment of which one speaks; `None` when none states a time.
     pub last_at: Option<Timestamp>,
 }
 
-impl Echoes {
+impl RedundantCount {
     /// One more.
     pub fn add(&mut self, at: Option<Timestamp>) {
         self.count += 1;
@@ -135,10 +165,10 @@ pub struct Incident {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<Finding>,
     /// What was left out of `findings`, by the key of the finding that it echoes: a store counts
-    /// its rows by [`crate::correlate::Growth::echo_of`], with the latest time of each count. Empty
+    /// its rows by [`crate::correlate::IncidentUpdate::redundant_to`], with the latest time of each count. Empty
     /// where every finding is listed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub echoes: BTreeMap<FindingKey, Echoes>,
+    pub echoes: BTreeMap<FindingKey, RedundantCount>,
 }
 
 impl Incident {
@@ -152,13 +182,13 @@ impl Incident {
     pub fn telling(destination: &str, at: Timestamp, why: &str) -> Self {
         Self {
             id: IncidentId::derived(&format!("telling {destination} {at}"), 0),
-            kind: IncidentKind::Telling,
+            kind: IncidentKind::DeliveryOutage,
             state: IncidentState::Open,
             severity: Severity::High,
             title: format!("Alerts to {destination} cannot be delivered"),
             accounts: Vec::new(),
             root_use: RootUse::No,
-            reasons: vec![Reason::new("telling_broken", why.to_owned())],
+            reasons: vec![Reason::new("delivery_failing", why.to_owned())],
             first_at: Some(at),
             last_at: Some(at),
             addresses: Vec::new(),

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::alert::Brief;
+use crate::alert::IncidentSummary;
 use crate::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use crate::incident::{IncidentId, IncidentState};
 use crate::rules::Rule;
@@ -99,7 +99,7 @@ pub struct Notice<'a> {
 #[must_use]
 pub fn incident(
     context: &Context<'_>,
-    brief: &Brief,
+    brief: &IncidentSummary,
     findings: &[Finding],
     activity: Activity,
     at: Timestamp,

@@ -77,9 +77,9 @@ fn exact() -> CorrelatePolicy {
 }
 
 /// Counts what says again what one nearer than this says.
-fn remembering(echo_secs: i64) -> CorrelatePolicy {
+fn remembering(redundant_secs: i64) -> CorrelatePolicy {
     let mut policy = CorrelatePolicy::default();
-    policy.echo_secs = echo_secs;
+    policy.redundant_secs = redundant_secs;
     policy
 }
 
@@ -117,7 +117,7 @@ fn in_batches(
 
 fn echoes_in(changes: Vec<Change>) -> impl Iterator<Item = (Finding, FindingKey)> {
     changes.into_iter().filter_map(|change| match change {
-        Change::Grew(mut growth) => Some((growth.added.pop()?, growth.echo_of?)),
+        Change::Grew(mut growth) => Some((growth.added.pop()?, growth.redundant_to?)),
         _ => None,
     })
 }
@@ -495,7 +495,7 @@ proptest! {
 }
 
 /// Findings of which many say the same at the same second. Nothing is corrected: see
-/// [`rootwatch_core::correlate::Growth::echo_of`].
+/// [`rootwatch_core::correlate::IncidentUpdate::redundant_to`].
 fn any_crowd() -> impl Strategy<Value = (Vec<Finding>, Vec<Finding>)> {
     let some = proptest::collection::vec((any_finding(), 0..40_usize), 1..8).prop_map(|samples| {
         let crowd = samples.into_iter().flat_map(|(sample, echoes)| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use rootwatch_core::alert::{
-    ALERT_FINDINGS_MAX, AccountName, Alert, AlertKind, Delivery, Telling, compose, decide,
+    ALERT_FINDINGS_MAX, AccountName, Alert, AlertContext, AlertKind, Delivery, compose, decide,
     joined_closing,
 };
 use rootwatch_core::correlate::{Change, correlate_batch};
@@ -210,7 +210,7 @@ impl Engine {
             return;
         };
         // That telling is broken has an alert of its own.
-        if incident.kind == IncidentKind::Telling {
+        if incident.kind == IncidentKind::DeliveryOutage {
             return;
         }
         let Some(kind) = decide(beside.told, incident).or_else(|| self.left(incident, beside))
@@ -260,7 +260,7 @@ impl Engine {
         now: Timestamp,
     ) -> Alert {
         let seen = |key: &FindingKey| beside.told.severity.is_some() && !beside.fresh.contains(key);
-        let telling = Telling {
+        let telling = AlertContext {
             decided_at: now,
             received_at,
             findings_total: incident.findings_total(),
@@ -281,12 +281,12 @@ impl Engine {
         alert
     }
 
-    /// Told when an incident that was approved goes beyond what was.
+    /// NotifiedState when an incident that was approved goes beyond what was.
     fn left(&self, incident: &Incident, beside: &Beside) -> Option<AlertKind> {
         let is_told = beside.told.severity.is_some() && !beside.told.closed;
         let seen = |key: &FindingKey| !beside.fresh.contains(key);
         let window = is_told.then(|| left(incident, &self.inner.settings.windows, &seen))?;
-        window.map(|window| AlertKind::LeftWindow { window })
+        window.map(|window| AlertKind::OutsideWindow { window })
     }
 
     pub(crate) fn name(&self, id: &str) -> AccountName {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::Told;
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents};
 use rootwatch_core::detect::History;
 use rootwatch_core::finding::FindingKey;
@@ -35,7 +35,7 @@ pub(crate) struct Beside {
     /// The store's revision.
     pub(crate) revision: u64,
     /// What was told.
-    pub(crate) told: Told,
+    pub(crate) told: NotifiedState,
     /// Who acknowledged or resolved it.
     pub(crate) by: Option<String>,
     /// Findings since the last alert. After a restart nothing counts as fresh.
@@ -364,7 +364,7 @@ impl Memory {
     }
 
     /// The position that keeps how many alerts there were of an incident that is no more.
-    pub(crate) fn note_gone(&mut self, id: &IncidentId, told: Told) -> (String, String) {
+    pub(crate) fn note_gone(&mut self, id: &IncidentId, told: NotifiedState) -> (String, String) {
         self.gone.insert(id.clone(), told.alerts);
         (format!("{GONE}{id}"), told.alerts.to_string())
     }
@@ -373,7 +373,7 @@ impl Memory {
     pub(crate) fn beside(&mut self, id: &IncidentId) -> &mut Beside {
         let alerts = self.gone.get(id).copied().unwrap_or_default();
         self.beside.entry(id.clone()).or_insert_with(|| Beside {
-            told: Told { alerts, ..Told::default() },
+            told: NotifiedState { alerts, ..NotifiedState::default() },
             ..Beside::default()
         })
     }
@@ -382,7 +382,7 @@ impl Memory {
     pub(crate) fn telling(&self, destination: &str) -> Option<&Incident> {
         let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").title;
         self.open.incidents().find(|incident| {
-            incident.kind == IncidentKind::Telling
+            incident.kind == IncidentKind::DeliveryOutage
                 && incident.state != IncidentState::Quiet
                 && incident.state != IncidentState::Resolved
                 && incident.title == title

@@ -21,6 +21,14 @@ pub(crate) fn received(origin: &Origin, judged: &[Judged], received_at: Timestam
             counter!("rootwatch_records_skipped_total", "source" => source.clone(), "reason" => "undecodable")
                 .increment(1);
         }
+        let finding = match judged {
+            Judged::Detected(detected) => Some(&detected.finding),
+            Judged::Doubtful { finding, .. } => Some(&**finding),
+            Judged::Done(_) => None,
+        };
+        if finding.is_some_and(|finding| finding.rules_undecided().is_some()) {
+            counter!("rootwatch_rules_undecided_total", "source" => source.clone()).increment(1);
+        }
         if let Judged::Detected(detected) = judged
             && let Some(at) = detected.finding.event_time
         {

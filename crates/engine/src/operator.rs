@@ -1,7 +1,7 @@
 //! What comes from elsewhere than from records: a person's decision, trouble with telling, alerts
 //! that somebody asks for.
 
-use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, Told, acknowledging, decide};
+use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, NotifiedState, acknowledging, decide};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::{Batch, Handled, StoreError, StoredIncident};
@@ -49,7 +49,7 @@ impl Engine {
             deliveries = self.deliveries(&alert, now);
             // Counted, for the alert's id; what people were told stays what it was.
             let alerts = aside.told.after(incident).alerts;
-            told = (!deliveries.is_empty()).then_some(Told { alerts, ..aside.told });
+            told = (!deliveries.is_empty()).then_some(NotifiedState { alerts, ..aside.told });
         }
         let owes = !deliveries.is_empty();
         let done = self.parts.store.handle(id, handled, told, deliveries).await;

@@ -43,10 +43,10 @@ impl StoreOutbox {
             let note = deliveries.iter().find(|delivery| &delivery.alert.kind == kind);
             let why = note.and_then(|delivery| delivery.alert.note.clone()).unwrap_or_default();
             let noted = match kind {
-                AlertKind::TellingBroken { destination } => {
+                AlertKind::DeliveryFailing { destination } => {
                     self.ingest.telling(destination.clone(), Some(why)).await
                 }
-                AlertKind::TellingMended { destination } => {
+                AlertKind::DeliveryRecovered { destination } => {
                     self.ingest.telling(destination.clone(), None).await
                 }
                 _ => Ok(()),

@@ -30,7 +30,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Delivery, DeliveryId, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_core::rules::Ruleset;
@@ -161,7 +161,7 @@ impl Store for Recorder {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError> {
         self.inner.handle(id, handled, told, deliveries).await

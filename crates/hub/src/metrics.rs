@@ -59,6 +59,10 @@ fn describe() {
     describe_counter!("rootwatch_records_saved_total", "Findings that were saved, by source");
     describe_counter!("rootwatch_records_known_total", "Findings that were there already");
     describe_counter!("rootwatch_records_skipped_total", "Records that could not be decoded");
+    describe_counter!(
+        "rootwatch_rules_undecided_total",
+        "Records with too many list elements to decide every rule on them, by source"
+    );
     describe_counter!("rootwatch_records_unverified_total", "Records that were not trusted");
     describe_gauge!("rootwatch_incidents_open", "Incidents that are open, by severity");
     describe_gauge!("rootwatch_deliveries", "Deliveries, by destination and state");

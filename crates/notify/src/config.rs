@@ -124,7 +124,7 @@ pub struct Route {
     /// How the root user is involved.
     #[schemars(schema_with = "root_uses_schema")]
     pub root_use: Vec<RootUse>,
-    /// Why people are told: `opened`, `reopened`, `rose`, `left_window`, `acknowledged`,
+    /// Kinds of alerts: `opened`, `continued`, `escalated`, `outside_window`, `acknowledged`,
     /// `closed`, `digest`.
     pub alert: Vec<String>,
     /// True for alerts about what is wholly inside an approved window, false for all others.

@@ -4,16 +4,26 @@
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use rootwatch_core::alert::{Alert, AlertKind, Brief};
+use rootwatch_core::alert::{Alert, AlertKind, IncidentSummary};
 
 use rootwatch_core::window::Approval;
 
 use crate::config::{NotifyConfig, Route, TimeOfDay};
 
-/// Kinds of alerts that routes speak of. A test, and that telling people is broken, go their own
-/// way.
+/// The kinds of alerts that a route can select. Tests and delivery outages ignore routes.
 pub const ROUTED_KINDS: [&str; 7] =
-    ["opened", "reopened", "rose", "left_window", "acknowledged", "closed", "digest"];
+    ["opened", "continued", "escalated", "outside_window", "acknowledged", "closed", "digest"];
+
+/// The kind that a route means: version 0.1 had other names for three of them.
+#[must_use]
+pub fn routed_kind(name: &str) -> &str {
+    match name {
+        "reopened" => "continued",
+        "rose" => "escalated",
+        "left_window" => "outside_window",
+        name => name,
+    }
+}
 
 /// The destinations of an alert, in the order in which the routes name them, each once.
 ///
@@ -23,7 +33,8 @@ pub const ROUTED_KINDS: [&str; 7] =
 pub fn route(config: &NotifyConfig, alert: &Alert) -> Vec<String> {
     match &alert.kind {
         AlertKind::Test => return config.destination.keys().cloned().collect(),
-        AlertKind::TellingBroken { destination } | AlertKind::TellingMended { destination } => {
+        AlertKind::DeliveryFailing { destination }
+        | AlertKind::DeliveryRecovered { destination } => {
             return config
                 .destination
                 .keys()
@@ -63,20 +74,21 @@ pub fn route(config: &NotifyConfig, alert: &Alert) -> Vec<String> {
 }
 
 fn fits(route: &Route, alert: &Alert) -> bool {
-    let about = |holds: &dyn Fn(&Brief) -> bool| alert.incidents.iter().any(holds);
+    let about = |holds: &dyn Fn(&IncidentSummary) -> bool| alert.incidents.iter().any(holds);
     let any = |globs: &[String], text: &str| globs.iter().any(|glob| glob_fits(glob, text));
-    let account = |brief: &Brief| {
+    let account = |brief: &IncidentSummary| {
         brief.accounts.iter().any(|account| {
             any(&route.account, &account.id)
                 || account.name.as_deref().is_some_and(|name| any(&route.account, name))
         })
     };
-    let unit = |brief: &Brief| {
+    let unit = |brief: &IncidentSummary| {
         let units = brief.accounts.iter().filter_map(|account| account.unit.as_deref());
         units.into_iter().any(|unit| any(&route.unit, unit))
     };
     route.min_severity.is_none_or(|least| alert.severity >= least)
-        && (route.alert.is_empty() || route.alert.iter().any(|kind| kind == alert.kind.name()))
+        && (route.alert.is_empty()
+            || route.alert.iter().any(|kind| routed_kind(kind) == alert.kind.name()))
         && (route.account.is_empty() || about(&account))
         && (route.unit.is_empty() || about(&unit))
         && (route.rule.is_empty()

@@ -5,7 +5,7 @@
 //! kept for documentation.
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{AccountName, Alert, AlertKind, Closing, Telling, compose};
+use rootwatch_core::alert::{AccountName, Alert, AlertContext, AlertKind, CloseReason, compose};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, Place, decode_log};
 use rootwatch_core::detect::{Detector, settle};
@@ -17,9 +17,9 @@ use rootwatch_core::window::{Approval, Window};
 /// The names of the samples.
 pub const NAMES: [&str; 10] = [
     "opened",
-    "rose",
+    "escalated",
     "approved",
-    "left_window",
+    "outside_window",
     "acknowledged",
     "closed",
     "failed",
@@ -37,23 +37,26 @@ const FAILED: &[u8] = include_bytes!("sample/failed.json");
 /// A privileged session into a member account.
 const PRIVILEGED: &[u8] = include_bytes!("sample/privileged.json");
 
-/// The sample of this name; `None` when there is none.
+/// The sample of this name; `None` if there is none. Accepts the names of version 0.1 too (`rose`,
+/// `left_window`).
 ///
 /// # Errors
 /// Never for a name of [`NAMES`]: a test makes them all. In words, why records give no alert.
 pub fn alert(name: &str) -> Result<Option<Alert>, String> {
     let alert = match name {
         "opened" => of_log(SESSION, &AlertKind::Opened, 1, &[])?,
-        "rose" => of_log(SESSION, &AlertKind::Rose { from: Severity::High }, 2, &[])?,
+        "escalated" | "rose" => {
+            of_log(SESSION, &AlertKind::Escalated { from: Severity::High }, 2, &[])?
+        }
         "approved" => of_log(SESSION, &AlertKind::Opened, 1, &[window()])?,
-        "left_window" => {
-            let kind = AlertKind::LeftWindow { window: "CHG-1042".to_owned() };
+        "outside_window" | "left_window" => {
+            let kind = AlertKind::OutsideWindow { window: "CHG-1042".to_owned() };
             of_log(SESSION, &kind, 2, &[window()])?
         }
         "acknowledged" => {
             of_log(SESSION, &AlertKind::Acknowledged { by: "anna".to_owned() }, 2, &[])?
         }
-        "closed" => of_log(SESSION, &AlertKind::Closed { why: Closing::Quiet }, 2, &[])?,
+        "closed" => of_log(SESSION, &AlertKind::Closed { why: CloseReason::Quiet }, 2, &[])?,
         "failed" => of_log(FAILED, &AlertKind::Opened, usize::MAX, &[])?,
         "privileged" => of_log(PRIVILEGED, &AlertKind::Opened, usize::MAX, &[])?,
         "digest" => {
@@ -151,7 +154,7 @@ fn of_incident(incident: &Incident, kind: AlertKind, rules: &Ruleset, windows: &
         AlertKind::Acknowledged { by } => Some(by.clone()),
         _ => None,
     };
-    let telling = Telling {
+    let telling = AlertContext {
         decided_at,
         received_at: Some(decided_at),
         findings_total: incident.findings_total(),

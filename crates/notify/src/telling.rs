@@ -117,13 +117,13 @@ impl Outages {
 
 /// Deliveries to a destination fail for good. `why` holds no secret.
 pub(crate) fn broken(destination: &str, outage: Outage, why: &str, now: Timestamp) -> Alert {
-    let kind = AlertKind::TellingBroken { destination: destination.to_owned() };
+    let kind = AlertKind::DeliveryFailing { destination: destination.to_owned() };
     alert(id(destination, outage, 1), kind, Severity::High, why, now)
 }
 
 /// Deliveries to a destination come through again.
 pub(crate) fn mended(destination: &str, outage: Outage, now: Timestamp) -> Alert {
-    let kind = AlertKind::TellingMended { destination: destination.to_owned() };
+    let kind = AlertKind::DeliveryRecovered { destination: destination.to_owned() };
     alert(id(destination, outage, 2), kind, Severity::Low, "", now)
 }
 

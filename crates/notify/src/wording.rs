@@ -12,7 +12,9 @@ pub(crate) mod template;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rootwatch_core::alert::{AccountName, Alert, AlertKind, Brief, Closing, DeliveryId};
+use rootwatch_core::alert::{
+    AccountName, Alert, AlertKind, CloseReason, DeliveryId, IncidentSummary,
+};
 use rootwatch_core::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{IncidentKind, IncidentState};
 use rootwatch_core::window::{Approval, Approved};
@@ -139,16 +141,16 @@ pub(crate) fn template_faults(alert: &Alert, template: &TemplateConfig) -> Vec<t
     template::apply(&mut Wording::new(alert, &setting), template)
 }
 
-fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
+fn of_incident(alert: &Alert, brief: &IncidentSummary) -> Wording {
     let story = tell::Story::of_brief(brief, &alert.findings);
     let accounts = accounts(&brief.accounts);
     let severity = brief.severity;
     let label = words::severity(severity);
     let what = words::cap(&brief.title, 90);
     let title = match &alert.kind {
-        AlertKind::Rose { from } => format!("{label} (was {from}) · {what} · {accounts}"),
-        AlertKind::Reopened => format!("{label} · Goes on: {what} · {accounts}"),
-        AlertKind::LeftWindow { window } => {
+        AlertKind::Escalated { from } => format!("{label} (was {from}) · {what} · {accounts}"),
+        AlertKind::Continued => format!("{label} · Goes on: {what} · {accounts}"),
+        AlertKind::OutsideWindow { window } => {
             let window = words::cap(window, 40);
             format!("{label} · Outside window {window}: {what} · {accounts}")
         }
@@ -156,9 +158,9 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
             format!("{} looks after it · {what} · {accounts}", words::cap(by, 60))
         }
         AlertKind::Closed { why } => match why {
-            Closing::Quiet => format!("Quiet now · {what} · {accounts}"),
-            Closing::Resolved => format!("Resolved · {what} · {accounts}"),
-            Closing::Joined(into) => format!("Part of {into} · {what} · {accounts}"),
+            CloseReason::Quiet => format!("Quiet now · {what} · {accounts}"),
+            CloseReason::Resolved => format!("Resolved · {what} · {accounts}"),
+            CloseReason::Joined(into) => format!("Part of {into} · {what} · {accounts}"),
         },
         _ => match &alert.approval {
             Approval::Inside(of) => {
@@ -177,9 +179,9 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
         }
         AlertKind::Closed { why } => {
             let how = match why {
-                Closing::Quiet => "QUIET".to_owned(),
-                Closing::Resolved => "RESOLVED".to_owned(),
-                Closing::Joined(into) => format!("PART OF {into}"),
+                CloseReason::Quiet => "QUIET".to_owned(),
+                CloseReason::Resolved => "RESOLVED".to_owned(),
+                CloseReason::Joined(into) => format!("PART OF {into}"),
             };
             format!("{how} {} {}. Inc {}", words::cap(&brief.title, 60), short(brief), brief.id)
         }
@@ -198,7 +200,7 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
     let is_over = matches!(alert.kind, AlertKind::Closed { .. });
     let is_update = matches!(
         alert.kind,
-        AlertKind::Rose { .. } | AlertKind::LeftWindow { .. } | AlertKind::Reopened
+        AlertKind::Escalated { .. } | AlertKind::OutsideWindow { .. } | AlertKind::Continued
     );
     let prose = Some(tell::prose(&story)).filter(|prose| !prose.is_empty());
     let mut why: Vec<String> =
@@ -249,7 +251,7 @@ fn of_incident(alert: &Alert, brief: &Brief) -> Wording {
 }
 
 /// When, how late, by what way, from where; and whether the task needed the root user.
-fn lead(alert: &Alert, brief: &Brief, story: &tell::Story<'_>) -> String {
+fn lead(alert: &Alert, brief: &IncidentSummary, story: &tell::Story<'_>) -> String {
     let mut parts = Vec::new();
     if let Some(first) = brief.first_at {
         let last = brief.last_at.unwrap_or(first);
@@ -299,7 +301,7 @@ fn approved(approval: &Approval) -> Option<String> {
 }
 
 /// How long it lasted, and what it leaves behind.
-fn ended(brief: &Brief, findings: &[Finding]) -> String {
+fn ended(brief: &IncidentSummary, findings: &[Finding]) -> String {
     let mut text = String::new();
     if let (Some(first), Some(last)) = (brief.first_at, brief.last_at) {
         let lasted = std::time::Duration::try_from(last.duration_since(first)).unwrap_or_default();
@@ -429,7 +431,7 @@ fn of_telling(alert: &Alert) -> Wording {
     let note = alert.note.as_deref().map(|note| words::cap(note, TEXT_COLUMNS_MAX));
     let label = words::severity(alert.severity);
     let (banner, title, lead, next) = match &alert.kind {
-        AlertKind::TellingBroken { destination } => (
+        AlertKind::DeliveryFailing { destination } => (
             None,
             format!("{label} · Alerts to {} cannot be delivered", words::cap(destination, 60)),
             "Whoever is told there is told nothing. Alerts go to the next destination, if one is \
@@ -440,7 +442,7 @@ fn of_telling(alert: &Alert) -> Wording {
                 "Mend the destination: its last error says what is wrong.".to_owned(),
             ],
         ),
-        AlertKind::TellingMended { destination } => (
+        AlertKind::DeliveryRecovered { destination } => (
             None,
             format!("Alerts to {} come through again", words::cap(destination, 60)),
             "What was given up meanwhile went to the next destination, or is in the hub."
@@ -505,7 +507,7 @@ fn accounts(accounts: &[AccountName]) -> String {
 }
 
 /// `prod-payments 222233334444`, or how many there are.
-fn short(brief: &Brief) -> String {
+fn short(brief: &IncidentSummary) -> String {
     match &brief.accounts[..] {
         [] => String::new(),
         [AccountName { id, name: Some(name), .. }] => {

@@ -22,7 +22,7 @@ pub use config::StoreConfig;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState, NotifiedState};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::finding::{Finding, FindingKey, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
@@ -79,7 +79,7 @@ pub struct Batch {
     /// Deliveries that are owed from now on. One that is there already stays as it is.
     pub deliveries: Vec<Delivery>,
     /// What was told of an incident, from now on.
-    pub told: Vec<(IncidentId, Told)>,
+    pub told: Vec<(IncidentId, NotifiedState)>,
     /// The revision that each touched incident must have; a difference is a
     /// [`StoreError::Conflict`]. Incidents that are opened are not named.
     pub expected: Vec<(IncidentId, u64)>,
@@ -124,7 +124,7 @@ pub struct StoredIncident {
     /// Grows by one with every transaction that touches the incident; 1 when it opens.
     pub revision: u64,
     /// What was told of it.
-    pub told: Told,
+    pub told: NotifiedState,
     /// All findings, echoes included.
     pub findings_total: u64,
     /// Who acknowledged or resolved it, and why: for people.
@@ -399,7 +399,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError>;
 

@@ -37,13 +37,14 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T
         .map_err(|error| StoreError::Damaged { reason: format!("{what}: {error}") })
 }
 
+/// The stored name. It is that of the first release, whatever the kind is called in output today.
 pub(super) fn kind(kind: IncidentKind) -> &'static str {
     match kind {
         IncidentKind::Session => "session",
         IncidentKind::Privileged => "privileged",
         IncidentKind::Spray => "spray",
-        IncidentKind::Watch => "watch",
-        IncidentKind::Telling => "telling",
+        IncidentKind::RuleMatch => "watch",
+        IncidentKind::DeliveryOutage => "telling",
     }
 }
 

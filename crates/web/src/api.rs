@@ -24,7 +24,7 @@ use crate::body::{SMALL_BODY_BYTES_MAX, read_body};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::state::Doors;
-use crate::types::{DeliveryItem, FindingItem, IncidentItem, PageOf, UnverifiedItem, kind, state};
+use crate::types::{DeliveryItem, FindingItem, IncidentItem, PageOf, UnverifiedItem, state};
 
 pub(crate) fn routes() -> OpenApiRouter<Doors> {
     OpenApiRouter::new()
@@ -83,6 +83,19 @@ impl Query {
             })
         })
         .transpose()
+    }
+
+    /// Kinds of incidents, by today's names or those of version 0.1.
+    fn kinds(&mut self) -> Result<Vec<IncidentKind>, Problem> {
+        let find = |value: String| {
+            IncidentKind::from_name(&value).ok_or_else(|| {
+                bad(format!(
+                    "`kind` is one of {}",
+                    IncidentKind::ALL.map(IncidentKind::name).join(", ")
+                ))
+            })
+        };
+        self.all("kind").into_iter().map(find).collect()
     }
 
     fn named<T: Copy>(
@@ -144,13 +157,6 @@ const STATES: [IncidentState; 4] = [
     IncidentState::Acknowledged,
     IncidentState::Resolved,
 ];
-const KINDS: [IncidentKind; 5] = [
-    IncidentKind::Session,
-    IncidentKind::Privileged,
-    IncidentKind::Spray,
-    IncidentKind::Watch,
-    IncidentKind::Telling,
-];
 
 /// Items of a page, and where it begins.
 #[derive(IntoParams)]
@@ -170,7 +176,7 @@ struct PageParams {
 struct IncidentParams {
     /// `open`, `quiet`, `acknowledged`, `resolved`; several with commas.
     state: Option<String>,
-    /// `session`, `privileged`, `spray`, `watch`, `telling`; several with commas.
+    /// `session`, `privileged`, `spray`, `rule_match`, `delivery_outage`; several with commas.
     kind: Option<String>,
     /// From this severity on.
     min_severity: Option<String>,
@@ -232,7 +238,7 @@ async fn incidents(
     let page = query.page()?;
     let filter = IncidentFilter {
         states: query.named("state", &STATES.map(|one| (state(one), one)))?,
-        kinds: query.named("kind", &KINDS.map(|one| (kind(one), one)))?,
+        kinds: query.kinds()?,
         min_severity: query.named("min_severity", &severities())?.pop(),
         account: query.one("account")?,
         since: query.time("since")?,

@@ -2,7 +2,7 @@
 
 use rootwatch_core::alert::Delivery;
 use rootwatch_core::finding::Finding;
-use rootwatch_core::incident::{IncidentKind, IncidentState};
+use rootwatch_core::incident::IncidentState;
 use rootwatch_store::{Handled, StoredFinding, StoredIncident, Unverified};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -54,7 +54,7 @@ impl From<&Handled> for HandledItem {
 pub(crate) struct IncidentItem {
     /// Such as `7K2-MPX`.
     pub id: String,
-    /// `session`, `privileged`, `spray`, `watch` or `telling`.
+    /// `session`, `privileged`, `spray`, `rule_match` or `delivery_outage`.
     pub kind: &'static str,
     /// `open`, `quiet`, `acknowledged` or `resolved`.
     pub state: &'static str,
@@ -93,7 +93,7 @@ impl From<&StoredIncident> for IncidentItem {
         let incident = &stored.incident;
         Self {
             id: incident.id.0.clone(),
-            kind: kind(incident.kind),
+            kind: incident.kind.name(),
             state: state(incident.state),
             severity: incident.severity.name(),
             title: incident.title.clone(),
@@ -232,7 +232,7 @@ pub(crate) struct DeliveryItem {
     pub destination: String,
     /// The alert.
     pub alert_id: String,
-    /// Why people are told: `opened`, `rose`, `closed` …
+    /// Why people are told: `opened`, `escalated`, `closed` …
     pub kind: &'static str,
     /// How bad.
     pub severity: &'static str,
@@ -274,16 +274,6 @@ impl From<&Delivery> for DeliveryItem {
             receipt: delivery.receipt.clone(),
             stands_in_for: delivery.stands_in_for.as_ref().map(|id| id.0.clone()),
         }
-    }
-}
-
-pub(crate) fn kind(kind: IncidentKind) -> &'static str {
-    match kind {
-        IncidentKind::Session => "session",
-        IncidentKind::Privileged => "privileged",
-        IncidentKind::Spray => "spray",
-        IncidentKind::Watch => "watch",
-        IncidentKind::Telling => "telling",
     }
 }
 

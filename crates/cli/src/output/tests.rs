@@ -134,7 +134,7 @@ fn what_is_not_root_use_is_not_called_root_use() {
     let mut story = story::example();
     story.incidents.truncate(1);
     let incident = &mut story.incidents[0];
-    incident.kind = rootwatch_core::incident::IncidentKind::Watch;
+    incident.kind = rootwatch_core::incident::IncidentKind::RuleMatch;
     incident.title = "Management events were excluded from a trail".to_owned();
     incident.root_use = rootwatch_core::finding::RootUse::No;
     for finding in &mut incident.findings {

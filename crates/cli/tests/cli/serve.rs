@@ -105,7 +105,7 @@ fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
             hub_program().args(["notify", "preview", "--config", &config]).args(args).output();
         ran(command.expect("the program"))
     };
-    let told = preview(&["--destination", "chat", "--incident", "rose"]);
+    let told = preview(&["--destination", "chat", "--incident", "escalated"]);
     assert_eq!(told.code, 0, "{}", told.err);
     let body: serde_json::Value = serde_json::from_str(&told.out).expect("the body of a request");
     let head = body["blocks"][0]["text"]["text"].as_str().expect("a header");
@@ -128,8 +128,8 @@ fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
     );
     std::fs::write(records, r#"{"Records":[]}"#).expect("written");
     for (args, code, word) in [
-        (["--channel", "pigeon", "--incident", "rose"], 2, "known are email, "),
-        (["--destination", "nobody", "--incident", "rose"], 2, "known are chat"),
+        (["--channel", "pigeon", "--incident", "escalated"], 2, "known are email, "),
+        (["--destination", "nobody", "--incident", "escalated"], 2, "known are chat"),
         (["--channel", "log", "--incident", "nothing-there"], 2, "samples are opened, "),
         (["--channel", "log", "--incident", records], 2, "there is no root use in it"),
     ] {

@@ -6,18 +6,18 @@
 //! nothing where nothing else is in reach ([`far`]).
 //!
 //! What is approximated by not remembering: gaps lose as much precision as
-//! [`CorrelatePolicy::echo_secs`] allows; an echo keeps the judgement with which it came when the
+//! [`CorrelatePolicy::redundant_secs`] allows; an echo keeps the judgement with which it came when the
 //! finding that it echoes is judged otherwise later; and a later correction (`UPDATED_DATA`) of an
 //! echo is shown beside it instead of in its place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::correlate::gather::FAILURES_HIGH;
+use crate::correlate::gather::{FAILURES_HIGH, read_only_without_rule};
 use crate::correlate::links::{View, filled};
 use crate::correlate::open::{OpenIncidents, Place};
 use crate::correlate::regroup::state;
-use crate::correlate::{CorrelatePolicy, Growth};
+use crate::correlate::{CorrelatePolicy, IncidentUpdate};
 use crate::finding::{Finding, Mfa, Outcome, RootUse, SessionFacts};
 use crate::incident::Incident;
 
@@ -88,7 +88,7 @@ fn part<'a>(view: &View<'a>) -> Option<Part<'a>> {
         error_code: filled(&finding.error_code),
         outcome: finding.outcome,
         mfa: finding.mfa,
-        by_the_floor: finding.rules.is_empty() && finding.read_only == Some(true),
+        by_the_floor: read_only_without_rule(finding),
         name: finding.event_name.as_deref().filter(|_| named),
         day: view.on_behalf().map(|(_, day)| day),
     })
@@ -142,14 +142,14 @@ fn says_no_more(finding: &Finding, than: &Finding) -> bool {
 ///
 /// Two findings that are kept vouch for it, both of the same part, so that they are in one
 /// incident with it whatever else comes. One is near in time: what any gap reaches from the echo
-/// it reaches from there, within [`CorrelatePolicy::echo_secs`]. One is earlier and says as much:
+/// it reaches from there, within [`CorrelatePolicy::redundant_secs`]. One is earlier and says as much:
 /// so severity, reasons, title and first moment are what they were. They may be the same.
 pub(super) fn near<'o>(
     open: &'o OpenIncidents,
     finding: &Finding,
-) -> Option<(&'o Incident, Growth)> {
+) -> Option<(&'o Incident, IncidentUpdate)> {
     let view = View::new(finding);
-    if open.policy().echo_secs <= 0
+    if open.policy().redundant_secs <= 0
         || finding.event_id.as_deref().is_some_and(|event| open.knows_event(event))
     {
         return None;
@@ -168,7 +168,7 @@ pub(super) fn near<'o>(
             .filter(|(incident, _)| incident.findings.len() >= INCIDENT_FINDINGS_KEPT_MAX)
     })?;
     let mut growth = unchanged(incident, finding);
-    growth.echo_of = Some(echoed.key.clone());
+    growth.redundant_to = Some(echoed.key.clone());
     Some((incident, growth))
 }
 
@@ -192,7 +192,7 @@ fn vouched<'o>(
     };
     let second = |place: &Place| place.at.map(jiff::Timestamp::as_second);
     let is_near = |place: &&Place| match (view.at, second(place)) {
-        (Some(at), Some(then)) => at.abs_diff(then) < open.policy().echo_secs.unsigned_abs(),
+        (Some(at), Some(then)) => at.abs_diff(then) < open.policy().redundant_secs.unsigned_abs(),
         (None, None) => true,
         _ => false,
     };
@@ -232,19 +232,19 @@ impl Pending {
         };
         let view = View::new(finding);
         let near = match (last, view.at) {
-            (Some(then), Some(at)) => at.abs_diff(*then) < policy.echo_secs.unsigned_abs(),
+            (Some(then), Some(at)) => at.abs_diff(*then) < policy.redundant_secs.unsigned_abs(),
             (None, None) => true,
             _ => false,
         };
-        near && policy.echo_secs > 0
+        near && policy.redundant_secs > 0
             && (!view.failed_sign_in() || before.len() as u64 + 1 >= FAILURES_HIGH)
     }
 }
 
 /// The growth of an incident by a finding that leaves it what it was, but for its last moment.
-fn unchanged(incident: &Incident, finding: &Finding) -> Growth {
+fn unchanged(incident: &Incident, finding: &Finding) -> IncidentUpdate {
     let (state, reopened) = state(&[incident], true);
-    Growth {
+    IncidentUpdate {
         id: incident.id.clone(),
         kind: incident.kind,
         state,
@@ -262,7 +262,7 @@ fn unchanged(incident: &Incident, finding: &Finding) -> Growth {
         added: vec![finding.clone()],
         changed: Vec::new(),
         removed: Vec::new(),
-        echo_of: None,
+        redundant_to: None,
         echoes: BTreeMap::new(),
     }
 }
@@ -276,7 +276,11 @@ const ECHO_FINDINGS_MAX: usize = 64;
 /// and gives the same reasons. Then the partition and all attributes but the last moment are what
 /// they were. Without this a root key in daily use, or a busy auto scaling group, would cost the
 /// square of its calls.
-pub(super) fn far(open: &OpenIncidents, incident: &Incident, finding: &Finding) -> Option<Growth> {
+pub(super) fn far(
+    open: &OpenIncidents,
+    incident: &Incident,
+    finding: &Finding,
+) -> Option<IncidentUpdate> {
     let view = View::new(finding);
     let at = view.at?;
     let plain = |one: &Finding| {

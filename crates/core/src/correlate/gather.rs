@@ -242,13 +242,20 @@ fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) 
             // Such a session has no MFA of its own: that is asked of the caller.
             finding.reasons.retain(|reason| reason.code != "no_mfa");
         }
-        let by_the_floor = finding.rules.is_empty() && finding.read_only == Some(true);
-        if by_the_floor && !denied(&finding) {
+        if read_only_without_rule(&finding) && !denied(&finding) {
             finding.severity = Severity::Informational;
         }
         finding.reasons.push(Reason::new("joined_assume_root", text));
         one.revised = Some(Box::new(finding));
     }
+}
+
+/// True for a call that reads only, when every rule was decided and none matched: nothing but the
+/// class of root use makes it a finding.
+pub(super) fn read_only_without_rule(finding: &Finding) -> bool {
+    finding.rules.is_empty()
+        && finding.read_only == Some(true)
+        && finding.rules_undecided().is_none()
 }
 
 /// A record that states no identity was the root user's when the root user demonstrably acted in
@@ -306,7 +313,7 @@ fn kind(shown: &[Shown], views: &[View<'_>]) -> IncidentKind {
         return IncidentKind::Spray;
     }
     match root_use(shown, views) {
-        RootUse::No => IncidentKind::Watch,
+        RootUse::No => IncidentKind::RuleMatch,
         RootUse::Privileged => IncidentKind::Privileged,
         _ => {
             // A page that nobody proved does not turn an audit into a session of the root user.
@@ -336,7 +343,7 @@ impl Sign {
 }
 
 fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
-    if matches!(kind, IncidentKind::Watch | IncidentKind::Privileged) {
+    if matches!(kind, IncidentKind::RuleMatch | IncidentKind::Privileged) {
         return Vec::new();
     }
     let mut signs = Vec::new();
@@ -543,7 +550,7 @@ fn tie_to_sprays(
     let mut ties = BTreeSet::new();
     let mut through: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
     for (place, draft) in drafts.iter().enumerate() {
-        if draft.kind == IncidentKind::Watch {
+        if draft.kind == IncidentKind::RuleMatch {
             continue;
         }
         for &index in &draft.members {

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::correlate::CorrelatePolicy;
 use crate::finding::{Finding, Outcome, RootUse};
-use crate::incident::Echoes;
+use crate::incident::RedundantCount;
 
 /// How long before a sign-in its session may begin by CloudTrail's clock, in seconds.
 pub(super) const SIGN_IN_LAG_SECS: i64 = 60;
@@ -29,7 +29,7 @@ pub(super) struct View<'a> {
     /// The client's address; `None` for service names and `AWS Internal`.
     pub(super) client: Option<&'a str>,
     /// Findings that are not in the set and say the same.
-    pub(super) echoes: Echoes,
+    pub(super) echoes: RedundantCount,
 }
 
 impl<'a> View<'a> {
@@ -38,7 +38,7 @@ impl<'a> View<'a> {
             filled(&finding.account_id).or(filled(&finding.recipient_account_id)).unwrap_or("");
         let client = filled(&finding.source_ip).filter(|text| text.parse::<IpAddr>().is_ok());
         let at = finding.event_time.map(jiff::Timestamp::as_second);
-        Self { finding, account, at, client, echoes: Echoes::default() }
+        Self { finding, account, at, client, echoes: RedundantCount::default() }
     }
 
     pub(super) fn watch_only(&self) -> bool {

@@ -155,7 +155,7 @@ impl OpenIncidents {
                     self.place(&incident.id, incident.originals());
                     self.incidents.insert(incident.id.clone(), (**incident).clone());
                 }
-                Change::Grew(growth) if growth.echo_of.is_some() => {
+                Change::Grew(growth) if growth.redundant_to.is_some() => {
                     if let Some(incident) = self.incidents.get_mut(&growth.id) {
                         growth.counts_echo_in(incident);
                     }
@@ -174,7 +174,7 @@ impl OpenIncidents {
                 }
                 Change::Joined { from, .. } => _ = self.incidents.remove(from),
                 Change::Closed { id, .. } => self.set_state(id, IncidentState::Quiet),
-                Change::Rose { .. } | Change::Repeated { .. } => {}
+                Change::Escalated { .. } | Change::Repeated { .. } => {}
             }
         }
     }

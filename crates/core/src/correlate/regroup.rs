@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::correlate::gather::{Draft, drafts};
 use crate::correlate::links::View;
-use crate::correlate::{Change, Growth, OpenIncidents};
+use crate::correlate::{Change, IncidentUpdate, OpenIncidents};
 use crate::finding::{Finding, FindingKey};
-use crate::incident::{Echoes, Incident, IncidentId, IncidentState, by_time};
+use crate::incident::{Incident, IncidentId, IncidentState, RedundantCount, by_time};
 
 /// What becomes of incidents, all that any link could reach from `fresh` findings, together with
 /// them.
@@ -46,7 +46,7 @@ pub(super) fn regroup(
         let (id, to) = (growth.id.clone(), growth.severity);
         changes.push(Change::Grew(Box::new(growth)));
         if to > from {
-            changes.push(Change::Rose { id: id.clone(), from, to });
+            changes.push(Change::Escalated { id: id.clone(), from, to });
         }
         for parent in &parents[1..] {
             changes.push(Change::Joined { into: id.clone(), from: parent.id.clone() });
@@ -153,7 +153,7 @@ fn echoes(
     draft: &Draft,
     views: &[View<'_>],
     which: impl Fn(usize) -> bool,
-) -> BTreeMap<FindingKey, Echoes> {
+) -> BTreeMap<FindingKey, RedundantCount> {
     let members = draft.members.iter().filter(|&&index| views[index].echoes.count > 0);
     let members = members.filter(|&&index| which(index)).map(|&index| &views[index]);
     members.map(|view| (view.finding.key.clone(), view.echoes)).collect()
@@ -171,7 +171,7 @@ fn growth(
     related: Vec<IncidentId>,
     owners: &[Option<usize>],
     views: &[View<'_>],
-) -> Option<Growth> {
+) -> Option<IncidentUpdate> {
     let eldest = *parents.first()?;
     let gained = draft.members.iter().any(|&index| owners[index] != Some(heir));
     let (mut added, mut changed) = (Vec::new(), Vec::new());
@@ -199,7 +199,7 @@ fn growth(
         removed.extend(gone.map(|finding| finding.key.clone()));
     }
     let (state, reopened) = state(parents, gained);
-    let growth = Growth {
+    let growth = IncidentUpdate {
         id: eldest.id.clone(),
         kind: draft.kind,
         state,
@@ -217,7 +217,7 @@ fn growth(
         added,
         changed,
         removed,
-        echo_of: None,
+        redundant_to: None,
         echoes: echoes(draft, views, |index| owners[index] != Some(heir)),
     };
     (gained || growth.differs_from(eldest)).then_some(growth)

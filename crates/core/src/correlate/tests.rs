@@ -278,7 +278,7 @@ fn one_caller_s_audit_of_many_accounts_is_one_incident() {
 fn a_watched_act_gathers_by_actor_and_never_joins_a_session() {
     let act = watched(A, "10:00:00", "eve").with_key("ASIA1").from(HOME);
     let incident = one(&[act.clone(), watched(A, "10:59:00", "eve")]);
-    assert_eq!(incident.kind, IncidentKind::Watch);
+    assert_eq!(incident.kind, IncidentKind::RuleMatch);
     apart(&[act.clone(), watched(A, "10:00:00", "mallory"), watched(B, "10:00:00", "eve")]);
     apart(&[act.clone(), call(A, "10:00:05", "X").with_key("ASIA1").from(HOME)]);
     apart(&[act.clone(), signed_in(A, "10:00:00", HOME)]);
@@ -392,7 +392,7 @@ fn an_incident_grows_rises_closes_and_reopens() {
     assert!(matches!(&changes[..], [Change::Opened(_)]));
     let worse = call(A, "14:05:00", "Y").since("14:03:00").severity(Severity::High);
     match &feed(&mut open, &worse)[..] {
-        [Change::Grew(growth), Change::Rose { from, to, .. }] => {
+        [Change::Grew(growth), Change::Escalated { from, to, .. }] => {
             assert!(growth.added.len() == 1 && growth.added[0] == worse.0);
             assert_eq!((*from, *to), (Severity::Low, Severity::High));
         }
@@ -438,7 +438,7 @@ fn a_call_like_the_ones_before_but_graver_still_raises() {
     let echo = feed(&mut open, &like("14:06:00"));
     assert!(matches!(&echo[..], [Change::Grew(_)]), "{echo:?}");
     let graver = feed(&mut open, &like("14:07:00").severity(Severity::High));
-    assert!(matches!(&graver[..], [Change::Grew(_), Change::Rose { .. }]), "{graver:?}");
+    assert!(matches!(&graver[..], [Change::Grew(_), Change::Escalated { .. }]), "{graver:?}");
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn an_echo_reopens_moves_the_last_moment_and_is_counted_once_in_a_batch() {
     let changes = correlate_batch(&mut open, vec![echo.0.clone(), echo.0.clone()]);
     match &changes[..] {
         [Change::Grew(growth), Change::Repeated { id, key }] => {
-            assert_eq!(growth.echo_of, Some(like("14:05:00").0.key));
+            assert_eq!(growth.redundant_to, Some(like("14:05:00").0.key));
             assert!(growth.reopened && (id, key) == (&growth.id, &echo.key));
         }
         other => panic!("{other:?}"),
@@ -534,5 +534,5 @@ fn an_echo_reopens_moves_the_last_moment_and_is_counted_once_in_a_batch() {
     let incident = open.incidents().next().expect("one");
     assert_eq!(incident.findings_total(), 4);
     let growth = feed(&mut open, &like("14:06:00"));
-    assert!(matches!(&growth[..], [Change::Grew(growth)] if growth.echo_of.is_none()));
+    assert!(matches!(&growth[..], [Change::Grew(growth)] if growth.redundant_to.is_none()));
 }

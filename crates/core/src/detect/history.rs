@@ -125,7 +125,8 @@ impl History {
                 speak(&mut finding, rule, reason);
             }
         }
-        if finding.root_use == RootUse::No && finding.rules.is_empty() {
+        let is_undecided = finding.rules_undecided().is_some();
+        if finding.root_use == RootUse::No && finding.rules.is_empty() && !is_undecided {
             return None;
         }
         self.judge_address(&mut finding);

@@ -2,7 +2,7 @@
 
 use super::TEXT_COLUMNS_MAX as WORD_COLUMNS_MAX;
 use super::fold::{Lane, distinct, is_denial};
-use crate::alert::Brief;
+use crate::alert::IncidentSummary;
 use crate::finding::{Finding, Mfa, Outcome, RootUse, Severity};
 use crate::incident::{Incident, IncidentKind};
 
@@ -35,7 +35,7 @@ pub struct Story<'a> {
 impl<'a> Story<'a> {
     /// Of an alert's incident, as far as its findings go.
     #[must_use]
-    pub fn of_brief(brief: &'a Brief, findings: &'a [Finding]) -> Self {
+    pub fn of_brief(brief: &'a IncidentSummary, findings: &'a [Finding]) -> Self {
         Self {
             kind: brief.kind,
             severity: brief.severity,
@@ -67,7 +67,7 @@ impl<'a> From<&'a Incident> for Story<'a> {
 pub fn how(story: &Story<'_>) -> String {
     match story.kind {
         IncidentKind::Spray => return "root sign-in attempts from one address".to_owned(),
-        IncidentKind::Watch => return "not root use; a rule asks to be told".to_owned(),
+        IncidentKind::RuleMatch => return "not root use; a rule asks to be told".to_owned(),
         IncidentKind::Privileged => {
             let caller = story
                 .findings
@@ -80,7 +80,7 @@ pub fn how(story: &Story<'_>) -> String {
                 None => "privileged session".to_owned(),
             };
         }
-        IncidentKind::Telling => return "alerts cannot be delivered".to_owned(),
+        IncidentKind::DeliveryOutage => return "alerts cannot be delivered".to_owned(),
         IncidentKind::Session => {}
     }
     let mut ways: Vec<&str> = Vec::new();
@@ -138,7 +138,7 @@ impl Clause {
 #[must_use]
 pub fn prose(story: &Story<'_>) -> String {
     let clauses = match story.kind {
-        IncidentKind::Watch | IncidentKind::Telling => Vec::new(),
+        IncidentKind::RuleMatch | IncidentKind::DeliveryOutage => Vec::new(),
         IncidentKind::Spray => spray(story),
         IncidentKind::Session | IncidentKind::Privileged => session(story),
     };

@@ -1,4 +1,4 @@
-//! `docs/channels.md`: what is known of each channel, from the code that obeys it.
+//! `docs/reference/channels.md`: what is known of each channel, from the code that obeys it.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const LINE_COLUMNS_MAX: usize = 160;
 /// Lines of an example of what is sent.
 const LINES_MAX: usize = 120;
 
-/// `docs/channels.md`.
+/// `docs/reference/channels.md`.
 #[must_use]
 pub fn channels_reference() -> String {
     let mut text = String::from(
@@ -53,7 +53,7 @@ fn section(text: &mut String, name: &str, channel: ChannelConfig) {
     table(text, "What answers mean", ["Answer", "What follows"], answers);
     let _ = writeln!(text, "\n**Sent again**: {repeats}\n\n**Probe**: {probe}");
     let destination = DestinationConfig { common: Common::default(), channel };
-    if let Ok(Some(alert)) = sample::alert("rose") {
+    if let Ok(Some(alert)) = sample::alert("escalated") {
         let now = alert.decided_at;
         let delivery = Delivery::new(alert, name, now);
         let bytes = preview(&destination, &NotifyConfig::default(), None, &delivery, now);
@@ -61,7 +61,7 @@ fn section(text: &mut String, name: &str, channel: ChannelConfig) {
             Ok(value) => ("json", serde_json::to_string_pretty(&value).unwrap_or_default()),
             Err(_) => ("text", String::from_utf8_lossy(&bytes).into_owned()),
         };
-        let _ = writeln!(text, "\nWhat is sent when an incident rose:\n\n~~~{language}");
+        let _ = writeln!(text, "\nWhat is sent when an incident escalates:\n\n~~~{language}");
         for line in sent.lines().take(LINES_MAX) {
             let line = line.trim_end();
             match line.char_indices().nth(LINE_COLUMNS_MAX) {

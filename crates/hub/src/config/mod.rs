@@ -1,8 +1,8 @@
 //! The configuration: read from file, environment and flags, checked, and described.
 //!
-//! The doc comments of [`Config`] are what users read: `docs/config.md` and `rootwatch config schema`
-//! are generated from them. [`load()`] merges file, environment and flags and reports all problems at
-//! once; [`secrets`] resolves references to secrets.
+//! The doc comments of [`Config`] are what users read: `docs/reference/config.md` and `rootwatch config
+//! schema` are generated from them. [`load()`] merges file, environment and flags and reports all problems
+//! at once; [`secrets`] resolves references to secrets.
 
 mod channels;
 mod check;

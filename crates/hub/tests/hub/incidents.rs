@@ -162,7 +162,7 @@ async fn an_incident_is_acknowledged_and_resolved_by_name_and_its_end_is_told() 
     // More comes: it is open again, and that is told.
     stage.take(event("e-3", "222233334444", "2026-05-04T14:05:00Z", "CreateUser")).await;
     assert_eq!(stage.get(&format!("/v1/incidents/{id}")).await["state"], "open");
-    assert_eq!(kinds(stage.all("/v1/deliveries").await)[0], "reopened");
+    assert_eq!(kinds(stage.all("/v1/deliveries").await)[0], "continued");
 
     let (status, _) = act("resolve", json!({ "not": "e" })).await;
     assert_eq!(status, 400);
@@ -282,14 +282,14 @@ async fn approved_use_says_so_and_what_goes_beyond_it_is_told() {
     let call = |id: &str, name: &str| event(id, "222233334444", "2026-05-04T14:05:00Z", name);
     stage.take(call("one", "DeleteBucketPolicy")).await;
     stage.take(call("two", "ListUsers")).await;
-    // Told once: what is outside it stays outside.
+    // NotifiedState once: what is outside it stays outside.
     stage.take(call("three", "ListRoles")).await;
     stage.until("two alerts", async || stage.told().await.len() >= 2).await;
     let told: Vec<serde_json::Value> =
         stage.told().await.iter().map(|line| line["alert"].clone()).collect();
     let titles: Vec<&str> = told.iter().filter_map(|one| one["title"].as_str()).collect();
     let kinds: Vec<&str> = told.iter().filter_map(|one| one["kind"].as_str()).collect();
-    assert_eq!(kinds, ["opened", "left_window"], "{titles:?}");
+    assert_eq!(kinds, ["opened", "outside_window"], "{titles:?}");
     assert!(titles[0].contains("Approved (CHG-1042)"), "{titles:?}");
     assert!(titles[1].contains("Outside window CHG-1042"), "{titles:?}");
     assert_eq!(told[0]["approval"]["is"], "inside");
@@ -309,7 +309,7 @@ async fn a_ticket_hears_who_looks_after_it_and_what_is_new_stays_new() {
     let call = |id: &str, name: &str| event(id, "222233334444", "2026-05-04T14:05:00Z", name);
     stage.take(call("one", "ListUsers")).await;
     let id = stage.all("/v1/incidents").await[0]["id"].as_str().expect("an id").to_owned();
-    // Told to nobody: it makes nothing worse. It is new when the next alert comes.
+    // NotifiedState to nobody: it makes nothing worse. It is new when the next alert comes.
     stage.take(call("two", "ListRoles")).await;
     let acknowledge = || stage.request(Method::POST, &format!("/v1/incidents/{id}/acknowledge"));
     for _ in 0..2 {
@@ -336,7 +336,7 @@ async fn a_ticket_hears_who_looks_after_it_and_what_is_new_stays_new() {
     let log = String::from_utf8(stage.log.lock().expect("the log").clone()).expect("text");
     let rose: serde_json::Value =
         serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
-    assert_eq!(rose["alert"]["kind"], "rose");
+    assert_eq!(rose["alert"]["kind"], "escalated");
     assert_eq!(
         rose["alert"]["fresh"].as_array().map(Vec::len),
         Some(2),

@@ -82,7 +82,7 @@ async fn a_clock_that_jumps_loses_nothing_and_stops_nothing() {
     stage.told().await;
     let deliveries = stage.all("/v1/deliveries").await;
     let kinds: Vec<&str> = deliveries.iter().filter_map(|one| one["kind"].as_str()).collect();
-    assert_eq!(kinds, ["closed", "reopened", "closed", "opened"]);
+    assert_eq!(kinds, ["closed", "continued", "closed", "opened"]);
     stage.running.shutdown().await;
 }
 

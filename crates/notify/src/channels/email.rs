@@ -102,21 +102,34 @@ impl Settings for Config {
         limits: &[
             ("recipients", "100 with `cc`; 50 by SES"),
             ("subject", "160 columns"),
-            ("HTML part", "96 KiB: Gmail hides what is beyond 102 KB. Parts that do not fit are left \
-                           out whole, and the mail says so"),
+            (
+                "HTML part",
+                "96 KiB: Gmail hides what is beyond 102 KB. Parts that do not fit are left \
+                           out whole, and the mail says so",
+            ),
         ],
         answers: &[
             ("2xx to the mail", "delivered"),
-            ("5xx to some recipients", "delivered to the others; the receipt names who was refused"),
+            (
+                "5xx to some recipients",
+                "delivered to the others; the receipt names who was refused",
+            ),
             ("4xx to some recipients", "delivered to the others, and tried again for these alone"),
             ("4xx, no answer, TLS that fails, a certificate that is out of date", "tried again"),
-            ("530, 534, 535, 538; any 5xx to the sign-in", "for good: the sign-in has to be mended"),
+            (
+                "530, 534, 535, 538; any 5xx to the sign-in",
+                "for good: the sign-in has to be mended",
+            ),
             ("other 5xx", "for good"),
-            ("SES: `TooManyRequestsException`, `LimitExceededException`, 429, 500 and above",
-             "tried again"),
-            ("SES: `SendingPausedException`, `AccountSuspendedException`, \
+            (
+                "SES: `TooManyRequestsException`, `LimitExceededException`, 429, 500 and above",
+                "tried again",
+            ),
+            (
+                "SES: `SendingPausedException`, `AccountSuspendedException`, \
               `MailFromDomainNotVerifiedException`, `NotFoundException`, access denied",
-             "for good: the account, the identity or the role has to be mended"),
+                "for good: the account, the identity or the role has to be mended",
+            ),
             ("SES: `MessageRejected`, `BadRequestException`", "for good"),
             ("no STARTTLS, a certificate that is not trusted", "for good: nothing is sent"),
         ],
@@ -186,7 +199,8 @@ impl Settings for Config {
                 faults.push(("ses", fault.to_owned()));
             }
             if self.to.len() + self.cc.len() > ses::RECIPIENTS_MAX {
-                let fault = format!("by SES, a mail has at most {} recipients", ses::RECIPIENTS_MAX);
+                let fault =
+                    format!("by SES, a mail has at most {} recipients", ses::RECIPIENTS_MAX);
                 faults.push(("to", fault));
             }
         }
@@ -276,8 +290,9 @@ impl Config {
             }
             let authority =
                 Certificate::from_pem(&bytes).map_err(|error| fault(error.to_string()))?;
-            parameters =
-                parameters.certificate_store(CertificateStore::None).add_root_certificate(authority);
+            parameters = parameters
+                .certificate_store(CertificateStore::None)
+                .add_root_certificate(authority);
         }
         parameters.build().map_err(|error| vec![("tls", error.to_string())])
     }
@@ -352,7 +367,11 @@ impl Email {
             if let Err(sent) = memory.put(&text).await {
                 // The mail is out: to send it again for that would help nobody.
                 let error = sent.error().unwrap_or_default();
-                tracing::warn!(destination = self.name, error, "what was sent of a thread of mails is not kept");
+                tracing::warn!(
+                    destination = self.name,
+                    error,
+                    "what was sent of a thread of mails is not kept"
+                );
             }
         }
         let sent = told(&outcome, kept.done.is_empty());

@@ -45,21 +45,30 @@ impl Settings for Config {
     const FACTS: Facts = Facts {
         about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
                 to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
-                `Rootwatch Alert Opened`, `… Rose`, `… Acknowledged`, `… Closed`, `… Reopened`, `… Digest`, \
-                `… Test`, `… Telling Broken`, `… Telling Mended`; `detail` is the alert in JSON; `resources` \
+                `Rootwatch Alert Opened`, `… Escalated`, `… Acknowledged`, `… Closed`, `… Continued`, `… Digest`, \
+                `… Test`, `… Delivery Failing`, `… Delivery Recovered`; `detail` is the alert in JSON; `resources` \
                 are the root users' ARNs of the accounts. The hub's role needs `events:PutEvents` on the bus; a \
                 bus of another account allows it in its policy too.",
         limits: &[
-            ("an entry", "256 KiB as EventBridge counts: time, source, type, detail and resources; a longer \
-                         alert leaves its findings out and says `\"shortened\": true`"),
+            (
+                "an entry",
+                "256 KiB as EventBridge counts: time, source, type, detail and resources; a longer \
+                         alert leaves its findings out and says `\"shortened\": true`",
+            ),
             ("resources", "the first 50 accounts"),
         ],
         answers: &[
             ("200 with `FailedEntryCount` 0", "delivered to the bus"),
-            ("200 with `ThrottlingException` or `InternalFailure` for the entry, 408, 429, 500 and above, no \
-              answer", "tried again"),
-            ("`AccessDeniedException`, `ResourceNotFoundException`", "for good: the role, the bus or its \
-                                                                        policy has to change"),
+            (
+                "200 with `ThrottlingException` or `InternalFailure` for the entry, 408, 429, 500 and above, no \
+              answer",
+                "tried again",
+            ),
+            (
+                "`AccessDeniedException`, `ResourceNotFoundException`",
+                "for good: the role, the bus or its \
+                                                                        policy has to change",
+            ),
             ("other", "for good"),
         ],
         repeats: "An event may come twice; `detail.id` is the same in both.",
@@ -120,7 +129,7 @@ struct EventBridge {
     config: Config,
 }
 
-/// `telling_broken` becomes `Rootwatch Alert Telling Broken`.
+/// `delivery_failing` becomes `Rootwatch Alert Delivery Failing`.
 fn detail_type(name: &str) -> String {
     let parts: Vec<String> = name.split('_').map(words::capital).collect();
     format!("Rootwatch Alert {}", parts.join(" "))
@@ -205,10 +214,13 @@ impl Channel for EventBridge {
             Ok(answer) => {
                 let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
                 match answer["Arn"].as_str() {
-                    Some(arn) => Sent::Delivered { receipt: format!("{} is there", words::cap(arn, 200)) },
+                    Some(arn) => {
+                        Sent::Delivered { receipt: format!("{} is there", words::cap(arn, 200)) }
+                    }
                     None => Sent::RetryAfter {
                         after: None,
-                        error: "the answer names no bus: it does not come from EventBridge".to_owned(),
+                        error: "the answer names no bus: it does not come from EventBridge"
+                            .to_owned(),
                     },
                 }
             }

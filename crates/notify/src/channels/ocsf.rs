@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reqwest::Method;
-use rootwatch_core::alert::{AlertKind, Closing};
+use rootwatch_core::alert::{AlertKind, CloseReason};
 use rootwatch_core::finding::{Finding, Severity};
 use rootwatch_core::ocsf::{self, Activity, Context, Notice, RuleText};
 use rootwatch_core::rules::Ruleset;
@@ -87,8 +87,11 @@ impl Settings for Config {
                 `<prefix>/<year>/<month>/<day>/<delivery>.jsonl.gz`. A digest is a line for each incident; \
                 tests and troubles of telling are lines of class 2005 too. Rules of your own appear by their \
                 ids. S3 needs `s3:PutObject` below the prefix, and the key of an encrypted bucket.",
-        limits: &[("lines of a delivery", "1 MiB; findings that go beyond are left out of it and counted in \
-                                           `unmapped.findings_left_out`")],
+        limits: &[(
+            "lines of a delivery",
+            "1 MiB; findings that go beyond are left out of it and counted in \
+                                           `unmapped.findings_left_out`",
+        )],
         answers: &[
             ("the folder is not there, the disk is full", "tried again"),
             ("the path is a folder, the file may not be written", "the configuration is wrong"),
@@ -182,7 +185,9 @@ impl Config {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
         let is_prefix = prefix.len() <= PREFIX_CHARS_MAX
             && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._=-".contains(&b))
-            && !prefix.split('/').any(|part| (part.is_empty() && !prefix.is_empty()) || part == "." || part == "..");
+            && !prefix
+                .split('/')
+                .any(|part| (part.is_empty() && !prefix.is_empty()) || part == "." || part == "..");
         (is_bucket && is_prefix).then_some((bucket, prefix))
     }
 }
@@ -234,9 +239,9 @@ fn events(message: &Message<'_>) -> Vec<Value> {
     let context = Context { rule_of: &rule_of, name_of: &name_of, at: Some(alert.decided_at) };
     let activity = match &alert.kind {
         AlertKind::Opened | AlertKind::Digest => Activity::Create,
-        AlertKind::Closed { why: Closing::Quiet | Closing::Resolved | Closing::Joined(_) } => {
-            Activity::Close
-        }
+        AlertKind::Closed {
+            why: CloseReason::Quiet | CloseReason::Resolved | CloseReason::Joined(_),
+        } => Activity::Close,
         _ => Activity::Update,
     };
     // As the destination's redaction left them: what can no longer be read as a finding is no line.
@@ -256,7 +261,8 @@ fn events(message: &Message<'_>) -> Vec<Value> {
             title: title.trim_start_matches(" · "),
             severity: if is_test { Severity::Informational } else { alert.severity },
             at: alert.decided_at,
-            is_over: is_test || matches!(alert.kind, AlertKind::TellingMended { .. } | AlertKind::Digest),
+            is_over: is_test
+                || matches!(alert.kind, AlertKind::DeliveryRecovered { .. } | AlertKind::Digest),
         })];
     }
     let is_digest = alert.kind == AlertKind::Digest;
@@ -349,7 +355,9 @@ impl InS3 {
 fn advised(failed: Failed) -> Failed {
     match failed.code.as_str() {
         "NoSuchBucket" => failed.misconfigured().hint("there is no such bucket"),
-        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+        "PermanentRedirect"
+        | "AuthorizationHeaderMalformed"
+        | "IllegalLocationConstraintException" => {
             failed.misconfigured().hint("set `region` to that of the bucket")
         }
         "AccessDenied" => failed
@@ -366,7 +374,9 @@ impl Channel for InS3 {
         let packed = encoder.write_all(&render(message)).and_then(|()| encoder.finish());
         let body = match packed {
             Ok(body) => body,
-            Err(error) => return Sent::Rejected { error: format!("cannot be compressed: {error}") },
+            Err(error) => {
+                return Sent::Rejected { error: format!("cannot be compressed: {error}") };
+            }
         };
         let key = self.key(message);
         let path = format!("/{}/{}", self.bucket, key.replace('=', "%3D"));

@@ -83,13 +83,19 @@ impl Settings for Config {
         limits: &[
             ("summary", "1,024 characters"),
             ("`dedup_key`", "255 characters"),
-            ("an event", "500,000 bytes (PagerDuty takes 512 KB); the alert's findings are left out \
-                          beyond, with `\"shortened\": true`"),
+            (
+                "an event",
+                "500,000 bytes (PagerDuty takes 512 KB); the alert's findings are left out \
+                          beyond, with `\"shortened\": true`",
+            ),
         ],
         answers: &[
             ("202", "delivered; the receipt is the `dedup_key`"),
             ("400", "for good: PagerDuty will never take this event"),
-            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+            (
+                "408, 425, 429, 500 and above, no answer",
+                "tried again, after `Retry-After` where given",
+            ),
             ("other", "for good"),
         ],
         repeats: "The same `dedup_key` folds into the alert that is open. A repeat of `acknowledge` or \
@@ -162,7 +168,7 @@ impl std::fmt::Debug for PagerDuty {
 fn action(kind: &AlertKind) -> &'static str {
     match kind {
         AlertKind::Acknowledged { .. } => "acknowledge",
-        AlertKind::Closed { .. } | AlertKind::TellingMended { .. } => "resolve",
+        AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. } => "resolve",
         _ => "trigger",
     }
 }

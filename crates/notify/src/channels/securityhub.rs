@@ -77,11 +77,17 @@ impl Settings for Config {
         ],
         answers: &[
             ("200 with `FailedCount` 0", "delivered"),
-            ("200 with findings that failed", "by their error: `InternalError` and throttling are tried again, \
-                                               other errors are for good"),
+            (
+                "200 with findings that failed",
+                "by their error: `InternalError` and throttling are tried again, \
+                                               other errors are for good",
+            ),
             ("`LimitExceededException`, 408, 429, 500 and above, no answer", "tried again"),
-            ("`InvalidAccessException`, `AccessDeniedException`", "for good: Security Hub is not enabled, or \
-                                                                  the role may not"),
+            (
+                "`InvalidAccessException`, `AccessDeniedException`",
+                "for good: Security Hub is not enabled, or \
+                                                                  the role may not",
+            ),
             ("the workflow is refused", "delivered all the same; the receipt says so"),
         ],
         repeats: "A finding that comes again replaces itself: the id is that of incident and account.",
@@ -193,7 +199,8 @@ fn read(answer: &str, count: usize) -> Result<(), Sent> {
     if counted && answer["FailedCount"].as_u64() == Some(0) {
         return Ok(());
     }
-    let error = format!("the answer does not say that {} came in", words::count(count as u64, "finding"));
+    let error =
+        format!("the answer does not say that {} came in", words::count(count as u64, "finding"));
     Err(Sent::RetryAfter { after: None, error })
 }
 
@@ -255,7 +262,8 @@ async fn set_workflow(
         .collect();
     let body = json!({ "FindingIdentifiers": identifiers, "Workflow": { "Status": workflow } });
     let path = "/findings/batchupdate";
-    let call = Call::rest(Service::SECURITY_HUB, Method::PATCH, path, body.to_string().into_bytes());
+    let call =
+        Call::rest(Service::SECURITY_HUB, Method::PATCH, path, body.to_string().into_bytes());
     let answer = aws.call(&call, now).await.map_err(|failed| failed.sent)?;
     let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let Some(left) = answer["UnprocessedFindings"].as_array() else {
@@ -269,7 +277,8 @@ async fn set_workflow(
             let id = words::cap(one["FindingIdentifier"]["Id"].as_str().unwrap_or_default(), 80);
             let failed = Failed::of_entry(text("ErrorCode"), text("ErrorMessage"));
             // What was imported a moment ago may not be found yet.
-            let is_later = matches!(failed.code.as_str(), "ConcurrentUpdateError" | "FindingNotFound");
+            let is_later =
+                matches!(failed.code.as_str(), "ConcurrentUpdateError" | "FindingNotFound");
             (id, if is_later { failed.retried().sent } else { failed.sent })
         })
         .collect();
@@ -308,7 +317,8 @@ impl Channel for SecurityHub {
                     }
                     None => Sent::RetryAfter {
                         after: None,
-                        error: "the answer names no hub: it does not come from Security Hub".to_owned(),
+                        error: "the answer names no hub: it does not come from Security Hub"
+                            .to_owned(),
                     },
                 }
             }

@@ -103,7 +103,10 @@ impl Settings for Config {
             ("401", "with OAuth once more with a new token; else the configuration is wrong"),
             ("403", "the configuration is wrong: the user may not write"),
             ("404 of an incident that we know", "looked for anew, and created if there is none"),
-            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+            (
+                "408, 425, 429, 500 and above, no answer",
+                "tried again, after `Retry-After` where given",
+            ),
             ("other", "for good"),
         ],
         repeats: "An open incident with our `correlation_id` is looked for before one is created, so \
@@ -136,8 +139,12 @@ impl Settings for Config {
         }
         let user = (self.user.is_some(), self.password.is_some());
         let client = (self.client_id.is_some(), self.client_secret.is_some());
-        if !matches!((user, client), ((true, true), (false, false)) | ((false, false), (true, true))) {
-            let fault = "either `user` and `password` or `client_id` and `client_secret` are needed";
+        if !matches!(
+            (user, client),
+            ((true, true), (false, false)) | ((false, false), (true, true))
+        ) {
+            let fault =
+                "either `user` and `password` or `client_id` and `client_secret` are needed";
             faults.push(("user", fault.to_owned()));
         }
         if self.user.as_ref().is_some_and(|user| user.contains(':')) {
@@ -177,7 +184,7 @@ fn begins(message: &Message<'_>) -> bool {
 }
 
 fn is_over(message: &Message<'_>) -> bool {
-    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. })
+    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. })
 }
 
 /// From 1 to 3, as urgency and impact are counted.
@@ -314,7 +321,10 @@ impl ServiceNow {
         }
         let given: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let Some(text) = given["access_token"].as_str() else {
-            return Err(Sent::RetryAfter { after: None, error: "the answer holds no token".to_owned() });
+            return Err(Sent::RetryAfter {
+                after: None,
+                error: "the answer holds no token".to_owned(),
+            });
         };
         let secs = given["expires_in"].as_u64().unwrap_or(TOKEN_SECS);
         let lasts = Duration::from_secs(secs.min(86_400)).saturating_sub(TOKEN_MARGIN);
@@ -349,7 +359,8 @@ impl ServiceNow {
                 (ACCEPT, "application/json".to_owned()),
                 (CONTENT_TYPE, "application/json".to_owned()),
             ];
-            let asked = self.http.ask(method.clone(), &url, headers, bytes.clone(), ANSWER_BYTES_MAX);
+            let asked =
+                self.http.ask(method.clone(), &url, headers, bytes.clone(), ANSWER_BYTES_MAX);
             let answer = asked.await?;
             // A token may end before its time.
             if answer.status == 401 && !anew && matches!(self.login, Login::OAuth { .. }) {
@@ -443,7 +454,10 @@ impl ServiceNow {
             }
             None => Err(Sent::RetryAfter {
                 after: None,
-                error: format!("the incident {} went away meanwhile", words::cap(&known.number, 40)),
+                error: format!(
+                    "the incident {} went away meanwhile",
+                    words::cap(&known.number, 40)
+                ),
             }),
         }
     }

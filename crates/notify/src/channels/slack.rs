@@ -78,22 +78,36 @@ impl Settings for Config {
             ("blocks", "50"),
             ("header", "150 characters of UTF-16"),
             ("text of a section", "3,000 characters"),
-            ("message in all", "12,000 characters: below about 13,200, which Slack does not document \
-                               and beyond which it answers `msg_blocks_too_long`"),
+            (
+                "message in all",
+                "12,000 characters: below about 13,200, which Slack does not document \
+                               and beyond which it answers `msg_blocks_too_long`",
+            ),
         ],
         answers: &[
             ("200 `ok`, or 200 with `\"ok\": true`", "delivered"),
-            ("`msg_blocks_too_long`, `msg_too_long`, `invalid_blocks`",
-             "sent once more at once, in one line"),
-            ("`message_not_found`, `thread_not_found`",
-             "somebody deleted the message: it is posted anew"),
-            ("`channel_not_found`, `not_in_channel`, `is_archived`, `invalid_auth`, \
+            (
+                "`msg_blocks_too_long`, `msg_too_long`, `invalid_blocks`",
+                "sent once more at once, in one line",
+            ),
+            (
+                "`message_not_found`, `thread_not_found`",
+                "somebody deleted the message: it is posted anew",
+            ),
+            (
+                "`channel_not_found`, `not_in_channel`, `is_archived`, `invalid_auth`, \
               `account_inactive`, `token_revoked`, `missing_scope` and the like",
-             "for good: the configuration or the app has to be mended"),
-            ("other 400, 401, 403, 404, 410", "for good: the webhook is revoked, the channel archived"),
-            ("408, 425, 429, 500 and above, no answer; `ratelimited`, `internal_error`, \
+                "for good: the configuration or the app has to be mended",
+            ),
+            (
+                "other 400, 401, 403, 404, 410",
+                "for good: the webhook is revoked, the channel archived",
+            ),
+            (
+                "408, 425, 429, 500 and above, no answer; `ratelimited`, `internal_error`, \
               `fatal_error`, `service_unavailable`",
-             "tried again, after `Retry-After` where given"),
+                "tried again, after `Retry-After` where given",
+            ),
             ("200 with another error", "for good"),
         ],
         repeats: "A webhook knows no idempotency: a message may come twice. A bot looks for its \
@@ -145,7 +159,10 @@ impl Settings for Config {
                 && id.starts_with(['C', 'G', 'D'])
                 && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
             if !is_id {
-                fault("conversation", "this is no id of a conversation: it looks like `C0123456789`");
+                fault(
+                    "conversation",
+                    "this is no id of a conversation: it looks like `C0123456789`",
+                );
             }
         }
         if self.api_url.is_some() && !self.allow_private {

@@ -65,15 +65,24 @@ impl Settings for Config {
                 `sns:Publish` on `*`: a number has no ARN. Account and action come first; letters that \
                 GSM's alphabet does not have lose their marks or become `?`.",
         limits: &[
-            ("a message", "one part: 160 septets of GSM's 7-bit alphabet; `^{}\\[~]|€` count twice"),
+            (
+                "a message",
+                "one part: 160 septets of GSM's 7-bit alphabet; `^{}\\[~]|€` count twice",
+            ),
             ("numbers", "10"),
         ],
         answers: &[
             ("200", "taken by SNS. Whether the phone got it, only the delivery log of SNS says"),
-            ("`Throttled`, 408, 429, 500 and above, no answer", "tried again, for the numbers that were \
-                                                                 not told yet"),
+            (
+                "`Throttled`, 408, 429, 500 and above, no answer",
+                "tried again, for the numbers that were \
+                                                                 not told yet",
+            ),
             ("`AuthorizationError`", "for good: the role may not publish"),
-            ("`InvalidParameter` and others", "for good: no number, or one that opted out. The others are told"),
+            (
+                "`InvalidParameter` and others",
+                "for good: no number, or one that opted out. The others are told",
+            ),
         ],
         repeats: "Which numbers were told is kept: a retry leaves them out. A message whose answer was \
                   lost may come twice; SNS knows no idempotency for numbers.",
@@ -109,7 +118,10 @@ impl Settings for Config {
         let mut seen = BTreeSet::new();
         for to in &self.to {
             if !is_number(to) {
-                faults.push(("to", format!("`{}` is no number: it looks like `+12065550100`", words::cap(to, 30))));
+                faults.push((
+                    "to",
+                    format!("`{}` is no number: it looks like `+12065550100`", words::cap(to, 30)),
+                ));
             } else if !seen.insert(to) {
                 faults.push(("to", format!("{to} stands there twice")));
             }
@@ -117,14 +129,18 @@ impl Settings for Config {
         if let Some(from) = &self.origination_number
             && !is_number(from)
         {
-            faults.push(("origination_number", "this is no number: it looks like `+12065550100`".to_owned()));
+            faults.push((
+                "origination_number",
+                "this is no number: it looks like `+12065550100`".to_owned(),
+            ));
         }
         if let Some(sender) = &self.sender_id {
             let is_right = (1..=SENDER_CHARS_MAX).contains(&sender.len())
                 && sender.bytes().all(|byte| byte.is_ascii_alphanumeric())
                 && sender.bytes().any(|byte| byte.is_ascii_alphabetic());
             if !is_right {
-                let rule = format!("1 to {SENDER_CHARS_MAX} letters and digits, one of them a letter");
+                let rule =
+                    format!("1 to {SENDER_CHARS_MAX} letters and digits, one of them a letter");
                 faults.push(("sender_id", rule));
             }
         }
@@ -158,8 +174,7 @@ struct Sms {
 /// The form that is posted for one number.
 #[must_use]
 pub fn render(config: &Config, to: &str, message: &Message<'_>) -> Vec<u8> {
-    let mut attributes =
-        vec![("AWS.SNS.SMS.SMSType", "String", "Transactional".to_owned())];
+    let mut attributes = vec![("AWS.SNS.SMS.SMSType", "String", "Transactional".to_owned())];
     if let Some(sender) = &config.sender_id {
         attributes.push(("AWS.SNS.SMS.SenderID", "String", sender.clone()));
     }
@@ -179,7 +194,7 @@ pub fn render(config: &Config, to: &str, message: &Message<'_>) -> Vec<u8> {
 
 /// Who was told of a delivery: kept, so that a retry leaves them out.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Told {
+struct NotifiedState {
     delivery: String,
     /// Hashes: the store holds no numbers.
     numbers: BTreeSet<String>,
@@ -218,7 +233,7 @@ impl Channel for Sms {
             Ok(kept) => kept,
             Err(sent) => return sent,
         };
-        let told: Option<Told> = kept.and_then(|text| serde_json::from_str(&text).ok());
+        let told: Option<NotifiedState> = kept.and_then(|text| serde_json::from_str(&text).ok());
         let mut told = told.filter(|told| told.delivery == message.id.0).unwrap_or_default();
         told.delivery.clone_from(&message.id.0);
         let mut results = Vec::new();

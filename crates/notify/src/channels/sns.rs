@@ -55,16 +55,21 @@ impl Settings for Config {
                 HTTPS) the alert in JSON. The attributes `severity`, `kind`, `incident`, `root_use` and \
                 `account_id` (a `String.Array`) serve filter policies.",
         limits: &[
-            ("message with attributes", "262,144 bytes; a longer alert leaves its findings out and says \
-                                        `\"shortened\": true`"),
+            (
+                "message with attributes",
+                "262,144 bytes; a longer alert leaves its findings out and says \
+                                        `\"shortened\": true`",
+            ),
             ("subject", "99 printable ASCII characters"),
             ("attributes", "5 of 10"),
         ],
         answers: &[
             ("200", "delivered to SNS, which tells the subscribers"),
             ("`Throttled`, `KMSThrottling`, 408, 429, 500 and above, no answer", "tried again"),
-            ("`AuthorizationError`, `NotFound`, `KMSAccessDenied`, `KMSDisabled` and other `KMS…`", 
-             "for good: the configuration or a policy has to change"),
+            (
+                "`AuthorizationError`, `NotFound`, `KMSAccessDenied`, `KMSDisabled` and other `KMS…`",
+                "for good: the configuration or a policy has to change",
+            ),
             ("`InvalidParameter` and others", "for good"),
         ],
         repeats: "A FIFO topic drops what comes again within five minutes; a standard topic may tell \

@@ -45,14 +45,23 @@ impl Settings for Config {
                 received\"), which posts an Adaptive Card. The connectors of Office 365 are retired; \
                 their URLs do not work. Mentions and links in texts of strangers are made harmless.",
         limits: &[
-            ("a body", "21,000 bytes (Teams refuses 28 KB): what has no room is left out as a whole, \
-                        the timeline first, and the card says so"),
+            (
+                "a body",
+                "21,000 bytes (Teams refuses 28 KB): what has no room is left out as a whole, \
+                        the timeline first, and the card says so",
+            ),
             ("version of the card", "1.4"),
         ],
         answers: &[
-            ("200, 202", "accepted by the workflow, which is **not** posted: whether it was can be \
-                          seen in the workflow's history only"),
-            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+            (
+                "200, 202",
+                "accepted by the workflow, which is **not** posted: whether it was can be \
+                          seen in the workflow's history only",
+            ),
+            (
+                "408, 425, 429, 500 and above, no answer",
+                "tried again, after `Retry-After` where given",
+            ),
             ("other", "for good: the workflow is gone or turned off, or its owner is"),
         ],
         repeats: "A card may come twice: a workflow knows no idempotency.",
@@ -174,15 +183,22 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
     let mut title = heading(&fit(&wording.title));
     title["size"] = json!("Medium");
     // What is over asks for nothing, however bad it was.
-    let is_over =
-        matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. });
+    let is_over = matches!(
+        message.alert.kind,
+        AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. }
+    );
     title["color"] = json!(if is_over { "Default" } else { colour(wording.severity) });
     top.push(title);
     top.extend(wording.fresh.iter().map(|fresh| block(&format!("New: {}", fit(fresh)))));
-    let texts = Some(&wording.lead).filter(|lead| !lead.is_empty()).into_iter().chain(&wording.prose);
+    let texts =
+        Some(&wording.lead).filter(|lead| !lead.is_empty()).into_iter().chain(&wording.prose);
     top.extend(texts.map(|text| block(&fit(text))));
-    let steps: Vec<String> =
-        wording.next.iter().enumerate().map(|(place, step)| format!("{}) {step}", place + 1)).collect();
+    let steps: Vec<String> = wording
+        .next
+        .iter()
+        .enumerate()
+        .map(|(place, step)| format!("{}) {step}", place + 1))
+        .collect();
     // In the order of what must not be left out.
     let parts = [
         part("Do first", &steps),
@@ -247,10 +263,9 @@ impl Channel for Teams {
             200..300 => Sent::Delivered {
                 receipt: "accepted by the workflow; whether it posted is not known".to_owned(),
             },
-            408 | 425 | 429 | 500..600 => Sent::RetryAfter {
-                after: answer.retry_after(message.now),
-                error: answer.told(),
-            },
+            408 | 425 | 429 | 500..600 => {
+                Sent::RetryAfter { after: answer.retry_after(message.now), error: answer.told() }
+            }
             _ => Sent::Rejected { error: answer.told() },
         }
     }
@@ -279,7 +294,11 @@ mod tests {
     #[test]
     fn a_text_is_cut_between_characters_and_not_inside_an_escape() {
         assert_eq!(fit(&"x".repeat(TEXT_BYTES_MAX)).len(), TEXT_BYTES_MAX);
-        for text in ["x".repeat(TEXT_BYTES_MAX + 1), "ä_".repeat(TEXT_BYTES_MAX), "*".repeat(TEXT_BYTES_MAX)] {
+        for text in [
+            "x".repeat(TEXT_BYTES_MAX + 1),
+            "ä_".repeat(TEXT_BYTES_MAX),
+            "*".repeat(TEXT_BYTES_MAX),
+        ] {
             let fitted = fit(&text);
             assert!(fitted.len() <= TEXT_BYTES_MAX, "{}", fitted.len());
             assert!(fitted.ends_with('…') && !fitted.ends_with("\\…"), "{fitted}");

@@ -54,10 +54,16 @@ impl Settings for Config {
                 refuses time stamps that are more than five minutes from its clock, and remembers \
                 `webhook-id` for as long: a message cannot be replayed then. Addresses that are not \
                 on the internet are refused without `allow_private`.",
-        limits: &[("a body", "256 KiB; a longer alert leaves its findings out and says `\"shortened\": true`")],
+        limits: &[(
+            "a body",
+            "256 KiB; a longer alert leaves its findings out and says `\"shortened\": true`",
+        )],
         answers: &[
             ("200 to 299", "delivered"),
-            ("408, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where given"),
+            (
+                "408, 425, 429, 500 and above, no answer",
+                "tried again, after `Retry-After` where given",
+            ),
             ("300 to 399", "for good: redirects are not followed"),
             ("other", "for good"),
         ],
@@ -201,9 +207,9 @@ impl Webhook {
             408 | 425 | 429 | 500..600 => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() }
             }
-            300..400 => Sent::Rejected {
-                error: format!("{}: redirects are not followed", answer.told()),
-            },
+            300..400 => {
+                Sent::Rejected { error: format!("{}: redirects are not followed", answer.told()) }
+            }
             _ => Sent::Rejected { error: answer.told() },
         }
     }

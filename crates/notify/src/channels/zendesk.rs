@@ -96,10 +96,16 @@ impl Settings for Config {
         answers: &[
             ("200, 201", "delivered; the receipt is the ticket's number"),
             ("401, 403", "the configuration is wrong"),
-            ("404, 422 of a ticket that we know", "it was deleted or closed for good: a new one is \
-                                                    created"),
-            ("408, 409, 425, 429, 500 and above, no answer", "tried again, after `Retry-After` where \
-                                                              given"),
+            (
+                "404, 422 of a ticket that we know",
+                "it was deleted or closed for good: a new one is \
+                                                    created",
+            ),
+            (
+                "408, 409, 425, 429, 500 and above, no answer",
+                "tried again, after `Retry-After` where \
+                                                              given",
+            ),
             ("other", "for good"),
         ],
         repeats: "A ticket is created with the delivery's id as `Idempotency-Key`: Zendesk answers a \
@@ -132,8 +138,10 @@ impl Settings for Config {
             faults.push(("url", fault));
         }
         let by_token = (self.email.is_some(), self.api_token.is_some());
-        if !matches!((by_token, self.oauth_token.is_some()), ((true, true), false) | ((false, false), true))
-        {
+        if !matches!(
+            (by_token, self.oauth_token.is_some()),
+            ((true, true), false) | ((false, false), true)
+        ) {
             let fault = "either `email` and `api_token` or `oauth_token` is needed";
             faults.push(("api_token", fault.to_owned()));
         }
@@ -161,11 +169,10 @@ impl Settings for Config {
         };
         Ok(Box::new(Zendesk { config: self.clone(), http, url, header }))
     }
-
 }
 
 fn is_over(message: &Message<'_>) -> bool {
-    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::TellingMended { .. })
+    matches!(message.alert.kind, AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. })
 }
 
 /// True for alerts that open a ticket where there is none.
@@ -305,8 +312,7 @@ impl Zendesk {
     async fn create(&self, message: &Message<'_>) -> Result<u64, Sent> {
         let body = self.config.created(message);
         let (path, key) = ("/api/v2/tickets.json", message.id.0.as_str());
-        let answer =
-            self.ask(Method::POST, path, &[], Some(key), Some(&body), message.now).await?;
+        let answer = self.ask(Method::POST, path, &[], Some(key), Some(&body), message.now).await?;
         if !answer.status.is_success() {
             return Err(Sent::Rejected { error: answer.told() });
         }
@@ -344,10 +350,8 @@ impl Zendesk {
 }
 
 fn json_of(answer: &Answer) -> Result<Value, Sent> {
-    serde_json::from_str(&answer.body).map_err(|_| Sent::RetryAfter {
-        after: None,
-        error: "the answer is no JSON".to_owned(),
-    })
+    serde_json::from_str(&answer.body)
+        .map_err(|_| Sent::RetryAfter { after: None, error: "the answer is no JSON".to_owned() })
 }
 
 #[async_trait]

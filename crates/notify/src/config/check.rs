@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::{ConfigProblem, DESTINATIONS_MAX, DestinationConfig, NotifyConfig, ROUTES_MAX};
-use crate::route::{ROUTED_KINDS, parse_days, parse_time, parse_zone};
+use crate::route::{ROUTED_KINDS, parse_days, parse_time, parse_zone, routed_kind};
 use crate::sample;
 use crate::wording::template_faults;
 
@@ -137,7 +137,7 @@ fn routes(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
             }
         }
         for kind in &route.alert {
-            if !ROUTED_KINDS.contains(&kind.as_str()) {
+            if !ROUTED_KINDS.contains(&routed_kind(kind)) {
                 let kind = rootwatch_core::words::cap(kind, 40);
                 note("alert", format!("`{kind}` is none of {}", ROUTED_KINDS.join(", ")));
             }

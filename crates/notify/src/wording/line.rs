@@ -1,6 +1,6 @@
 //! One line with a hard limit, for a lock screen or a subject: account and action first.
 
-use rootwatch_core::alert::{AlertKind, Closing};
+use rootwatch_core::alert::{AlertKind, CloseReason};
 use rootwatch_core::words;
 
 use crate::channels::Message;
@@ -31,13 +31,13 @@ pub(crate) fn line(
     };
     let label = words::severity(brief.severity);
     let label = match &alert.kind {
-        AlertKind::Rose { from } => format!("{label} (was {from})"),
-        AlertKind::Reopened => format!("{label} goes on"),
+        AlertKind::Escalated { from } => format!("{label} (was {from})"),
+        AlertKind::Continued => format!("{label} goes on"),
         AlertKind::Acknowledged { by } => format!("TAKEN by {}", words::cap(by, BY_COLUMNS_MAX)),
         AlertKind::Closed { why } => match why {
-            Closing::Quiet => "QUIET".to_owned(),
-            Closing::Resolved => "RESOLVED".to_owned(),
-            Closing::Joined(into) => format!("PART OF {}", words::cap(&into.0, 20)),
+            CloseReason::Quiet => "QUIET".to_owned(),
+            CloseReason::Resolved => "RESOLVED".to_owned(),
+            CloseReason::Joined(into) => format!("PART OF {}", words::cap(&into.0, 20)),
         },
         _ => label.to_owned(),
     };

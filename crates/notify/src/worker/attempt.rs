@@ -132,7 +132,9 @@ impl Around {
         // That a destination is broken is told of real alerts, and by everybody else.
         let is_about_telling = matches!(
             delivery.alert.kind,
-            AlertKind::Test | AlertKind::TellingBroken { .. } | AlertKind::TellingMended { .. }
+            AlertKind::Test
+                | AlertKind::DeliveryFailing { .. }
+                | AlertKind::DeliveryRecovered { .. }
         );
         let mut untold = None;
         if !is_about_telling {
@@ -160,7 +162,7 @@ impl Around {
     fn stand_in(&self, delivery: &Delivery, now: Timestamp) -> Option<Delivery> {
         let to = self.notifier.escalates_to(&delivery.destination)?;
         // That a destination is broken is not told to itself.
-        if matches!(&delivery.alert.kind, AlertKind::TellingBroken { destination } if destination == to)
+        if matches!(&delivery.alert.kind, AlertKind::DeliveryFailing { destination } if destination == to)
         {
             return None;
         }

@@ -10,7 +10,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{
-    AccountName, Alert, AlertKind, Clock, Delivery, DeliveryId, DeliveryState, Telling, compose,
+    AccountName, Alert, AlertContext, AlertKind, Clock, Delivery, DeliveryId, DeliveryState,
+    compose,
 };
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
@@ -423,7 +424,7 @@ pub(crate) fn incident(records: &[Value]) -> Incident {
 /// An alert about an incident of which the first `seen` findings were told before.
 pub(crate) fn alert(kind: AlertKind, incident: &Incident, seen: usize, now: &str) -> Alert {
     let known: Vec<_> = incident.findings.iter().take(seen).map(|one| one.key.clone()).collect();
-    let telling = Telling {
+    let telling = AlertContext {
         decided_at: at(now),
         received_at: Some(at(now)),
         findings_total: incident.findings_total(),

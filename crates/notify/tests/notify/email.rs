@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_core::finding::Severity;
 use rootwatch_core::words::width;
 use rootwatch_notify::channels::email::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html};
@@ -147,13 +147,13 @@ fn destination(more: Value) -> Value {
 }
 
 /// A notifier with this one destination, and what it remembers.
-struct Told {
+struct NotifiedState {
     notifier: Arc<Notifier>,
     clock: Arc<Manual>,
     memory: Memory,
 }
 
-impl Told {
+impl NotifiedState {
     fn new(destination: Value) -> Self {
         let text = json!({ "destination": { "a": destination } }).to_string();
         let clock = Manual::new(NOW);
@@ -191,9 +191,9 @@ fn header<'a>(mail: &'a Value, name: &str) -> &'a str {
 #[tokio::test(flavor = "multi_thread")]
 async fn mails_of_one_incident_are_a_thread_and_both_parts_say_the_same() {
     let mut server = Smtpd::start("starttls");
-    let told = Told::new(server.destination(json!({ "cc": ["boss@example.com"] })));
+    let told = NotifiedState::new(server.destination(json!({ "cc": ["boss@example.com"] })));
     let mut mails = Vec::new();
-    for (number, name) in ["opened", "rose", "taken", "closed"].into_iter().enumerate() {
+    for (number, name) in ["opened", "escalated", "taken", "closed"].into_iter().enumerate() {
         let alert = of(name, number + 1);
         let sent = told.send(&alert).await;
         assert!(
@@ -240,12 +240,12 @@ async fn mails_of_one_incident_are_a_thread_and_both_parts_say_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_begins_with_tls_is_used_as_well_and_a_retry_bears_the_same_id() {
     let mut server = Smtpd::start("tls");
-    let told = Told::new(server.destination(json!({ "tls": "tls" })));
+    let told = NotifiedState::new(server.destination(json!({ "tls": "tls" })));
     assert!(matches!(told.send(&opened()).await, Sent::Delivered { .. }));
     let first = server.mail();
     assert_eq!(first["encrypted"], true);
     // Another program, which remembers nothing: the answer was lost.
-    let other = Told::new(server.destination(json!({ "tls": "tls" })));
+    let other = NotifiedState::new(server.destination(json!({ "tls": "tls" })));
     assert!(matches!(other.send(&opened()).await, Sent::Delivered { .. }));
     assert_eq!(first["raw"], server.mail()["raw"]);
     // What is remembered is not sent again.
@@ -257,7 +257,7 @@ async fn a_connection_that_begins_with_tls_is_used_as_well_and_a_retry_bears_the
 async fn one_who_is_refused_does_not_lose_the_others_the_mail_and_is_named() {
     let mut server = Smtpd::start("starttls");
     let to = json!({ "to": ["gone@example.com", "bob@example.com"] });
-    let told = Told::new(server.destination(to));
+    let told = NotifiedState::new(server.destination(to));
     let sent = told.send(&opened()).await;
     let Sent::Delivered { receipt } = &sent else { panic!("{sent:?}") };
     assert!(
@@ -267,7 +267,7 @@ async fn one_who_is_refused_does_not_lose_the_others_the_mail_and_is_named() {
     assert_eq!(server.mail()["to"], json!(["bob@example.com"]));
     let probe = told.probe().await;
     assert!(matches!(&probe, Sent::Rejected { error } if error.contains("gone@")), "{probe:?}");
-    let nobody = Told::new(server.destination(json!({ "to": ["gone@example.com"] })));
+    let nobody = NotifiedState::new(server.destination(json!({ "to": ["gone@example.com"] })));
     let sent = nobody.send(&opened()).await;
     assert!(
         matches!(&sent, Sent::Rejected { error } if error.contains("no such user")),
@@ -279,7 +279,7 @@ async fn one_who_is_refused_does_not_lose_the_others_the_mail_and_is_named() {
 async fn a_probe_sends_nothing_and_a_wrong_password_or_certificate_is_named() {
     let mut server = Smtpd::start("starttls");
     let other = Files::new();
-    let told = Told::new(server.destination(json!({})));
+    let told = NotifiedState::new(server.destination(json!({})));
     assert!(matches!(told.probe().await, Sent::Delivered { .. }));
     for (more, words) in [
         (json!({ "password": "not-this-one" }), "sign-in"),
@@ -287,7 +287,7 @@ async fn a_probe_sends_nothing_and_a_wrong_password_or_certificate_is_named() {
         (json!({ "host": "127.0.0.1" }), "not trusted"),
         (json!({ "ca_file": other.path("ca.pem") }), "not trusted"),
     ] {
-        let told = Told::new(server.destination(more));
+        let told = NotifiedState::new(server.destination(more));
         for sent in [told.probe().await, told.send(&opened()).await] {
             let Sent::Misconfigured { error } = &sent else { panic!("{sent:?}") };
             assert!(error.contains(words), "{error}");
@@ -409,7 +409,7 @@ async fn answers_mean_what_they_mean() {
         ("QUIT", "", "delivered"),
     ] {
         let server = Scripted::new(&[(command, answer)]).await;
-        let told = Told::new(server.destination(json!({})));
+        let told = NotifiedState::new(server.destination(json!({})));
         let begin = Instant::now();
         let sent = told.send(&opened()).await;
         let was = match &sent {
@@ -434,7 +434,7 @@ async fn answers_mean_what_they_mean() {
 #[tokio::test]
 async fn who_was_not_taken_is_tried_again_alone() {
     let server = Scripted::new(&[("RCPT TO:<anna", "450 4.2.0 greylisted")]).await;
-    let told = Told::new(server.destination(json!({})));
+    let told = NotifiedState::new(server.destination(json!({})));
     for round in 1..=2 {
         let sent = told.send(&opened()).await;
         let Sent::RetryAfter { error, .. } = &sent else { panic!("{sent:?}") };
@@ -443,20 +443,20 @@ async fn who_was_not_taken_is_tried_again_alone() {
         assert_eq!((server.count("RCPT TO:<bob"), server.count("END")), (1, 1));
     }
     // Another alert goes to both again.
-    assert!(matches!(told.send(&of("rose", 2)).await, Sent::RetryAfter { .. }));
+    assert!(matches!(told.send(&of("escalated", 2)).await, Sent::RetryAfter { .. }));
     assert_eq!((server.count("RCPT TO:<bob"), server.count("END")), (2, 2));
 }
 
 #[tokio::test]
 async fn nothing_goes_unencrypted_and_nobody_sends_who_cannot_sign_in() {
     let server = Scripted::new(&[]).await;
-    let told = Told::new(server.destination(json!({ "tls": "starttls" })));
+    let told = NotifiedState::new(server.destination(json!({ "tls": "starttls" })));
     let sent = told.send(&opened()).await;
     let Sent::Misconfigured { error } = &sent else { panic!("{sent:?}") };
     assert!(error.contains("STARTTLS"), "{error}");
     assert_eq!((server.count("AUTH"), server.count("MAIL"), server.count("DATA")), (0, 0, 0));
     let plain = Scripted::new(&[("EHLO", "250 here")]).await;
-    let told = Told::new(plain.destination(json!({})));
+    let told = NotifiedState::new(plain.destination(json!({})));
     let sent = told.send(&opened()).await;
     assert!(matches!(&sent, Sent::Misconfigured { error } if error.contains("AUTH")), "{sent:?}");
     assert_eq!(plain.count("MAIL"), 0);
@@ -500,7 +500,7 @@ async fn answers_that_were_slipped_in_before_tls_are_not_believed() {
     let port = between(server.port).await;
     // The server refuses everybody: to believe the others would be to lose the mail.
     let keys = json!({ "port": port, "to": ["gone@example.com", "gone-too@example.com"] });
-    let sent = Told::new(server.destination(keys)).send(&opened()).await;
+    let sent = NotifiedState::new(server.destination(keys)).send(&opened()).await;
     assert!(matches!(&sent, Sent::RetryAfter { error, .. } if error.contains("TLS")), "{sent:?}");
 }
 
@@ -508,7 +508,7 @@ async fn answers_that_were_slipped_in_before_tls_are_not_believed() {
 async fn servers_that_are_not_on_the_internet_are_refused_unless_allowed() {
     let server = Scripted::new(&[]).await;
     let keys = json!({ "tls": "starttls", "allow_private": false });
-    let sent = Told::new(server.destination(keys)).send(&opened()).await;
+    let sent = NotifiedState::new(server.destination(keys)).send(&opened()).await;
     assert!(
         matches!(&sent, Sent::Misconfigured { error } if error.contains("not on the internet")),
         "{sent:?}"
@@ -591,7 +591,7 @@ fn with_words<T>(
     look: impl Fn(&Message<'_>) -> T,
 ) -> T {
     let server = json!({ "tls": "starttls" });
-    let told = Told::new(destination(server));
+    let told = NotifiedState::new(destination(server));
     let delivery = Delivery::new(alert.clone(), "a", told.clock.now());
     let mut wording = told.notifier.word(&delivery).expect("words");
     change(&mut wording);
@@ -608,7 +608,7 @@ fn with_words<T>(
 
 #[test]
 fn html_is_whole_up_to_its_limit_and_leaves_whole_parts_out_beyond_it() {
-    let alert = of("rose", 1);
+    let alert = of("escalated", 1);
     let padded = |count: usize| {
         with_words(&alert, |wording| wording.foot.push_str(&"x".repeat(count)), html)
     };
@@ -651,13 +651,13 @@ fn what_follows_bears_the_first_subject_and_a_test_says_that_it_is_one() {
     let (first, urgent) = subject(&of("opened", 1));
     assert!(urgent && first.starts_with("CRITICAL · "), "{first}");
     let mut again = of("opened", 2);
-    again.kind = AlertKind::Reopened;
+    again.kind = AlertKind::Continued;
     assert_eq!(subject(&again), (format!("Re: {first}"), true));
     assert_eq!(subject(&of("taken", 3)), (format!("Re: {first}"), false));
     assert_eq!(subject(&of("closed", 4)), (format!("Re: {first}"), false));
     let mut joined = of("closed", 5);
     joined.kind = AlertKind::Closed {
-        why: Closing::Joined(rootwatch_core::incident::IncidentId("7K2-MPX".to_owned())),
+        why: CloseReason::Joined(rootwatch_core::incident::IncidentId("7K2-MPX".to_owned())),
     };
     assert_eq!(subject(&joined), (format!("Re: {first}"), false));
     let test = subject(&of("test", 1));

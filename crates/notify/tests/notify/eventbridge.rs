@@ -1,6 +1,6 @@
 //! The channel `eventbridge`, against a scripted EventBridge and the stand-in.
 
-use rootwatch_core::alert::{Alert, AlertKind, Closing};
+use rootwatch_core::alert::{Alert, AlertKind, CloseReason};
 use rootwatch_notify::Sent;
 use rootwatch_notify::channels::eventbridge::ENTRY_BYTES_MAX;
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ async fn a_rule_on_the_bus_takes_what_it_asks_for() {
     let opened_one = sent_to_standin(&keys("notify-bus"), opened()).await;
     assert!(matches!(opened_one, Sent::Delivered { .. }), "{opened_one:?}");
     let mut closed = opened();
-    closed.kind = AlertKind::Closed { why: Closing::Resolved };
+    closed.kind = AlertKind::Closed { why: CloseReason::Resolved };
     let arn = format!("arn:aws:events:us-east-1:{ACCOUNT}:event-bus/notify-bus");
     let result = sent_to_standin(&keys(&arn), closed).await;
     let Sent::Delivered { receipt } = &result else { panic!("{result:?}") };

@@ -1,6 +1,6 @@
 //! PagerDuty: one alert of theirs for each incident of ours.
 
-use rootwatch_core::alert::{AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_notify::channels::pagerduty;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::Value;
@@ -83,10 +83,10 @@ async fn an_incident_is_triggered_acknowledged_and_resolved_by_one_key() {
     let from = rootwatch_core::finding::Severity::High;
     for kind in [
         AlertKind::Opened,
-        AlertKind::Rose { from },
+        AlertKind::Escalated { from },
         AlertKind::Acknowledged { by: "anna".to_owned() },
-        AlertKind::Closed { why: Closing::Quiet },
-        AlertKind::Reopened,
+        AlertKind::Closed { why: CloseReason::Quiet },
+        AlertKind::Continued,
     ] {
         let mut alert = opened();
         alert.kind = kind;

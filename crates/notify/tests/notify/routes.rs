@@ -89,7 +89,7 @@ fn the_time_of_day_counts_where_people_are_and_over_midnight() {
 #[test]
 fn that_telling_is_broken_goes_to_all_others_and_a_test_to_all() {
     let mut alert = of(Severity::Low);
-    alert.kind = AlertKind::TellingBroken { destination: "chat".to_owned() };
+    alert.kind = AlertKind::DeliveryFailing { destination: "chat".to_owned() };
     assert_eq!(goes(r#"[{ "to": [] }]"#, &alert), "mail page");
     alert.kind = AlertKind::Test;
     assert_eq!(goes(r#"[{ "to": [] }]"#, &alert), "chat mail page");
@@ -151,6 +151,6 @@ fn routes_can_ask_whether_it_was_approved() {
     );
     let sample = |name| sample::alert(name).expect("a sample").expect("it is known");
     assert_eq!(route(&config, &sample("approved")), ["chat"]);
-    assert_eq!(route(&config, &sample("left_window")), ["chat", "page"]);
+    assert_eq!(route(&config, &sample("outside_window")), ["chat", "page"]);
     assert_eq!(route(&config, &sample("opened")), ["chat", "page"]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use rootwatch_core::alert::{AccountName, Alert, AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{AccountName, Alert, AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_notify::Sent;
 use rootwatch_notify::channels::securityhub::{
     DESCRIPTION_CHARS_MAX, FINDING_BYTES_MAX, FINDINGS_MAX, TITLE_CHARS_MAX,
@@ -47,7 +47,7 @@ fn with_accounts(count: u64) -> Alert {
 
 fn closed() -> Alert {
     let mut alert = opened();
-    alert.kind = AlertKind::Closed { why: Closing::Resolved };
+    alert.kind = AlertKind::Closed { why: CloseReason::Resolved };
     alert.decided_at = "2026-05-04T15:00:00Z".parse().expect("a moment");
     alert
 }

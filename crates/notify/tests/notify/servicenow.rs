@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, patch, post};
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_notify::channels::servicenow;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::{Value, json};
@@ -163,9 +163,9 @@ async fn an_incident_of_ours_is_one_of_theirs_from_its_beginning_to_its_end() {
     let from = rootwatch_core::finding::Severity::Medium;
     let kinds = [
         AlertKind::Opened,
-        AlertKind::Rose { from },
+        AlertKind::Escalated { from },
         AlertKind::Acknowledged { by: "anna".to_owned() },
-        AlertKind::Closed { why: Closing::Quiet },
+        AlertKind::Closed { why: CloseReason::Quiet },
     ];
     for (number, kind) in (1..).zip(kinds) {
         let sent = notifier.send(&of(kind, number), &outbox).await;
@@ -181,10 +181,11 @@ async fn an_incident_of_ours_is_one_of_theirs_from_its_beginning_to_its_end() {
         assert_eq!(table.notes.len(), 3);
     }
     // It goes on after its end: a new one, for theirs is over.
-    assert!(is_delivered(&notifier.send(&of(AlertKind::Reopened, 5), &outbox).await));
+    assert!(is_delivered(&notifier.send(&of(AlertKind::Continued, 5), &outbox).await));
     // Resolved by hand in between: the end finds nothing to resolve.
     table.lock().expect("the table").rows[1].insert("state".to_owned(), "7".to_owned());
-    let sent = notifier.send(&of(AlertKind::Closed { why: Closing::Resolved }, 6), &outbox).await;
+    let sent =
+        notifier.send(&of(AlertKind::Closed { why: CloseReason::Resolved }, 6), &outbox).await;
     assert!(is_delivered(&sent), "{sent:?}");
     assert_eq!(table.lock().expect("the table").rows.len(), 2);
 }
@@ -204,7 +205,7 @@ async fn an_answer_that_was_lost_makes_no_second_incident_and_no_note() {
         let table = table.lock().expect("the table");
         assert_eq!((table.rows.len(), table.notes.len()), (1, 0));
     }
-    assert!(is_delivered(&notifier.send(&of(AlertKind::Reopened, 2), &outbox).await));
+    assert!(is_delivered(&notifier.send(&of(AlertKind::Continued, 2), &outbox).await));
     let table = table.lock().expect("the table");
     assert_eq!((table.rows.len(), table.notes.len()), (1, 1));
 }
@@ -214,16 +215,16 @@ async fn a_token_is_asked_for_once_and_anew_when_it_ended_before_its_time() {
     let (url, table) = instance().await;
     let (notifier, outbox) = (told_by(&url, OAUTH), Memory::default());
     assert!(is_delivered(&notifier.send(&of(AlertKind::Opened, 1), &outbox).await));
-    assert!(is_delivered(&notifier.send(&of(AlertKind::Reopened, 2), &outbox).await));
+    assert!(is_delivered(&notifier.send(&of(AlertKind::Continued, 2), &outbox).await));
     assert_eq!(table.lock().expect("the table").tokens, 1);
     table.lock().expect("the table").refused = 1;
-    assert!(is_delivered(&notifier.send(&of(AlertKind::Reopened, 3), &outbox).await));
+    assert!(is_delivered(&notifier.send(&of(AlertKind::Continued, 3), &outbox).await));
     assert_eq!(table.lock().expect("the table").tokens, 2);
     table.lock().expect("the table").refused = 1_000;
-    let sent = notifier.send(&of(AlertKind::Reopened, 4), &outbox).await;
+    let sent = notifier.send(&of(AlertKind::Continued, 4), &outbox).await;
     assert!(matches!(sent, Sent::Misconfigured { .. }), "{sent:?}");
     let wrong = told_by(&url, r#""client_id": "rootwatch", "client_secret": "other-secret""#);
-    let sent = wrong.send(&of(AlertKind::Reopened, 5), &outbox).await;
+    let sent = wrong.send(&of(AlertKind::Continued, 5), &outbox).await;
     assert!(matches!(sent, Sent::Misconfigured { .. }), "{sent:?}");
     assert!(!format!("{sent:?}").contains("other-secret"));
 }

@@ -30,14 +30,14 @@ fn refused(word: &str) -> Answer {
 }
 
 /// A notifier with a bot, what it remembers, and Slack.
-struct Told {
+struct NotifiedState {
     notifier: Arc<Notifier>,
     clock: Arc<Manual>,
     memory: Memory,
     server: Server,
 }
 
-impl Told {
+impl NotifiedState {
     async fn new(answers: &[Answer]) -> Self {
         let server = Server::new(answers).await;
         let clock = Manual::new(NOW);
@@ -115,7 +115,7 @@ fn what_is_sent_is_what_slack_takes() {
 
 #[tokio::test]
 async fn an_incident_has_one_message_that_is_kept_up_to_date_and_a_thread() {
-    let told = Told::new(&[taken("1.000100")]).await;
+    let told = NotifiedState::new(&[taken("1.000100")]).await;
     let (sent, asked) = told.asked(&of("opened", 1), &[taken("1.000100")]).await;
     assert!(is_delivered(&sent, "1.000100"), "{sent:?}");
     assert_eq!(methods(&asked), ["chat.postMessage"]);
@@ -125,7 +125,7 @@ async fn an_incident_has_one_message_that_is_kept_up_to_date_and_a_thread() {
     assert_eq!((&first["channel"], &first["thread_ts"]), (&json!(CHANNEL), &Value::Null));
     assert_eq!(first["metadata"]["event_type"], "rootwatch_alert");
     for (number, name, is_loud, words) in [
-        (2, "rose", true, "+ created a root access key"),
+        (2, "escalated", true, "+ created a root access key"),
         (3, "taken", false, "anna looks after it"),
         (4, "closed", false, "Quiet now"),
     ] {
@@ -149,14 +149,14 @@ async fn an_incident_has_one_message_that_is_kept_up_to_date_and_a_thread() {
     }
     // It goes on, and the channel sees that.
     let mut again = of("opened", 5);
-    again.kind = AlertKind::Reopened;
+    again.kind = AlertKind::Continued;
     let (_, asked) = told.asked(&again, &[taken("3.000300")]).await;
     assert_eq!(asked[1].json()["reply_broadcast"], true);
 }
 
 #[tokio::test]
 async fn a_message_whose_answer_was_lost_is_found_and_not_posted_twice() {
-    let told = Told::new(&[Answer::Close]).await;
+    let told = NotifiedState::new(&[Answer::Close]).await;
     let (sent, asked) = told.asked(&of("opened", 1), &[Answer::Half]).await;
     assert!(matches!(sent, Sent::RetryAfter { .. }), "{sent:?}");
     let metadata = asked[0].json()["metadata"].clone();
@@ -177,11 +177,12 @@ async fn a_message_whose_answer_was_lost_is_found_and_not_posted_twice() {
     );
     assert!(form.contains("oldest=1777903360"), "{form}");
     // The reply's answer is lost.
-    let (sent, asked) = told.asked(&of("rose", 2), &[taken("1.000100"), Answer::Half]).await;
+    let (sent, asked) = told.asked(&of("escalated", 2), &[taken("1.000100"), Answer::Half]).await;
     assert!(matches!(sent, Sent::RetryAfter { .. }), "{sent:?}");
     let metadata = asked[1].json()["metadata"].clone();
     let replies = json!({ "ok": true, "messages": [{ "ts": "1.000100" }, { "ts": "2.000200", "metadata": metadata }] });
-    let (sent, asked) = told.asked(&of("rose", 2), &[taken("1.000100"), answer(replies)]).await;
+    let (sent, asked) =
+        told.asked(&of("escalated", 2), &[taken("1.000100"), answer(replies)]).await;
     assert!(is_delivered(&sent, "1.000100"), "{sent:?}");
     assert_eq!(methods(&asked), ["chat.update", "conversations.replies"]);
 }
@@ -189,14 +190,14 @@ async fn a_message_whose_answer_was_lost_is_found_and_not_posted_twice() {
 #[tokio::test]
 async fn what_cannot_be_looked_for_is_posted_rather_twice_than_never() {
     for history in [refused("missing_scope"), answer(json!({ "ok": true, "messages": [] }))] {
-        let told = Told::new(&[Answer::Close]).await;
+        let told = NotifiedState::new(&[Answer::Close]).await;
         assert!(matches!(told.send(&of("opened", 1)).await, Sent::RetryAfter { .. }));
         let (sent, asked) = told.asked(&of("opened", 1), &[history, taken("1.000100")]).await;
         assert!(is_delivered(&sent, "1.000100"), "{sent:?}");
         assert_eq!(methods(&asked), ["conversations.history", "chat.postMessage"]);
     }
     // Who does not answer may know of it: later.
-    let told = Told::new(&[Answer::Close]).await;
+    let told = NotifiedState::new(&[Answer::Close]).await;
     assert!(matches!(told.send(&of("opened", 1)).await, Sent::RetryAfter { .. }));
     let (sent, asked) = told.asked(&of("opened", 1), &[status(503), taken("1.000100")]).await;
     assert!(matches!(sent, Sent::RetryAfter { .. }) && asked.len() == 1, "{sent:?}");
@@ -214,9 +215,9 @@ async fn a_message_that_somebody_deleted_is_posted_anew() {
             vec!["chat.update", "chat.postMessage", "chat.postMessage"],
         ),
     ] {
-        let told = Told::new(&[taken("1.000100")]).await;
+        let told = NotifiedState::new(&[taken("1.000100")]).await;
         told.send(&of("opened", 1)).await;
-        let (sent, asked) = told.asked(&of("rose", 2), &answers).await;
+        let (sent, asked) = told.asked(&of("escalated", 2), &answers).await;
         assert!(is_delivered(&sent, "5.000500"), "{sent:?}");
         assert_eq!(methods(&asked), wanted);
         assert_eq!(asked[wanted.len() - 1].json()["thread_ts"], Value::Null);
@@ -227,7 +228,7 @@ async fn a_message_that_somebody_deleted_is_posted_anew() {
 
 #[tokio::test]
 async fn each_outage_of_a_destination_has_a_message_of_its_own_which_says_when_it_is_over() {
-    let told = Told::new(&[taken("1.000100")]).await;
+    let told = NotifiedState::new(&[taken("1.000100")]).await;
     let destination = "chat".to_owned();
     let of = |kind: AlertKind, number: usize| {
         let mut alert = of("broken", number);
@@ -235,8 +236,8 @@ async fn each_outage_of_a_destination_has_a_message_of_its_own_which_says_when_i
         alert.id = format!("telling-chat-{number}");
         alert
     };
-    let broken = AlertKind::TellingBroken { destination: destination.clone() };
-    let mended = AlertKind::TellingMended { destination };
+    let broken = AlertKind::DeliveryFailing { destination: destination.clone() };
+    let mended = AlertKind::DeliveryRecovered { destination };
     told.send(&of(broken.clone(), 1)).await;
     let (_, asked) = told.asked(&of(mended, 2), &[taken("2.000200")]).await;
     assert_eq!(methods(&asked), ["chat.update", "chat.postMessage"]);
@@ -248,7 +249,7 @@ async fn each_outage_of_a_destination_has_a_message_of_its_own_which_says_when_i
 
 #[tokio::test]
 async fn tests_and_digests_are_messages_of_their_own() {
-    let told = Told::new(&[taken("1.000100")]).await;
+    let told = NotifiedState::new(&[taken("1.000100")]).await;
     for name in ["test", "digest"] {
         for number in 1..=2 {
             let mut alert = of(name, number);
@@ -272,7 +273,7 @@ async fn answers_mean_what_they_mean() {
         "service_unavailable",
         "request_timeout",
     ] {
-        let sent = Told::new(&[refused(word)]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[refused(word)]).await.send(&opened()).await;
         assert!(later(&sent) && sent.error().is_some_and(|e| e.contains(word)), "{word}: {sent:?}");
     }
     for word in [
@@ -284,34 +285,34 @@ async fn answers_mean_what_they_mean() {
         "token_revoked",
         "missing_scope",
     ] {
-        let sent = Told::new(&[refused(word)]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[refused(word)]).await.send(&opened()).await;
         let is_right = matches!(&sent, Sent::Misconfigured { error } if error.contains(word));
         assert!(is_right, "{word}: {sent:?}");
     }
     for word in ["no_text", "something_new", TOKEN] {
-        let sent = Told::new(&[refused(word)]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[refused(word)]).await.send(&opened()).await;
         assert!(matches!(sent, Sent::Rejected { .. }), "{word}: {sent:?}");
         assert!(!format!("{sent:?}").contains(TOKEN), "{sent:?}");
     }
     for code in [302, 400, 404, 410, 413] {
-        let sent = Told::new(&[status(code)]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[status(code)]).await.send(&opened()).await;
         assert!(matches!(sent, Sent::Rejected { .. }), "{code}: {sent:?}");
     }
     for code in [401, 403] {
-        let sent = Told::new(&[status(code)]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[status(code)]).await.send(&opened()).await;
         assert!(matches!(sent, Sent::Misconfigured { .. }), "{code}: {sent:?}");
     }
     let proxy = Answer::Status(200, "", "<html>sign in to the Wi-Fi</html>".to_owned());
     for answer in
         [status(408), status(429), status(500), Answer::Hang, Answer::Half, Answer::Close, proxy]
     {
-        let sent = Told::new(std::slice::from_ref(&answer)).await.send(&opened()).await;
+        let sent = NotifiedState::new(std::slice::from_ref(&answer)).await.send(&opened()).await;
         assert!(later(&sent), "{answer:?}: {sent:?}");
     }
     let limited = json!({ "ok": false, "error": "ratelimited" }).to_string();
     for code in [200, 429] {
         let answer = Answer::Status(code, "retry-after: 30\r\n", limited.clone());
-        let sent = Told::new(&[answer]).await.send(&opened()).await;
+        let sent = NotifiedState::new(&[answer]).await.send(&opened()).await;
         let Sent::RetryAfter { after, .. } = sent else { panic!("{code}: {sent:?}") };
         assert_eq!(after, Some(SignedDuration::from_secs(30)), "{code}");
     }
@@ -320,7 +321,7 @@ async fn answers_mean_what_they_mean() {
 #[tokio::test]
 async fn what_slack_finds_too_long_is_said_in_one_line() {
     for word in ["msg_too_long", "msg_blocks_too_long", "invalid_blocks"] {
-        let told = Told::new(&[taken("1.000100")]).await;
+        let told = NotifiedState::new(&[taken("1.000100")]).await;
         let (sent, asked) = told.asked(&of("opened", 1), &[refused(word), taken("1.000100")]).await;
         assert!(is_delivered(&sent, "1.000100"), "{word}: {sent:?}");
         let short = asked[1].json();
@@ -330,12 +331,12 @@ async fn what_slack_finds_too_long_is_said_in_one_line() {
         );
         assert_eq!(short["metadata"], asked[0].json()["metadata"]);
         let answers = [refused(word), taken("1.000100"), taken("2.000200")];
-        let (sent, asked) = told.asked(&of("rose", 2), &answers).await;
+        let (sent, asked) = told.asked(&of("escalated", 2), &answers).await;
         assert!(is_delivered(&sent, "1.000100"), "{word}: {sent:?}");
         assert_eq!(methods(&asked), ["chat.update", "chat.update", "chat.postMessage"]);
         assert_eq!(asked[1].json()["blocks"], json!([]));
         // What is too long in one line as well is given up.
-        let told = Told::new(&[refused(word)]).await;
+        let told = NotifiedState::new(&[refused(word)]).await;
         assert!(matches!(told.send(&opened()).await, Sent::Rejected { .. }));
         assert_eq!(told.server.count(), 2);
     }
@@ -356,7 +357,7 @@ async fn a_probe_asks_and_posts_nothing() {
         (vec![refused("invalid_auth")], "misconfigured"),
         (vec![Answer::Close], "later"),
     ] {
-        let told = Told::new(&answers).await;
+        let told = NotifiedState::new(&answers).await;
         let sent = told.notifier.probe("a").await.expect("a destination");
         let was = match &sent {
             Sent::Delivered { .. } => "delivered",

@@ -1,6 +1,6 @@
 //! What people and programs read, for each kind of alert and each channel.
 
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_core::incident::IncidentState;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
 use rootwatch_notify::config::Common;
@@ -60,17 +60,20 @@ pub(crate) fn alerts() -> Vec<(&'static str, Alert)> {
     digest.incidents_left_out = 70;
     vec![
         ("opened", opened()),
-        ("rose", alert(AlertKind::Rose { from }, &incident(&session()), 1, NOW)),
+        ("escalated", alert(AlertKind::Escalated { from }, &incident(&session()), 1, NOW)),
         ("taken", alert(AlertKind::Acknowledged { by: "anna".to_owned() }, &taken, 2, NOW)),
-        ("closed", alert(AlertKind::Closed { why: Closing::Quiet }, &over, 2, NOW)),
+        ("closed", alert(AlertKind::Closed { why: CloseReason::Quiet }, &over, 2, NOW)),
         ("failed", alert(AlertKind::Opened, &incident(&failed), 0, NOW)),
         ("approved", sample::alert("approved").expect("a sample").expect("it is known")),
-        ("left_window", sample::alert("left_window").expect("a sample").expect("it is known")),
+        (
+            "outside_window",
+            sample::alert("outside_window").expect("a sample").expect("it is known"),
+        ),
         ("spray", alert(AlertKind::Opened, &incident(&spray), 0, NOW)),
         ("privileged", alert(AlertKind::Opened, &incident(&privileged), 0, NOW)),
         ("digest", digest),
         ("test", about_telling(AlertKind::Test)),
-        ("broken", about_telling(AlertKind::TellingBroken { destination: "chat".to_owned() })),
+        ("broken", about_telling(AlertKind::DeliveryFailing { destination: "chat".to_owned() })),
         ("hostile", hostile()),
         ("long", long()),
         ("other_script", other_script()),
@@ -226,8 +229,8 @@ fn slack_keeps_its_limits_and_nothing_of_a_stranger_is_markup() {
 #[test]
 fn keys_and_mail_are_masked_in_chats_and_whole_elsewhere() {
     let from = rootwatch_core::finding::Severity::High;
-    let mut alert = alert(AlertKind::Rose { from }, &incident(&session()), 1, NOW);
-    alert.kind = AlertKind::Closed { why: Closing::Quiet };
+    let mut alert = alert(AlertKind::Escalated { from }, &incident(&session()), 1, NOW);
+    alert.kind = AlertKind::Closed { why: CloseReason::Quiet };
     assert!(text("slack", &alert).contains("AKIA…MPLE"));
     assert!(!text("slack", &alert).contains("AKIASTORYROOTEXAMPLE"));
     assert!(text("webhook", &alert).contains("AKIASTORYROOTEXAMPLE"));

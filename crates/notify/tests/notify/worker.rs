@@ -99,7 +99,7 @@ async fn what_is_refused_goes_to_the_stand_in_and_the_outage_is_told_once_and_it
         assert_eq!(stand_in.state, DeliveryState::Delivered);
         assert_eq!(stand_in.stands_in_for, Some(kept.id));
     }
-    let is_broken = |one: &Delivery| matches!(&one.alert.kind, AlertKind::TellingBroken { destination } if destination == "a");
+    let is_broken = |one: &Delivery| matches!(&one.alert.kind, AlertKind::DeliveryFailing { destination } if destination == "a");
     assert_eq!(stage.outbox.count(is_broken), 2, "b and log, once");
     stage.restart();
     stage.owe("A.4", "a");
@@ -110,7 +110,7 @@ async fn what_is_refused_goes_to_the_stand_in_and_the_outage_is_told_once_and_it
     stage.clock.advance(SignedDuration::from_mins(10));
     stage.worker.tick().await;
     stage.worker.tick().await;
-    let is_mended = |one: &Delivery| matches!(one.alert.kind, AlertKind::TellingMended { .. });
+    let is_mended = |one: &Delivery| matches!(one.alert.kind, AlertKind::DeliveryRecovered { .. });
     assert_eq!(stage.outbox.count(is_mended), 2);
     assert!(stage.outbox.count(|one| is_mended(one) && one.destination == "a") == 0);
     assert!(stage.outbox.notes.lock().expect("notes").is_empty());

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, put};
-use rootwatch_core::alert::{AlertKind, Clock as _, Closing, Delivery};
+use rootwatch_core::alert::{AlertKind, Clock as _, CloseReason, Delivery};
 use rootwatch_notify::channels::zendesk;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::{Value, json};
@@ -126,9 +126,9 @@ async fn an_incident_is_one_ticket_from_its_beginning_to_its_end() {
     let from = rootwatch_core::finding::Severity::Medium;
     let kinds = [
         AlertKind::Opened,
-        AlertKind::Rose { from },
+        AlertKind::Escalated { from },
         AlertKind::Acknowledged { by: "anna".to_owned() },
-        AlertKind::Closed { why: Closing::Quiet },
+        AlertKind::Closed { why: CloseReason::Quiet },
     ];
     for (number, kind) in (1..).zip(kinds) {
         assert_eq!(notifier.send(&of(kind, number), &outbox).await, receipt(1));
@@ -141,9 +141,9 @@ async fn an_incident_is_one_ticket_from_its_beginning_to_its_end() {
         assert!(desk.comments.iter().all(|(_, comment)| comment["public"] == false));
     }
     // A ticket that is solved goes on; one that is closed for good does not.
-    assert_eq!(notifier.send(&of(AlertKind::Reopened, 5), &outbox).await, receipt(1));
+    assert_eq!(notifier.send(&of(AlertKind::Continued, 5), &outbox).await, receipt(1));
     desk.lock().expect("the desk").tickets[0]["status"] = json!("closed");
-    assert_eq!(notifier.send(&of(AlertKind::Reopened, 6), &outbox).await, receipt(2));
+    assert_eq!(notifier.send(&of(AlertKind::Continued, 6), &outbox).await, receipt(2));
     assert_eq!(desk.lock().expect("the desk").tickets.len(), 2);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use rootwatch_core::alert::Told;
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{
     Change, CorrelatePolicy, OpenIncidents, correlate, correlate_batch,
 };
@@ -99,7 +99,8 @@ pub async fn what_was_told_stays(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(10), "A", at(0))]);
     let id = open.incidents().next().expect("an incident").id.clone();
-    let told = Told { alerts: 1, severity: Some(Severity::Low), closed: false, history: false };
+    let told =
+        NotifiedState { alerts: 1, severity: Some(Severity::Low), closed: false, history: false };
     save(store, Batch { changes, told: vec![(id.clone(), told)], ..Batch::default() }).await;
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(11), "B", at(0))]);
     save(store, Batch { changes, ..Batch::default() }).await;
@@ -181,7 +182,9 @@ pub async fn what_came_is_known(store: &dyn Store) {
         open.apply(&changes);
         echoes += changes
             .iter()
-            .filter(|change| matches!(change, Change::Grew(growth) if growth.echo_of.is_some()))
+            .filter(
+                |change| matches!(change, Change::Grew(growth) if growth.redundant_to.is_some()),
+            )
             .count();
         save(store, Batch { changes, ..Batch::default() }).await;
     }

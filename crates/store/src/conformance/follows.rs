@@ -78,7 +78,7 @@ async fn agrees(
 pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding], seed: u64) {
     let mut chance = Chance::of(seed);
     let mut policy = CorrelatePolicy::default();
-    policy.echo_secs = [0, 1, 60, 60][chance.below(4)];
+    policy.redundant_secs = [0, 1, 60, 60][chance.below(4)];
     let mut left = findings.to_vec();
     // Some come again.
     let again: Vec<Finding> = left.iter().filter(|_| chance.one_in(5)).cloned().collect();

@@ -155,7 +155,7 @@ pub async fn incidents_are_filtered(store: &dyn Store) {
             &[&watched, &low, &small, &grave],
         ),
         (IncidentFilter { states: vec![IncidentState::Resolved], ..any() }, &[]),
-        (IncidentFilter { kinds: vec![IncidentKind::Watch], ..any() }, &[&watched]),
+        (IncidentFilter { kinds: vec![IncidentKind::RuleMatch], ..any() }, &[&watched]),
         (IncidentFilter { min_severity: Some(Severity::High), ..any() }, &[&watched, &grave]),
         (
             IncidentFilter { account: Some(format!("{:012}", 100_000_000_001_u64)), ..any() },

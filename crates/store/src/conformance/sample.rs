@@ -1,7 +1,7 @@
 //! Findings, alerts and chance for the tests of a store.
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Alert, AlertKind, Brief, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Delivery, IncidentSummary};
 use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{
     Addendum, Finding, FindingKey, Mfa, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
@@ -278,7 +278,7 @@ pub fn opening(findings: Vec<Finding>) -> Batch {
 /// A delivery of this alert in this thread.
 #[must_use]
 pub fn delivery(alert: &str, thread: &str, destination: &str, now: Timestamp) -> Delivery {
-    let brief = Brief {
+    let brief = IncidentSummary {
         id: IncidentId(thread.to_owned()),
         kind: IncidentKind::Session,
         state: IncidentState::Open,

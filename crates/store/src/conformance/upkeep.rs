@@ -1,6 +1,6 @@
 //! Notes, positions, what people do, and what is taken away.
 
-use rootwatch_core::alert::{DeliveryId, Told};
+use rootwatch_core::alert::{DeliveryId, NotifiedState};
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
@@ -59,7 +59,8 @@ pub async fn notes_and_positions_stay(store: &dyn Store) {
 pub async fn people_handle_incidents(store: &dyn Store) {
     save(store, opening(vec![lonely(1)])).await;
     let id = all(store).await[0].incident.id.clone();
-    let told = Told { alerts: 2, severity: Some(Severity::Low), closed: false, history: false };
+    let told =
+        NotifiedState { alerts: 2, severity: Some(Severity::Low), closed: false, history: false };
     let handled =
         |state, note: Option<String>| Handled { state, by: "maria".to_owned(), at: at(50), note };
     let acknowledged = handled(IncidentState::Acknowledged, Some("it was me".to_owned()));

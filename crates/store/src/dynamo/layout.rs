@@ -1,6 +1,6 @@
 //! Where incidents and findings lie in the table: their keys, and what their items say.
 
-use rootwatch_core::alert::Told;
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
@@ -82,7 +82,7 @@ pub(super) struct HeadItem {
     /// Without findings.
     pub(super) incident: Incident,
     pub(super) revision: u64,
-    pub(super) told: Told,
+    pub(super) told: NotifiedState,
     pub(super) handled: Option<Handled>,
     pub(super) total: i64,
     /// Findings as they stood by themselves that are kept.
@@ -169,7 +169,7 @@ pub(super) struct Known {
     pub(super) at: i64,
     /// `F`, `X`, or `O` where a later record corrected it.
     pub(super) letter: String,
-    pub(super) echo_of: Option<String>,
+    pub(super) redundant_to: Option<String>,
     pub(super) has_original: bool,
     pub(super) received: i64,
     /// The account under which rules that look back find it.
@@ -182,7 +182,7 @@ impl Known {
             incident: IncidentId(item.needs("i")?.to_owned()),
             at: item.counts("at")?,
             letter: item.needs("l")?.to_owned(),
-            echo_of: item.text("e").map(str::to_owned),
+            redundant_to: item.text("e").map(str::to_owned),
             has_original: item.number("o") == Some(1),
             received: item.counts("r")?,
             spoken: item.text("s").map(str::to_owned),
@@ -195,7 +195,7 @@ impl Known {
             .with("at", self.at)
             .with("l", self.letter.as_str())
             .with("r", self.received);
-        if let Some(echoed) = &self.echo_of {
+        if let Some(echoed) = &self.redundant_to {
             item.set("e", echoed.as_str());
         }
         if self.has_original {

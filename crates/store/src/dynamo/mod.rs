@@ -34,7 +34,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Delivery, DeliveryId, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 
@@ -229,7 +229,7 @@ impl DynamoStore {
 /// What is to become true.
 enum Task<'a> {
     Batch(&'a Batch, Timestamp),
-    Handle(&'a IncidentId, &'a Handled, Option<Told>, &'a [Delivery]),
+    Handle(&'a IncidentId, &'a Handled, Option<NotifiedState>, &'a [Delivery]),
     Digest(&'a [IncidentId], &'a [Delivery]),
 }
 
@@ -346,7 +346,7 @@ impl Store for DynamoStore {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError> {
         self.through(None, &Task::Handle(id, handled, told, &deliveries)).await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use rootwatch_core::finding::{Finding, FindingKey, Severity};
-use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
+use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
@@ -137,7 +137,7 @@ impl DynamoStore {
 
     async fn load(&self, id: &IncidentId) -> Result<Option<StoredIncident>, StoreError> {
         let pk = incident_pk(id);
-        // Echoes come behind everything else.
+        // RedundantCount come behind everything else.
         let range = Range { to: "W".to_owned(), ..Range::all(&pk) };
         let mut found: Option<StoredIncident> = None;
         let (mut findings, mut superseded) = (Vec::new(), Vec::new());
@@ -148,7 +148,7 @@ impl DynamoStore {
                     let count = u64::try_from(item.counts("n")?).unwrap_or_default();
                     let last_at = time_or_none(item.counts("last")?);
                     let of = FindingKey(item.needs("k")?.to_owned());
-                    echoes.insert(of, Echoes { count, last_at });
+                    echoes.insert(of, RedundantCount { count, last_at });
                 }
                 Some(b'F') => findings.push(item.body::<Finding>("a finding")?),
                 Some(b'O') => superseded.push(item.body::<Finding>("a finding")?),

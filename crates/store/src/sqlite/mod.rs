@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, Told};
+use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rusqlite::{Connection, OpenFlags};
@@ -386,7 +386,7 @@ impl Store for SqliteStore {
         &self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
         deliveries: Vec<Delivery>,
     ) -> Result<StoredIncident, StoreError> {
         let (id, handled) = (id.clone(), handled.clone());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use rootwatch_core::alert::DeliveryState;
 use rootwatch_core::finding::{Finding, FindingKey, Severity};
-use rootwatch_core::incident::{Echoes, Incident, IncidentId, by_time};
+use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
@@ -178,7 +178,7 @@ fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreErr
     )?;
     let mut rows = ask.query([&incident.id.0])?;
     while let Some(row) = rows.next()? {
-        let echoes = Echoes { count: row.get(1)?, last_at: time_or_none(row.get(2)?) };
+        let echoes = RedundantCount { count: row.get(1)?, last_at: time_or_none(row.get(2)?) };
         incident.echoes.insert(FindingKey(row.get(0)?), echoes);
     }
     Ok(())

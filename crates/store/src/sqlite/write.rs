@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, Told};
-use rootwatch_core::correlate::{Change, Growth};
+use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::correlate::{Change, IncidentUpdate};
 use rootwatch_core::detect::is_client_address;
 use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
@@ -92,7 +92,7 @@ impl Work<'_> {
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Opened(incident) => self.open(incident),
-            Change::Grew(growth) => match (&growth.echo_of, &growth.added[..]) {
+            Change::Grew(growth) => match (&growth.redundant_to, &growth.added[..]) {
                 (Some(echoed), [echo]) => self.echo(growth, echoed, echo),
                 _ => self.grow(growth),
             },
@@ -159,7 +159,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn grow(&mut self, growth: &Growth) -> Result<(), StoreError> {
+    fn grow(&mut self, growth: &IncidentUpdate) -> Result<(), StoreError> {
         self.load(&growth.id)?;
         let originals: HashMap<&FindingKey, &Finding> =
             growth.superseded.iter().map(|one| (&one.key, one)).collect();
@@ -210,7 +210,7 @@ impl Work<'_> {
 
     fn echo(
         &mut self,
-        growth: &Growth,
+        growth: &IncidentUpdate,
         echoed: &FindingKey,
         echo: &Finding,
     ) -> Result<(), StoreError> {
@@ -244,7 +244,7 @@ impl Work<'_> {
         finding: &Finding,
         shown: Option<&Finding>,
         original: Option<&Finding>,
-        echo_of: Option<&FindingKey>,
+        redundant_to: Option<&FindingKey>,
     ) -> Result<(), StoreError> {
         let row = Row {
             key: &finding.key.0,
@@ -252,7 +252,7 @@ impl Work<'_> {
             finding,
             shown: shown.map(json).transpose()?,
             original: original.map(json).transpose()?,
-            echo_of: echo_of.map(|key| key.0.as_str()),
+            redundant_to: redundant_to.map(|key| key.0.as_str()),
             received_at: self.received.get(&finding.key).copied().unwrap_or(self.now),
         };
         // Most are new: these cost no look before.
@@ -385,7 +385,7 @@ struct Row<'a> {
     /// See `schema.sql`.
     shown: Option<String>,
     original: Option<String>,
-    echo_of: Option<&'a str>,
+    redundant_to: Option<&'a str>,
     received_at: Timestamp,
 }
 
@@ -425,7 +425,7 @@ impl Row<'_> {
             rules,
             self.shown,
             self.original,
-            self.echo_of,
+            self.redundant_to,
             micros(self.received_at),
         ])?;
         Ok(written == 1)
@@ -452,7 +452,7 @@ fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<()
         micros_or_none(incident.first_at),
         micros_or_none(incident.last_at),
         json(incident)?,
-        json(&Told::default())?,
+        json(&NotifiedState::default())?,
         head.findings_total,
         micros(now),
     ])?;
@@ -463,7 +463,7 @@ pub(super) fn handle(
     connection: &Connection,
     id: &IncidentId,
     handled: &Handled,
-    told: Option<Told>,
+    told: Option<NotifiedState>,
     deliveries: &[Delivery],
 ) -> Result<(), StoreError> {
     let received = BTreeMap::new();

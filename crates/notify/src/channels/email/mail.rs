@@ -81,19 +81,19 @@ impl Parts {
                 Some((by, rest)) => (format!("{severity} · {by} looks after it"), rest),
                 None => (severity.to_owned(), title.to_owned()),
             },
-            AlertKind::Reopened => match halves(" · Goes on: ") {
+            AlertKind::Continued => match halves(" · Goes on: ") {
                 Some((label, rest)) => (format!("{label} · Goes on"), rest),
                 None => (severity.to_owned(), title.to_owned()),
             },
             AlertKind::Opened
-            | AlertKind::Rose { .. }
-            | AlertKind::LeftWindow { .. }
+            | AlertKind::Escalated { .. }
+            | AlertKind::OutsideWindow { .. }
             | AlertKind::Closed { .. }
             | AlertKind::Digest
-            | AlertKind::TellingBroken { .. } => {
+            | AlertKind::DeliveryFailing { .. } => {
                 halves(" · ").unwrap_or_else(|| (severity.to_owned(), title.to_owned()))
             }
-            AlertKind::TellingMended { .. } => ("Mended".to_owned(), title.to_owned()),
+            AlertKind::DeliveryRecovered { .. } => ("Mended".to_owned(), title.to_owned()),
             AlertKind::Test => ("TEST".to_owned(), title.to_owned()),
         };
         let (heading, place) = match rest.rsplit_once(" · ") {
@@ -117,11 +117,12 @@ pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, Str
     }
     let (subject, base) = match &message.alert.kind {
         AlertKind::Acknowledged { .. }
-        | AlertKind::Reopened
+        | AlertKind::Continued
         | AlertKind::Closed { .. }
-        | AlertKind::TellingMended { .. } => {
+        | AlertKind::DeliveryRecovered { .. } => {
             let known = base.map(str::to_owned);
-            let is_about_telling = matches!(message.alert.kind, AlertKind::TellingMended { .. });
+            let is_about_telling =
+                matches!(message.alert.kind, AlertKind::DeliveryRecovered { .. });
             let fallback = if is_about_telling { wording.title.clone() } else { named };
             let base = known.unwrap_or(fallback);
             (format!("Re: {base}"), base)
@@ -138,7 +139,9 @@ pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, Str
 /// A text in which a mail program finds no address to make a link of: an unseen character stands in
 /// `https://` and `www.`. Whoever used the credentials chose some of these texts.
 fn unlinked(text: &str) -> String {
-    text.replace("://", ":\u{2060}//").replace("www.", "www\u{2060}.").replace("WWW.", "WWW\u{2060}.")
+    text.replace("://", ":\u{2060}//")
+        .replace("www.", "www\u{2060}.")
+        .replace("WWW.", "WWW\u{2060}.")
 }
 
 fn all(texts: &[String]) -> Vec<String> {
@@ -148,7 +151,7 @@ fn all(texts: &[String]) -> Vec<String> {
 /// Dark enough for white letters on it: 4.5 to 1 and better.
 fn colour(message: &Message<'_>) -> &'static str {
     match message.alert.kind {
-        AlertKind::Closed { .. } | AlertKind::TellingMended { .. } => return "#3f6212",
+        AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. } => return "#3f6212",
         AlertKind::Digest | AlertKind::Test => return "#57606a",
         _ => {}
     }
@@ -165,7 +168,7 @@ fn colour(message: &Message<'_>) -> &'static str {
 fn preheader(message: &Message<'_>) -> String {
     let wording = message.wording;
     let mut text = unlinked(&wording.compact);
-    if matches!(message.alert.kind, AlertKind::Reopened) {
+    if matches!(message.alert.kind, AlertKind::Continued) {
         text = format!("Goes on. {text}");
     }
     if let Some(banner) = &wording.banner
@@ -306,10 +309,10 @@ fn is_urgent(message: &Message<'_>) -> bool {
     matches!(
         message.alert.kind,
         AlertKind::Opened
-            | AlertKind::Rose { .. }
-            | AlertKind::LeftWindow { .. }
-            | AlertKind::Reopened
-            | AlertKind::TellingBroken { .. }
+            | AlertKind::Escalated { .. }
+            | AlertKind::OutsideWindow { .. }
+            | AlertKind::Continued
+            | AlertKind::DeliveryFailing { .. }
     ) && message.wording.severity >= Severity::High
 }
 
@@ -375,7 +378,10 @@ mod tests {
 
     #[test]
     fn a_mail_program_finds_no_address_in_what_a_stranger_wrote() {
-        assert_eq!(unlinked("https://evil.test www.evil.test"), "https:\u{2060}//evil.test www\u{2060}.evil.test");
+        assert_eq!(
+            unlinked("https://evil.test www.evil.test"),
+            "https:\u{2060}//evil.test www\u{2060}.evil.test"
+        );
         assert_eq!(unlinked("arn:aws:iam::1:root 14:03"), "arn:aws:iam::1:root 14:03");
     }
 

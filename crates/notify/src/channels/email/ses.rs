@@ -107,7 +107,8 @@ fn advised(failed: Failed) -> Failed {
             "allow the hub's role ses:SendEmail on the identity and the configuration set, and \
              ses:GetAccount and ses:GetEmailIdentity for the probe",
         ),
-        "MessageRejected" => failed.hint("SES takes mail from a verified identity only, and in its sandbox to one only"),
+        "MessageRejected" => failed
+            .hint("SES takes mail from a verified identity only, and in its sandbox to one only"),
         _ => failed,
     }
 }

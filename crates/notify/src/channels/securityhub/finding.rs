@@ -39,8 +39,8 @@ impl Status {
     pub(super) fn of(alert: &Alert) -> Self {
         match &alert.kind {
             AlertKind::Acknowledged { .. } => Self::Taken,
-            AlertKind::Closed { .. } | AlertKind::TellingMended { .. } => Self::Over,
-            AlertKind::Reopened => Self::Again,
+            AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. } => Self::Over,
+            AlertKind::Continued => Self::Again,
             AlertKind::Digest | AlertKind::Test => Self::Note,
             _ => match alert.incident().map(|brief| brief.state) {
                 Some(IncidentState::Acknowledged) => Self::Taken,

@@ -87,16 +87,35 @@ impl From<Failed> for Sent {
 /// conversations.info in Slack's reference.
 fn meaning(word: &str, error: String, after: Option<jiff::SignedDuration>) -> Sent {
     match word {
-        "ratelimited" | "rate_limited" | "message_limit_exceeded" | "internal_error"
-        | "fatal_error" | "service_unavailable" | "request_timeout" | "team_added_to_org" => {
-            Sent::RetryAfter { after, error }
-        }
-        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired"
-        | "missing_scope" | "no_permission" | "access_denied" | "ekm_access_denied"
-        | "not_allowed_token_type" | "org_login_required" | "team_access_not_granted"
-        | "two_factor_setup_required" | "enterprise_is_restricted" | "channel_not_found"
-        | "not_in_channel" | "is_archived" | "is_inactive" | "restricted_action"
-        | "restricted_action_read_only_channel" | "restricted_action_thread_only_channel"
+        "ratelimited"
+        | "rate_limited"
+        | "message_limit_exceeded"
+        | "internal_error"
+        | "fatal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "team_added_to_org" => Sent::RetryAfter { after, error },
+        "invalid_auth"
+        | "not_authed"
+        | "account_inactive"
+        | "token_revoked"
+        | "token_expired"
+        | "missing_scope"
+        | "no_permission"
+        | "access_denied"
+        | "ekm_access_denied"
+        | "not_allowed_token_type"
+        | "org_login_required"
+        | "team_access_not_granted"
+        | "two_factor_setup_required"
+        | "enterprise_is_restricted"
+        | "channel_not_found"
+        | "not_in_channel"
+        | "is_archived"
+        | "is_inactive"
+        | "restricted_action"
+        | "restricted_action_read_only_channel"
+        | "restricted_action_thread_only_channel"
         | "accesslimited" => Sent::Misconfigured { error },
         _ => Sent::Rejected { error },
     }
@@ -285,7 +304,8 @@ impl Bot {
         let first = match before {
             Some(first) => first,
             None => {
-                kept = Kept { begun: Some((id.clone(), message.now.as_second())), ..Kept::default() };
+                kept =
+                    Kept { begun: Some((id.clone(), message.now.as_second())), ..Kept::default() };
                 put(memory, &kept).await?;
                 let more =
                     json!({ "channel": self.conversation, "metadata": Self::metadata(message) });
@@ -338,11 +358,12 @@ impl Bot {
         if before.is_none() {
             kept.begun = Some((id.clone(), message.now.as_second()));
             put(memory, &kept).await?;
-            let is_loud =
-                matches!(
-                    message.alert.kind,
-                    AlertKind::Rose { .. } | AlertKind::LeftWindow { .. } | AlertKind::Reopened
-                );
+            let is_loud = matches!(
+                message.alert.kind,
+                AlertKind::Escalated { .. }
+                    | AlertKind::OutsideWindow { .. }
+                    | AlertKind::Continued
+            );
             let more = json!({ "channel": first.channel, "thread_ts": first.ts,
                 "reply_broadcast": is_loud, "metadata": Self::metadata(message) });
             let reply = blocks::render_reply(message);
@@ -380,7 +401,7 @@ impl Channel for Bot {
         let mut kept: Kept =
             kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // The next outage of a destination is not to change the message about the last one.
-        let begins = matches!(message.alert.kind, AlertKind::TellingBroken { .. });
+        let begins = matches!(message.alert.kind, AlertKind::DeliveryFailing { .. });
         if begins && kept.first.as_ref().is_some_and(|first| first.delivery != message.id.0) {
             kept.first = None;
         }

@@ -87,7 +87,7 @@ fn section(text: &str) -> Value {
 /// A sign beside the word: never colour alone.
 fn sign(message: &Message<'_>) -> &'static str {
     match (&message.alert.kind, message.wording.severity) {
-        (AlertKind::Closed { .. } | AlertKind::TellingMended { .. }, _) => "✅",
+        (AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. }, _) => "✅",
         (AlertKind::Acknowledged { .. }, _) => "👤",
         (AlertKind::Digest | AlertKind::Test, _) => "ℹ️",
         (_, Severity::Critical) => "🔴",

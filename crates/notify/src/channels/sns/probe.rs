@@ -83,7 +83,9 @@ impl Sns {
         let policy = match ask("TrentService.GetKeyPolicy", body).await {
             Ok(answer) => answer.body,
             Err(failed) if matches!(failed.sent, Sent::Misconfigured { .. }) => {
-                return Ok(format!("encrypted by {shown}, enabled: not allowed to look at its policy"));
+                return Ok(format!(
+                    "encrypted by {shown}, enabled: not allowed to look at its policy"
+                ));
             }
             Err(failed) => return Err(failed),
         };

@@ -29,7 +29,7 @@ impl Work<'_> {
         finding: &Finding,
         shown: Option<&Finding>,
         original: Option<&Finding>,
-        echo_of: Option<&FindingKey>,
+        redundant_to: Option<&FindingKey>,
     ) -> Result<(), StoreError> {
         let key = &finding.key;
         let before = self.known(key).await?;
@@ -41,7 +41,7 @@ impl Work<'_> {
             return Err(StoreError::Conflict { id: known.incident.clone() });
         }
         let received = self.received.get(key).copied().unwrap_or(self.now);
-        let letter = match (shown, echo_of) {
+        let letter = match (shown, redundant_to) {
             (None, _) => "O",
             (Some(_), None) => "F",
             (Some(_), Some(_)) => "X",
@@ -53,7 +53,7 @@ impl Work<'_> {
             incident: id.clone(),
             at,
             letter: letter.to_owned(),
-            echo_of: echo_of.map(|key| key.0.clone()),
+            redundant_to: redundant_to.map(|key| key.0.clone()),
             has_original: original.is_some(),
             received: before.as_ref().map_or(micros(received), |known| known.received),
             spoken: speaks.then(|| account.clone()),
@@ -68,7 +68,7 @@ impl Work<'_> {
                 .with(LIST_PK, "F")
                 .with(LIST_SK, format!("{}#{}", sorted(at), name(&key.0)))
                 .with_body(shown)?;
-            let item = match echo_of {
+            let item = match redundant_to {
                 Some(echoed) => item.with("e", echoed.0.as_str()),
                 None => item,
             };
@@ -93,7 +93,7 @@ impl Work<'_> {
                 let head = &mut self.load(id).await?.head;
                 head.total += is_shown;
                 head.originals += is_original;
-                match echo_of {
+                match redundant_to {
                     Some(echoed) => self.count_echo(id, &echoed.0, at).await,
                     None => Ok(()),
                 }
@@ -102,8 +102,8 @@ impl Work<'_> {
                 let was_shown = i64::from(known.is_shown());
                 let was_original = i64::from(known.has_original);
                 let is_moved = known.incident != *id;
-                if known.echo_of != after.echo_of || is_moved {
-                    for echoed in known.echo_of.iter().chain(&after.echo_of) {
+                if known.redundant_to != after.redundant_to || is_moved {
+                    for echoed in known.redundant_to.iter().chain(&after.redundant_to) {
                         self.recount_echoes(&known.incident, echoed).await?;
                         self.recount_echoes(id, echoed).await?;
                     }

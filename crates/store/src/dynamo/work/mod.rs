@@ -7,8 +7,8 @@ mod findings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, Told};
-use rootwatch_core::correlate::{Change, Growth};
+use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::correlate::{Change, IncidentUpdate};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
@@ -128,7 +128,9 @@ impl<'a> Work<'a> {
                 }
                 Change::Grew(growth) => {
                     keys.push(head_of(&growth.id));
-                    keys.extend(growth.echo_of.iter().map(|key| echoes_key(&growth.id, &key.0)));
+                    keys.extend(
+                        growth.redundant_to.iter().map(|key| echoes_key(&growth.id, &key.0)),
+                    );
                     let all = growth.added.iter().chain(&growth.changed);
                     all.chain(&growth.superseded).collect()
                 }
@@ -153,7 +155,7 @@ impl<'a> Work<'a> {
     async fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Opened(incident) => self.open(incident).await,
-            Change::Grew(growth) => match (&growth.echo_of, &growth.added[..]) {
+            Change::Grew(growth) => match (&growth.redundant_to, &growth.added[..]) {
                 (Some(echoed), [echo]) => self.echo(growth, echoed, echo).await,
                 _ => self.grow(growth).await,
             },
@@ -189,7 +191,7 @@ impl<'a> Work<'a> {
         let opened = HeadItem {
             incident: head(incident),
             revision: 0,
-            told: Told::default(),
+            told: NotifiedState::default(),
             handled: None,
             total: 0,
             originals: 0,
@@ -211,7 +213,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn grow(&mut self, growth: &Growth) -> Result<(), StoreError> {
+    async fn grow(&mut self, growth: &IncidentUpdate) -> Result<(), StoreError> {
         let id = &growth.id;
         self.load(id).await?;
         let originals: HashMap<&FindingKey, &Finding> =
@@ -266,7 +268,7 @@ impl<'a> Work<'a> {
 
     async fn echo(
         &mut self,
-        growth: &Growth,
+        growth: &IncidentUpdate,
         echoed: &FindingKey,
         echo: &Finding,
     ) -> Result<(), StoreError> {
@@ -320,7 +322,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn tell(&mut self, id: &IncidentId, told: Told) -> Result<(), StoreError> {
+    async fn tell(&mut self, id: &IncidentId, told: NotifiedState) -> Result<(), StoreError> {
         if let Some(held) = self.held.get_mut(id) {
             held.head.told = told;
         } else if let Some(item) = self.overlay.get(&head_of(id)).await? {
@@ -335,7 +337,7 @@ impl<'a> Work<'a> {
         &mut self,
         id: &IncidentId,
         handled: &Handled,
-        told: Option<Told>,
+        told: Option<NotifiedState>,
     ) -> Result<(), StoreError> {
         let mut handled = handled.clone();
         if let Some(note) = &mut handled.note {
