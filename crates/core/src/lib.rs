@@ -19,6 +19,8 @@ pub mod ocsf;
 pub mod pattern;
 pub mod record;
 pub mod rules;
+#[cfg(any(test, feature = "testkit"))]
+pub mod sample;
 pub mod secret;
 pub mod split;
 pub mod window;

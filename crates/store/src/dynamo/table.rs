@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use super::crash_point::CrashPoint;
 use super::item::{BODY, Item, Key, LIST_PK, LIST_SK, PARTS, Val};
 use super::write::Write;
 use crate::StoreError;
@@ -54,6 +55,9 @@ const AGAIN_REASONS: [&str; 4] = [
 ];
 /// The reason that means that a condition does not hold.
 const CONDITION: &str = "ConditionalCheckFailed";
+
+/// Numbers that [`Table::lot`] gave out in this process.
+static LOTS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a write was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +122,7 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Requests that were sent, tries included.
     pub(super) requests: AtomicU64,
-    /// Writes until this one dies, for tests; negative for never.
-    pub(super) writes_left: AtomicI64,
+    pub(super) crash_point: CrashPoint,
     /// Makes pauses and names differ from those of others.
     chance: RandomState,
 }
@@ -130,7 +133,7 @@ impl Table {
             client,
             name: name.to_owned(),
             requests: AtomicU64::new(0),
-            writes_left: AtomicI64::new(-1),
+            crash_point: CrashPoint::new(),
             chance: RandomState::new(),
         }
     }
@@ -141,24 +144,9 @@ impl Table {
         let nanos = now.map_or(0, |since| since.as_nanos());
         self.chance.hash_one((
             nanos,
-            self.requests.fetch_add(0, Ordering::Relaxed),
+            self.requests.load(Ordering::Relaxed),
             LOTS.fetch_add(1, Ordering::Relaxed),
         ))
-    }
-
-    /// Fails as if the process had died, when a test wants it to.
-    fn alive(&self, writes: bool) -> Result<(), StoreError> {
-        let left = self.writes_left.load(Ordering::Relaxed);
-        if left < 0 {
-            return Ok(());
-        }
-        if left == 0 {
-            return Err(StoreError::Unavailable { reason: "this writer has died".to_owned() });
-        }
-        if writes {
-            self.writes_left.fetch_sub(1, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     async fn pause(&self, tried: u32) {
@@ -173,7 +161,7 @@ impl Table {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
-        if let Err(error) = self.alive(writes) {
+        if let Err(error) = self.crash_point.pass(writes) {
             return Err(SdkError::construction_failure(error));
         }
         let mut tried = 0;
@@ -450,8 +438,6 @@ impl Table {
         }
     }
 }
-
-static LOTS: AtomicU64 = AtomicU64::new(0);
 
 /// The collection of the parts of an item's body.
 pub(super) fn parts_of(key: &Key) -> String {
