@@ -106,6 +106,7 @@ pub(crate) async fn assemble(
     let metrics = if ticks { metrics::install() } else { None };
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    secrets.fetch(&config.notify, aws).await;
     let resolve = |at: &_| secrets.resolve(at);
     let notifier = Notifier::with_aws(&config.notify, &resolve, Arc::clone(&clock), log, aws)
         .map_err(HubError::Notify)?

@@ -6,6 +6,7 @@ pub mod config;
 mod function;
 mod hub;
 mod metrics;
+pub mod permissions;
 pub mod sources;
 mod store;
 pub mod telemetry;

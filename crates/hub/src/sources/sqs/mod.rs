@@ -17,9 +17,7 @@ mod receiver;
 
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_config::{Region, SdkConfig};
 use tokio::task::JoinHandle;
 
 pub use self::config::SqsConfig;
@@ -34,9 +32,7 @@ pub(super) async fn start(
     config: SqsConfig,
     around: Surroundings,
 ) -> Result<Vec<JoinHandle<()>>, SourceError> {
-    let provider = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let mut loader = rootwatch_aws::sdk_loader();
     if let Some(region) = config.region() {
         loader = loader.region(Region::new(region));
     }
