@@ -97,6 +97,7 @@ mod kernel;
 mod names;
 pub mod objects;
 mod options;
+pub mod permissions;
 mod prefilter;
 mod progress;
 mod reader;

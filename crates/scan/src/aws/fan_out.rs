@@ -15,12 +15,13 @@ use std::sync::Arc;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use rootwatch_core::retry;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::access;
 use super::checkpoint::{Checkpoint, Restored};
-use super::failure::{CloudError, Patience};
+use super::failure::{CloudError, RetryBudget};
 use super::interrupt::Interrupt;
 use super::mark::Mark;
 use super::queue::{check_url, client};
@@ -135,8 +136,7 @@ pub fn fan_out(
 
 /// Identifies one backfill: the time of its beginning, and a random number.
 fn history_id() -> String {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let random = RandomState::new().build_hasher().finish() & 0xff_ffff;
+    let random = (retry::chance() * f64::from(1 << 24)) as u32;
     let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     format!("scan-{at}-{random:06x}")
 }
@@ -346,7 +346,7 @@ impl Sender<'_> {
             .enumerate()
             .map(|(number, message)| (number.to_string(), message.body))
             .collect();
-        let mut patience = Patience::new();
+        let mut budget = RetryBudget::new();
         while !left.is_empty() {
             let entry = |(id, body): (&String, &String)| {
                 SendMessageBatchRequestEntry::builder().id(id).message_body(body).build()
@@ -376,7 +376,7 @@ impl Sender<'_> {
                     reason
                 }
             };
-            if !patience.bear().await {
+            if !budget.wait().await {
                 return Err(refused(trouble));
             }
         }

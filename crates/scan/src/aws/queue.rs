@@ -9,6 +9,7 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
+use rootwatch_aws::codes;
 
 use super::access;
 use super::failure::{CloudError, chained};
@@ -136,12 +137,9 @@ where
         Some(message) => format!("SQS answers {code}: {message}"),
         None => format!("SQS answers {code}"),
     };
-    let is_client = matches!(error, SdkError::ServiceError(service)
-        if (400..500).contains(&service.raw().status().as_u16()));
-    let is_throttled = ["Throttl", "TooMany", "Expired", "Overlimit", "RequestLimit"]
-        .iter()
-        .any(|part| code.contains(part));
-    (is_client && !is_throttled, reason)
+    let is_final = matches!(error, SdkError::ServiceError(service)
+        if !codes::advice_for(service.raw().status().as_u16(), code).is_retry());
+    (is_final, reason)
 }
 
 async fn numbers(client: &Client, url: &str) -> Result<[u64; 3], CloudError> {
