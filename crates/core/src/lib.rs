@@ -20,6 +20,7 @@ pub mod incident;
 pub mod judge;
 pub mod ocsf;
 pub mod pattern;
+pub mod permissions;
 pub mod record;
 pub mod retry;
 pub mod rules;
