@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rootwatch_core::detect::Detected;
 use rootwatch_core::finding::Finding;
+use rootwatch_core::hex;
 use rootwatch_core::rules::Ruleset;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +83,7 @@ impl CheckpointPlan {
 fn version_of(rules: &Ruleset) -> serde_json::Result<String> {
     let text = serde_json::to_vec(rules.rules())?;
     let hash = ring::digest::digest(&ring::digest::SHA256, &text);
-    Ok(hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&hash.as_ref()[..8]))
 }
 
 /// The first line.
