@@ -179,7 +179,7 @@ impl Stage<'_> {
         self.clock.jump(last.at.saturating_add(hour)?);
         self.bar.set_message("an hour of silence");
         let is_quiet = async |store: &dyn Store| {
-            let standing = store.standing().await?;
+            let standing = store.stats().await?;
             Ok(standing.open_incidents.values().sum::<u64>() == 0
                 && store.next_due().await?.is_none())
         };

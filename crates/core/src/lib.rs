@@ -8,6 +8,7 @@
 //! an argument, and everything can be tested as a function.
 
 pub mod alert;
+pub mod attempt;
 pub mod correlate;
 pub mod decode;
 pub mod detect;

@@ -25,7 +25,7 @@ use rootwatch_core::incident::IncidentId;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::window::Window;
 use rootwatch_notify::{DigestConfig, Notifier};
-use rootwatch_store::{Handled, Store, StoreError, StoredIncident};
+use rootwatch_store::{Resolution, Store, StoreError, StoredIncident};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::drill::Drill;
@@ -159,7 +159,7 @@ enum Job {
     Records(Box<Parcel>),
     Handle {
         id: IncidentId,
-        handled: Handled,
+        handled: Resolution,
         answer: oneshot::Sender<Result<StoredIncident, StoreError>>,
     },
     Telling {
@@ -313,7 +313,7 @@ impl Ingest {
     pub async fn handle(
         &self,
         id: IncidentId,
-        handled: Handled,
+        handled: Resolution,
     ) -> Result<StoredIncident, StoreError> {
         self.ask(|answer| Job::Handle { id, handled, answer }).await
     }

@@ -8,7 +8,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use rootwatch_core::alert::DeliveryState;
 use rootwatch_core::finding::Severity;
-use rootwatch_store::Standing;
+use rootwatch_store::Stats;
 
 use crate::intake::{Judged, Origin, Outcome};
 
@@ -161,7 +161,7 @@ pub(crate) fn refused(door: &'static str, reason: &'static str) {
 }
 
 /// How things stand, as the store counts them.
-pub(crate) fn standing(standing: &Standing, now: Timestamp) {
+pub(crate) fn standing(standing: &Stats, now: Timestamp) {
     for severity in Severity::ALL {
         let count = standing.open_incidents.get(&severity).copied().unwrap_or_default();
         gauge!("rootwatch_incidents_open", "severity" => severity.name()).set(count as f64);

@@ -6,6 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId};
+pub use rootwatch_core::attempt::Attempt;
 
 /// Why an outbox could not do what it was asked; in words, for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,33 +21,6 @@ impl OutboxError {
     pub fn new(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string() }
     }
-}
-
-/// What an attempt came to, as the outbox has to keep it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Attempt {
-    /// The channel took it.
-    Delivered {
-        /// What it answered.
-        receipt: String,
-    },
-    /// To be tried again.
-    Again {
-        /// Not before.
-        at: Timestamp,
-        /// What went wrong, without secrets.
-        error: String,
-        /// True when nothing was sent (the rate limit, an open breaker, shutting down): the attempt
-        /// does not count.
-        not_begun: bool,
-    },
-    /// Given up, and what is owed instead: a stand-in, and the alert that telling is broken.
-    Failed {
-        /// What went wrong, without secrets.
-        error: String,
-        /// Owed from now on, in the same transaction. One that is there already stays as it is.
-        instead: Vec<Delivery>,
-    },
 }
 
 /// Keeps the deliveries that are owed. All operations are safe to repeat.

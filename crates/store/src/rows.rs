@@ -5,7 +5,7 @@ use rootwatch_core::incident::{Incident, IncidentKind, IncidentState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{PAGE_ITEMS_MAX, PageRequest, StoreError};
+use crate::{PAGE_ITEMS_MAX, Page, PageRequest, StoreError};
 
 /// The place in time of what states none: before everything.
 pub(super) const NO_TIME: i64 = i64::MIN;
@@ -141,6 +141,20 @@ impl Cursor {
 /// How many rows to ask for: one more than fit the page, to see whether there is a next.
 pub(super) fn items(page: &PageRequest) -> usize {
     page.items_max.clamp(1, PAGE_ITEMS_MAX)
+}
+
+/// A page of the items that were found, with the cursor of its last item if there are more.
+pub(super) fn page_of<T>(
+    list: List,
+    mut all: Vec<(i64, T)>,
+    items_max: usize,
+    name: impl Fn(&T) -> String,
+) -> Page<T> {
+    let more = all.len() > items_max;
+    all.truncate(items_max);
+    let next =
+        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
+    Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ fn open(path: &Path) -> SqliteStore {
 }
 
 async fn findings(store: &SqliteStore) -> u64 {
-    store.standing().await.expect("the standing").findings
+    store.stats().await.expect("the stats").findings
 }
 
 /// A finding alone, large enough to fill pages.
@@ -274,7 +274,7 @@ async fn a_backup_is_whole_while_others_write() {
         (
             store.incidents_within(from, until, true).await.expect("incidents"),
             store.deliveries(&DeliveryFilter::default(), &page).await.expect("deliveries"),
-            store.standing().await.expect("the standing"),
+            store.stats().await.expect("the stats"),
         )
     };
     assert_eq!(all(Arc::new(restored)).await, all(Arc::clone(&store)).await);

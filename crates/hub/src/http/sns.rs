@@ -22,7 +22,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, redirect};
 use rootwatch_core::alert::Clock;
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Notes, StoreError};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,7 +66,7 @@ pub struct Sns {
 struct Inner {
     topics: HashMap<String, Place>,
     ingest: Ingest,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Notes>,
     clock: Arc<dyn Clock>,
     client: Client,
     fetches: Semaphore,
@@ -154,7 +154,7 @@ impl Sns {
     pub fn new(
         topics: &[String],
         ingest: Ingest,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Notes>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         // That only https is spoken is in the hosts: a URL is compared with the whole origin.

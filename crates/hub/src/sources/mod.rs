@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
 use rootwatch_core::rules::Ruleset;
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Decisions, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -100,7 +100,7 @@ pub struct Engine {
     /// Takes records and findings.
     pub ingest: Ingest,
     /// Knows positions.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Decisions>,
 }
 
 #[async_trait]

@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
-use super::outbox::{Kept, Outbox, UNIT, ready_item, ready_key, ready_pk};
-use super::table::{Ask, BEGIN, END, Range, Written, at_once};
-use super::write::{Edit, Write, parts_beyond};
+use super::outbox::{OutboxWrites, StoredDelivery, UNIT, ready_item, ready_key, ready_pk};
+use super::parts::parts_beyond;
+use super::table::{Ask, BEGIN, END, Range, WriteOutcome, at_once};
+use super::write::{Edit, Write};
 use super::{DynamoStore, PRUNE_SLICE};
-use crate::rows::{Cursor, List, items, micros, time};
-use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
+use crate::rows::{Cursor, List, items, micros, page_of, time};
+use crate::{DeliveryFilter, Page, PageRequest, StoreError};
+use rootwatch_core::attempt::Attempt;
 
 /// Rounds of a lease in which others may come first.
 const LEASE_ROUNDS_MAX: usize = 20;
@@ -46,7 +48,7 @@ impl DynamoStore {
         let found = self.ready_of(&self.destinations().await?, by, max, busy).await?;
         if found.is_empty() && self.is_pending().await? {
             // A large commit owes some, perhaps, and its writer is not done, or has died.
-            self.settled().await?;
+            self.committed_head().await?;
             return self.ready_of(&self.destinations().await?, by, max, busy).await;
         }
         Ok(found)
@@ -133,19 +135,19 @@ impl DynamoStore {
         until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         if let Some(kept) = self.recent.take(id)
-            && let Some(delivery) = self.lease_kept(kept, place, until).await?
+            && let Some(delivery) = self.lease_stored(kept, place, until).await?
         {
             return Ok(Some(delivery));
         }
-        match self.kept(id).await? {
-            Some(kept) => self.lease_kept(kept, place, until).await,
+        match self.stored_delivery(id).await? {
+            Some(kept) => self.lease_stored(kept, place, until).await,
             None => Ok(None),
         }
     }
 
-    async fn lease_kept(
+    async fn lease_stored(
         &self,
-        kept: Kept,
+        kept: StoredDelivery,
         place: &str,
         until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
@@ -164,11 +166,11 @@ impl DynamoStore {
             writes.push(Write::Take(before));
             writes.push(Write::Put(then, ready_item(&after.id, after.created_at)));
         }
-        if self.table.transact(&writes).await? != Written::Done {
+        if self.table.transact(&writes).await? != WriteOutcome::Done {
             return Ok(None);
         }
         let version = kept.version + 1;
-        self.recent.wrote(Kept { delivery: after.clone(), version, ..kept });
+        self.recent.wrote(StoredDelivery { delivery: after.clone(), version, ..kept });
         Ok(Some(after))
     }
 
@@ -179,12 +181,12 @@ impl DynamoStore {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTED_TRIES_MAX {
-            let mut outbox = Outbox::new(self);
+            let mut outbox = OutboxWrites::new(self);
             let kept = if let Some(kept) = self.recent.take(id) {
                 outbox.recall(&kept.thread);
                 kept
             } else {
-                let Some(kept) = self.kept(id).await? else {
+                let Some(kept) = self.stored_delivery(id).await? else {
                     return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
                 };
                 kept
@@ -202,7 +204,7 @@ impl DynamoStore {
                     let state = DeliveryState::Failed;
                     let has_next = outbox.end(&kept, state, None, Some(error), now).await?;
                     for delivery in instead {
-                        outbox.owe(delivery).await?;
+                        outbox.enqueue(delivery).await?;
                     }
                     has_next || !instead.is_empty()
                 }
@@ -211,7 +213,7 @@ impl DynamoStore {
                     false
                 }
             };
-            if self.table.transact(&outbox.writes()).await? == Written::Done {
+            if self.table.transact(&outbox.writes()).await? == WriteOutcome::Done {
                 outbox.done();
                 return Ok(has_next);
             }
@@ -266,7 +268,7 @@ impl DynamoStore {
             let number = Cursor::read(List::Deliveries, after)?.number;
             to = sorted(number.saturating_sub(1));
         }
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, Delivery)> = Vec::new();
         while all.len() <= items_max {
@@ -280,7 +282,7 @@ impl DynamoStore {
             let Some((_, last)) = found.last() else { break };
             to = sorted(unsorted(last.needs(LIST_SK)?)?.saturating_sub(1));
             let is_end = found.len() <= items_max;
-            for kept in self.kept_of(&found).await? {
+            for kept in self.stored_deliveries(&found).await? {
                 let one = kept.delivery;
                 let incident = || one.alert.incident().map(|brief| brief.id.clone());
                 let fits = (filter.states.is_empty() || filter.states.contains(&one.state))
@@ -294,22 +296,19 @@ impl DynamoStore {
                 break;
             }
         }
-        let more = all.len() > items_max;
-        all.truncate(items_max);
-        let next = all
-            .last()
-            .filter(|_| more)
-            .map(|(number, _)| Cursor::write(List::Deliveries, *number, "delivery"));
-        Ok(Page { items: all.into_iter().map(|(_, delivery)| delivery).collect(), next })
+        Ok(page_of(List::Deliveries, all, items_max, |_| "delivery".to_owned()))
     }
 
     /// What the entries of a list speak of, in their order.
-    async fn kept_of(&self, entries: &[(Key, Item)]) -> Result<Vec<Kept>, StoreError> {
+    async fn stored_deliveries(
+        &self,
+        entries: &[(Key, Item)],
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
         let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
         let mut found = self.table.get(&keys).await?;
         let kept = keys.into_iter().filter_map(|key| {
             let item = found.remove(&key)?;
-            Some(Kept::read(key, item))
+            Some(StoredDelivery::read(key, item))
         });
         kept.collect()
     }
@@ -324,7 +323,7 @@ impl DynamoStore {
             let entries = self.table.range(range).await?;
             let Some((_, last)) = entries.last() else { break };
             from = sorted(unsorted(last.needs(LIST_SK)?)?.saturating_add(1));
-            let kept = self.kept_of(&entries).await?;
+            let kept = self.stored_deliveries(&entries).await?;
             // They are in the order in which they were owed.
             let goes_on = kept.iter().any(|one| one.delivery.created_at < before);
             for one in kept {
@@ -340,8 +339,8 @@ impl DynamoStore {
         Ok(pruned)
     }
 
-    async fn forget(&self, kept: &Kept) -> Result<bool, StoreError> {
-        let mut outbox = Outbox::new(self);
+    async fn forget(&self, kept: &StoredDelivery) -> Result<bool, StoreError> {
+        let mut outbox = OutboxWrites::new(self);
         outbox.push(Write::Drop(Edit::of(kept.key.clone()).is("v", kept.version)));
         if kept.item.number(PARTS).is_some() {
             for key in parts_beyond(&kept.key, &kept.item, 0) {
@@ -349,11 +348,17 @@ impl DynamoStore {
             }
         }
         outbox.count(&kept.thread, &kept.delivery.destination, kept.delivery.state, -1);
-        Ok(self.table.transact(&outbox.writes()).await? == Written::Done)
+        Ok(self.table.transact(&outbox.writes()).await? == WriteOutcome::Done)
     }
 }
 
-fn again(outbox: &mut Outbox<'_>, kept: &Kept, at: Timestamp, error: &str, not_begun: bool) {
+fn again(
+    outbox: &mut OutboxWrites<'_>,
+    kept: &StoredDelivery,
+    at: Timestamp,
+    error: &str,
+    not_begun: bool,
+) {
     let mut after = kept.delivery.clone();
     after.due_at = at;
     after.leased_until = None;

@@ -15,8 +15,9 @@ use rootwatch_core::alert::Delivery;
 use rootwatch_core::incident::IncidentId;
 
 use super::item::{BODY, Item, Key, Op, Val, decode, deflate, encode, inflate, sorted, unsorted};
-use super::outbox::Outbox;
-use super::table::{Ask, PART_BYTES_MAX, Range, Written, at_once};
+use super::outbox::OutboxWrites;
+use super::parts::PART_BYTES_MAX;
+use super::table::{Ask, Range, WriteOutcome, at_once};
 use super::write::{Edit, Write};
 use super::{DynamoStore, SCHEMA};
 use crate::rows::from_json;
@@ -41,7 +42,7 @@ const JOURNAL_KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PENDING_LOOKS: u32 = 4;
 const PENDING_PAUSE: Duration = Duration::from_millis(40);
 /// Tries to owe a delivery of a journal while others work on its thread.
-const OWE_TRIES_MAX: usize = 50;
+const ENQUEUE_TRIES_MAX: usize = 50;
 
 /// The head as it was read.
 #[derive(Debug, Clone, Default)]
@@ -74,19 +75,19 @@ pub(super) struct Plan {
     pub(super) findings: i64,
     pub(super) unverified: i64,
     /// Keys that need not be written again by this process.
-    pub(super) learned: Vec<Key>,
+    pub(super) known_keys: Vec<Key>,
     /// False when it only owes deliveries.
     pub(super) moves: bool,
 }
 
 /// How a commit went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Went {
-    Through,
+pub(super) enum CommitOutcome {
+    Committed,
     /// Another commit came first.
     HeadMoved,
     /// Another changed a thread of deliveries.
-    Again,
+    DeliveriesChanged,
 }
 
 pub(super) fn head_key() -> Key {
@@ -176,15 +177,15 @@ impl DynamoStore {
     }
 
     /// Commits a plan that was made when the head was this one.
-    pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<Went, StoreError> {
-        let mut outbox = Outbox::new(self);
+    pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<CommitOutcome, StoreError> {
+        let mut outbox = OutboxWrites::new(self);
         outbox.prefetch(&plan.deliveries, &plan.read).await?;
         for delivery in &plan.deliveries {
-            outbox.owe(delivery).await?;
+            outbox.enqueue(delivery).await?;
         }
         let owed = outbox.len();
         if owed == 0 && !plan.moves {
-            return Ok(Went::Through);
+            return Ok(CommitOutcome::Committed);
         }
         let fits = |writes: &[Write]| {
             writes.len() <= TRANSACT_WRITES_MAX
@@ -196,21 +197,23 @@ impl DynamoStore {
             writes.extend(plan.ops.iter().filter_map(write_of));
             writes.extend(outbox.writes());
             if fits(&writes) {
-                let went = match self.table.transact(&writes).await? {
-                    Written::Done => {
+                let outcome = match self.table.transact(&writes).await? {
+                    WriteOutcome::Done => {
                         outbox.done();
                         if plan.moves {
                             self.seen.store(head.generation + 1, Ordering::Relaxed);
                         }
-                        plan.learned.into_iter().for_each(|key| self.learn(key));
-                        Went::Through
+                        plan.known_keys.into_iter().for_each(|key| self.remember_key(key));
+                        CommitOutcome::Committed
                     }
-                    Written::Refused(places) if places.iter().any(|place| *place < of_head) => {
-                        Went::HeadMoved
+                    WriteOutcome::Refused(places)
+                        if places.iter().any(|place| *place < of_head) =>
+                    {
+                        CommitOutcome::HeadMoved
                     }
-                    Written::Refused(_) => Went::Again,
+                    WriteOutcome::Refused(_) => CommitOutcome::DeliveriesChanged,
                 };
-                return Ok(went);
+                return Ok(outcome);
             }
         }
         self.push_large(head, plan).await
@@ -243,16 +246,16 @@ impl DynamoStore {
         vec![Write::Edit(edit), Write::Put(Key::new("L", sorted(next)), log)]
     }
 
-    async fn push_large(&self, head: &Head, mut plan: Plan) -> Result<Went, StoreError> {
+    async fn push_large(&self, head: &Head, mut plan: Plan) -> Result<CommitOutcome, StoreError> {
         for delivery in std::mem::take(&mut plan.deliveries) {
-            plan.ops.push(Op::Owe(crate::rows::json(&delivery)?.into_bytes()));
+            plan.ops.push(Op::Enqueue(crate::rows::json(&delivery)?.into_bytes()));
         }
         let bytes = deflate(&encode(&plan.ops))?;
         // When it began, nobody else's number, and how many chunks there are.
         let id = format!(
             "{}-{:016x}-{}",
             sorted(Timestamp::now().as_microsecond()),
-            self.table.lot(),
+            self.table.random_u64(),
             bytes.len().div_ceil(PART_BYTES_MAX)
         );
         // Listed first: what nobody ever names is found again, and cleared away.
@@ -267,9 +270,9 @@ impl DynamoStore {
         at_once(asks).await?;
         let mut writes = self.move_head(head, &plan, Some(&id));
         writes.push(Write::Check(Edit::of(journal_key(&id)).has("pk").lacks("dead")));
-        if self.table.transact(&writes).await? != Written::Done {
+        if self.table.transact(&writes).await? != WriteOutcome::Done {
             self.clear(&id).await;
-            return Ok(Went::HeadMoved);
+            return Ok(CommitOutcome::HeadMoved);
         }
         // It is saved. Whatever happens from here on, the next who looks goes on with it.
         match self.write_out(&id, &plan.ops).await {
@@ -278,7 +281,7 @@ impl DynamoStore {
                 tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
             }
         }
-        Ok(Went::Through)
+        Ok(CommitOutcome::Committed)
     }
 
     /// Writes out what a journal says, unless somebody else was done first.
@@ -289,7 +292,7 @@ impl DynamoStore {
         for op in ops {
             let Some(write) = write_of(op) else { continue };
             if writes.len() == TRANSACT_WRITES_MAX || bytes + write.bytes() > TRANSACT_BYTES_MAX {
-                if self.table.transact(&writes).await? != Written::Done {
+                if self.table.transact(&writes).await? != WriteOutcome::Done {
                     return Ok(());
                 }
                 writes = vec![fence()];
@@ -298,16 +301,16 @@ impl DynamoStore {
             bytes += write.bytes();
             writes.push(write);
         }
-        if writes.len() > 1 && self.table.transact(&writes).await? != Written::Done {
+        if writes.len() > 1 && self.table.transact(&writes).await? != WriteOutcome::Done {
             return Ok(());
         }
         let mut owed = Vec::new();
         for op in ops {
-            if let Op::Owe(json) = op {
+            if let Op::Enqueue(json) = op {
                 owed.push(from_json::<Delivery>("a delivery", &String::from_utf8_lossy(json))?);
             }
         }
-        if !self.owe_all(id, &owed).await? {
+        if !self.enqueue_all(id, &owed).await? {
             return Ok(());
         }
         self.table.write(&Write::Edit(pending_is(id).remove("pending"))).await?;
@@ -316,11 +319,11 @@ impl DynamoStore {
     }
 
     /// Owes the deliveries of a journal; false when somebody else was done first.
-    async fn owe_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
+    async fn enqueue_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
         let mut left = owed;
         let mut tries = 0;
         while !left.is_empty() {
-            let mut outbox = Outbox::new(self);
+            let mut outbox = OutboxWrites::new(self);
             let some = &left[..left.len().min(TRANSACT_WRITES_MAX)];
             outbox.prefetch(some, &HashMap::new()).await?;
             let mut taken = 0;
@@ -330,25 +333,25 @@ impl DynamoStore {
                 if taken > 0 && (full || outbox.bytes() > TRANSACT_BYTES_MAX / 2) {
                     break;
                 }
-                outbox.owe(delivery).await?;
+                outbox.enqueue(delivery).await?;
                 taken += 1;
             }
             let mut writes = vec![Write::Check(pending_is(id))];
             writes.extend(outbox.writes());
             let written = if writes.len() == 1 {
-                Written::Done
+                WriteOutcome::Done
             } else {
                 self.table.transact(&writes).await?
             };
             match written {
-                Written::Done => {
+                WriteOutcome::Done => {
                     outbox.done();
                     left = &left[taken..];
                     tries = 0;
                 }
-                Written::Refused(places) if places.contains(&0) => return Ok(false),
-                Written::Refused(_) if tries < OWE_TRIES_MAX => tries += 1,
-                Written::Refused(_) => return Err(self.busy()),
+                WriteOutcome::Refused(places) if places.contains(&0) => return Ok(false),
+                WriteOutcome::Refused(_) if tries < ENQUEUE_TRIES_MAX => tries += 1,
+                WriteOutcome::Refused(_) => return Err(self.busy()),
             }
         }
         Ok(true)
@@ -386,7 +389,7 @@ impl DynamoStore {
 
     /// Deletes the journals that were begun before `until` and that the head does not name.
     pub(super) async fn delete_journals(&self, until: Timestamp) -> Result<(), StoreError> {
-        let pending = self.settled().await?.pending;
+        let pending = self.committed_head().await?.pending;
         let range = Range { to: sorted(until.as_microsecond()), ..Range::all("J") };
         for (key, _) in self.table.range(range).await? {
             if Some(&key.sk) == pending.as_ref() {
@@ -405,7 +408,7 @@ impl DynamoStore {
             // with, or found out when something is to be saved.
             return Ok(CaughtUp::Anew { generation: self.seen.load(Ordering::Relaxed) });
         };
-        let generation = self.settled().await?.generation;
+        let generation = self.committed_head().await?.generation;
         Ok(match self.touched_between(since, generation).await? {
             Some(incidents) => CaughtUp::Moved { generation, incidents },
             None => CaughtUp::Anew { generation },
@@ -449,7 +452,7 @@ fn write_of(op: &Op) -> Option<Write> {
     match op {
         Op::Put(key, item) => Some(Write::Put(key.clone(), item.clone())),
         Op::Delete(key) => Some(Write::Delete(key.clone())),
-        Op::Owe(_) => None,
+        Op::Enqueue(_) => None,
     }
 }
 

@@ -285,7 +285,7 @@ pub(super) enum Op {
     Put(Key, Item),
     Delete(Key),
     /// A delivery that is owed from then on, as JSON.
-    Owe(Vec<u8>),
+    Enqueue(Vec<u8>),
 }
 
 /// The bytes of a journal.
@@ -318,7 +318,7 @@ pub(super) fn encode(ops: &[Op]) -> Vec<u8> {
                 bytes(b'D', key.pk.as_bytes());
                 bytes(b'k', key.sk.as_bytes());
             }
-            Op::Owe(delivery) => bytes(b'O', delivery),
+            Op::Enqueue(delivery) => bytes(b'O', delivery),
         }
     }
     out
@@ -346,7 +346,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Op>, StoreError> {
                 continue;
             }
             (b'O', _) => {
-                ops.push(Op::Owe(bytes.to_vec()));
+                ops.push(Op::Enqueue(bytes.to_vec()));
                 continue;
             }
             (b'k', Some(Op::Put(key, _) | Op::Delete(key))) => {
@@ -388,7 +388,7 @@ mod tests {
         let ops = vec![
             Op::Put(Key::new("a", "b"), item),
             Op::Delete(Key::new("c", "")),
-            Op::Owe(b"{}".to_vec()),
+            Op::Enqueue(b"{}".to_vec()),
             Op::Put(Key::new("d", "e"), Item::default()),
         ];
         let bytes = encode(&ops);

@@ -6,7 +6,7 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
 use super::item::{Item, Key, name, sorted};
 use crate::rows::{self, from_json, json, micros_or_none};
-use crate::{Handled, StoreError};
+use crate::{Resolution, StoreError};
 
 /// Accounts that the entry of an incident in time names; of one with more the incident is asked.
 pub(super) const ENTRY_ACCOUNTS_MAX: usize = 20;
@@ -28,7 +28,7 @@ pub(super) fn known_key(key: &FindingKey) -> Key {
 
 /// Begins what was heard of an account, before its addresses (`I#`) and keys (`K#`), so that one range
 /// has all of it since some moment.
-pub(super) const HEARD: &str = "H#";
+pub(super) const MATCHES: &str = "H#";
 
 pub(super) fn past_pk(account: &str) -> String {
     format!("A#{}", name(account))
@@ -68,8 +68,8 @@ pub(super) fn shown_key(id: &IncidentId, letter: &str, at: i64, key: &str) -> Ke
     Key::new(incident_pk(id), format!("{letter}#{}#{}", sorted(at), name(key)))
 }
 
-pub(super) fn spoken_key(account: &str, at: i64, key: &str) -> Key {
-    Key::new(past_pk(account), format!("{HEARD}{}#{}", sorted(at), name(key)))
+pub(super) fn match_key(account: &str, at: i64, key: &str) -> Key {
+    Key::new(past_pk(account), format!("{MATCHES}{}#{}", sorted(at), name(key)))
 }
 
 pub(super) fn is_unended(state: IncidentState) -> bool {
@@ -82,8 +82,8 @@ pub(super) struct HeadItem {
     /// Without findings.
     pub(super) incident: Incident,
     pub(super) revision: u64,
-    pub(super) told: NotifiedState,
-    pub(super) handled: Option<Handled>,
+    pub(super) notified: NotifiedState,
+    pub(super) resolution: Option<Resolution>,
     pub(super) total: i64,
     /// Findings as they stood by themselves that are kept.
     pub(super) originals: i64,
@@ -93,12 +93,12 @@ pub(super) struct HeadItem {
 
 impl HeadItem {
     pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
-        let handled = item.text("handled");
+        let resolution = item.text("handled");
         Ok(Self {
             incident: item.body("an incident")?,
             revision: item.counts("rev")? as u64,
-            told: from_json("what was told", item.needs("told")?)?,
-            handled: handled.map(|text| from_json("who handled it", text)).transpose()?,
+            notified: from_json("a notified state", item.needs("told")?)?,
+            resolution: resolution.map(|text| from_json("a resolution", text)).transpose()?,
             total: item.counts("total")?,
             originals: item.counts("originals")?,
             digested: item.counts("digested")? == 1,
@@ -109,14 +109,14 @@ impl HeadItem {
     pub(super) fn item(&self) -> Result<Item, StoreError> {
         let mut item = Item::default()
             .with("rev", self.revision as i64)
-            .with("told", json(&self.told)?)
+            .with("told", json(&self.notified)?)
             .with("total", self.total)
             .with("originals", self.originals)
             .with("digested", i64::from(self.digested))
             .with("changed", self.changed)
             .with_body(&self.incident)?;
-        if let Some(handled) = &self.handled {
-            item.set("handled", json(handled)?);
+        if let Some(resolution) = &self.resolution {
+            item.set("handled", json(resolution)?);
         }
         Ok(item)
     }
@@ -164,7 +164,7 @@ pub(super) struct Listed {
 
 /// What is kept of a finding beside its content.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownFinding {
     pub(super) incident: IncidentId,
     pub(super) at: i64,
     /// `F`, `X`, or `O` where a later record corrected it.
@@ -173,10 +173,10 @@ pub(super) struct Known {
     pub(super) has_original: bool,
     pub(super) received: i64,
     /// The account under which rules that look back find it.
-    pub(super) spoken: Option<String>,
+    pub(super) matched_account: Option<String>,
 }
 
-impl Known {
+impl KnownFinding {
     pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
         Ok(Self {
             incident: IncidentId(item.needs("i")?.to_owned()),
@@ -185,7 +185,7 @@ impl Known {
             redundant_to: item.text("e").map(str::to_owned),
             has_original: item.number("o") == Some(1),
             received: item.counts("r")?,
-            spoken: item.text("s").map(str::to_owned),
+            matched_account: item.text("s").map(str::to_owned),
         })
     }
 
@@ -201,7 +201,7 @@ impl Known {
         if self.has_original {
             item.set("o", 1);
         }
-        if let Some(account) = &self.spoken {
+        if let Some(account) = &self.matched_account {
             item.set("s", account.as_str());
         }
         item

@@ -9,6 +9,7 @@
 //! Deliveries are not under the head: workers lease and end them all the time, and would be in the
 //! deciders' way. See [`outbox`] and [`deliveries`].
 
+mod check;
 mod crash_point;
 mod deliveries;
 mod head;
@@ -16,12 +17,13 @@ mod item;
 mod layout;
 mod outbox;
 mod overlay;
+mod parts;
+mod planner;
+mod prune;
 mod read;
 mod recent;
 mod schema;
 mod table;
-mod upkeep;
-mod work;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,22 +38,23 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 
-use self::head::{Head, Plan, Went};
+use self::head::{CommitOutcome, Head, Plan};
 use self::item::{BODY, Item, Key, LIST_PK, LIST_SK, sorted};
+use self::planner::Planner;
 use self::recent::Recent;
 use self::table::Table;
-use self::work::Work;
 use crate::rows::micros;
-use crate::{
-    Attempt, Batch, CaughtUp, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page,
-    PageRequest, Past, Pruned, Standing, Store, StoreConfig, StoreError, StoredFinding,
-    StoredIncident, Unverified,
-};
 
 pub use self::schema::{TABLE, TableShape};
+use crate::{
+    Batch, CaughtUp, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack,
+    Maintenance, Notes, Outbox, Page, PageRequest, Pruned, Resolution, Stats, StoreConfig,
+    StoreError, StoredFinding, StoredIncident, Unverified,
+};
 
 /// The version of what is in the table.
 const SCHEMA: i64 = 1;
@@ -66,7 +69,7 @@ const COMMIT_TRIES_MAX: u32 = 40;
 /// A pause between two of them at most.
 const COMMIT_PAUSE_MILLIS_MAX: u64 = 200;
 /// Keys that this process remembers to be there.
-const LEARNED_MAX: usize = 50_000;
+const KNOWN_KEYS_MAX: usize = 50_000;
 /// Seconds for one request.
 const REQUEST_SECS_MAX: u64 = 10;
 /// How much longer than configured DynamoDB keeps what nobody prunes.
@@ -106,7 +109,7 @@ pub struct DynamoStore {
     /// The last number that a delivery got.
     numbers: AtomicI64,
     /// Keys of items that are never taken away: known to be there, they need not be written again.
-    learned: Mutex<HashSet<Key>>,
+    known_keys: Mutex<HashSet<Key>>,
     /// The generation at which the head was settled when it was read last.
     seen: AtomicU64,
     /// Deliveries of which this process wrote last.
@@ -124,11 +127,11 @@ impl DynamoStore {
             table: Table::new(client(sdk), &options.table),
             retention,
             numbers: AtomicI64::new(0),
-            learned: Mutex::default(),
+            known_keys: Mutex::default(),
             seen: AtomicU64::new(0),
             recent: Recent::default(),
         };
-        store.settled().await?;
+        store.committed_head().await?;
         Ok(store)
     }
 
@@ -161,16 +164,16 @@ impl DynamoStore {
         now.max(last + 1)
     }
 
-    fn knows(&self, key: &Key) -> bool {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    fn knows_key(&self, key: &Key) -> bool {
+        self.known_keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn learn(&self, key: Key) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        if learned.len() >= LEARNED_MAX {
-            learned.clear();
+    fn remember_key(&self, key: Key) {
+        let mut known_keys = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if known_keys.len() >= KNOWN_KEYS_MAX {
+            known_keys.clear();
         }
-        learned.insert(key);
+        known_keys.insert(key);
     }
 
     /// The second at which DynamoDB may take away what ended then and was not pruned.
@@ -180,38 +183,44 @@ impl DynamoStore {
     }
 
     /// Plans and pushes until it is through, or in vain.
-    async fn through(&self, generation: Option<u64>, task: &Task<'_>) -> Result<(), StoreError> {
+    async fn commit_with_retry(
+        &self,
+        generation: Option<u64>,
+        task: &CommitTask<'_>,
+    ) -> Result<(), StoreError> {
         for tried in 0..COMMIT_TRIES_MAX {
             // A decision says which commit it was made on: the head need not be read, for moving it
             // asks whether that one is still the last.
             let head = match generation {
                 Some(generation) => Head::at(generation),
-                None => self.settled().await?,
+                None => self.committed_head().await?,
             };
-            let went = match task.plan(self).await {
+            let outcome = match task.plan(self).await {
                 // Nothing that moves the head: it has to be looked at.
                 Ok(plan)
                     if generation.is_some()
                         && !plan.moves
-                        && self.settled().await?.generation != head.generation =>
+                        && self.committed_head().await?.generation != head.generation =>
                 {
-                    Went::HeadMoved
+                    CommitOutcome::HeadMoved
                 }
                 Ok(plan) => self.push(&head, plan).await?,
                 Err(error) => {
-                    if self.settled().await?.generation == head.generation {
+                    if self.committed_head().await?.generation == head.generation {
                         return Err(error);
                     }
                     // It was planned on what others were changing.
-                    Went::HeadMoved
+                    CommitOutcome::HeadMoved
                 }
             };
-            match went {
-                Went::Through => return Ok(()),
-                Went::HeadMoved if generation.is_some() => return Err(StoreError::Overtaken),
+            match outcome {
+                CommitOutcome::Committed => return Ok(()),
+                CommitOutcome::HeadMoved if generation.is_some() => {
+                    return Err(StoreError::Overtaken);
+                }
                 _ => {
                     let longest = (5 << tried.min(8)).min(COMMIT_PAUSE_MILLIS_MAX);
-                    let millis = self.table.lot() % longest;
+                    let millis = self.table.random_u64() % longest;
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                 }
             }
@@ -221,26 +230,26 @@ impl DynamoStore {
 }
 
 /// What is to become true.
-enum Task<'a> {
+enum CommitTask<'a> {
     Batch(&'a Batch, Timestamp),
-    Handle(&'a IncidentId, &'a Handled, Option<NotifiedState>, &'a [Delivery]),
+    Handle(&'a IncidentId, &'a Resolution, Option<NotifiedState>, &'a [Delivery]),
     Digest(&'a [IncidentId], &'a [Delivery]),
 }
 
-impl Task<'_> {
+impl CommitTask<'_> {
     async fn plan(&self, store: &DynamoStore) -> Result<Plan, StoreError> {
         let received = BTreeMap::new();
         match self {
-            Self::Batch(batch, now) => Work::of_batch(store, batch, *now).await,
-            Self::Handle(id, handled, told, deliveries) => {
-                let mut work = Work::new(store, &received, handled.at);
-                work.handle(id, handled, *told).await?;
-                work.finish(deliveries.to_vec())
+            Self::Batch(batch, now) => Planner::of_batch(store, batch, *now).await,
+            Self::Handle(id, resolution, told, deliveries) => {
+                let mut planner = Planner::new(store, &received, resolution.at);
+                planner.resolve(id, resolution, *told).await?;
+                planner.finish(deliveries.to_vec())
             }
             Self::Digest(ids, deliveries) => {
-                let mut work = Work::new(store, &received, Timestamp::now());
-                work.digest(ids).await?;
-                work.finish(deliveries.to_vec())
+                let mut planner = Planner::new(store, &received, Timestamp::now());
+                planner.digest(ids).await?;
+                planner.finish(deliveries.to_vec())
             }
         }
     }
@@ -262,10 +271,10 @@ fn note_key(name: &str) -> Key {
 }
 
 #[async_trait]
-impl Store for DynamoStore {
+impl Decisions for DynamoStore {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let now = batch.now.unwrap_or_else(Timestamp::now);
-        self.through(batch.generation, &Task::Batch(&batch, now)).await
+        self.commit_with_retry(batch.generation, &CommitTask::Batch(&batch, now)).await
     }
 
     async fn known(&self, keys: &[FindingKey]) -> Result<HashSet<FindingKey>, StoreError> {
@@ -284,22 +293,113 @@ impl Store for DynamoStore {
         self.within(from, to, unended).await
     }
 
-    async fn past(
-        &self,
-        spoken_since: Timestamp,
-        accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
-        self.past_of(spoken_since, accounts).await
-    }
-
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         self.named(ids).await
+    }
+
+    async fn look_back(
+        &self,
+        matches_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<LookBack, StoreError> {
+        self.look_back_of(matches_since, accounts).await
     }
 
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         self.caught_up(generation).await
     }
 
+    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.positions_of(prefix).await
+    }
+
+    async fn resolve(
+        &self,
+        id: &IncidentId,
+        resolution: &Resolution,
+        told: Option<NotifiedState>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<StoredIncident, StoreError> {
+        self.commit_with_retry(None, &CommitTask::Handle(id, resolution, told, &deliveries))
+            .await?;
+        self.one_incident(id, 0).await
+    }
+
+    async fn mark_digested(
+        &self,
+        ids: &[IncidentId],
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        self.commit_with_retry(None, &CommitTask::Digest(ids, &deliveries)).await
+    }
+}
+
+#[async_trait]
+impl Notes for DynamoStore {
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let key = note_key(name);
+        let Some(value) = value else { return self.table.delete(&key).await };
+        if value.len() > NOTE_VALUE_BYTES_MAX {
+            return Err(StoreError::Unavailable {
+                reason: format!("the note {name} has {} bytes, too many", value.len()),
+            });
+        }
+        let now = Timestamp::now();
+        let mut item = Item::default().with_body(&value)?;
+        if crate::maintenance::EXPIRING_NOTES.iter().any(|begin| name.starts_with(begin)) {
+            item.set("ttl", self.expiry(now));
+            item.set(LIST_PK, "N");
+            item.set(LIST_SK, format!("{}#{}", sorted(micros(now)), item::name(name)));
+        }
+        self.table.put(&key, &item).await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let item = self.table.get_one(&note_key(name)).await?;
+        item.filter(|item| item.0.contains_key(BODY)).map(|item| item.body("a note")).transpose()
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
+        let keys: Vec<Key> = names.iter().map(|name| note_key(name)).collect();
+        let mut found = self.table.get(&keys).await?;
+        let mut notes = BTreeMap::new();
+        for (name, key) in names.iter().zip(&keys) {
+            if let Some(item) = found.remove(key).filter(|item| item.0.contains_key(BODY)) {
+                notes.insert(name.clone(), item.body("a note")?);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+#[async_trait]
+impl OutboxWrites for DynamoStore {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.lease_some(now, until, max, busy).await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.note_attempt(id, &attempt, now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.next_ready().await
+    }
+}
+
+#[async_trait]
+impl Lists for DynamoStore {
     async fn incident(
         &self,
         id: &IncidentId,
@@ -335,90 +435,12 @@ impl Store for DynamoStore {
     async fn unverified(&self, page: &PageRequest) -> Result<Page<Unverified>, StoreError> {
         self.list_unverified(page).await
     }
+}
 
-    async fn handle(
-        &self,
-        id: &IncidentId,
-        handled: &Handled,
-        told: Option<NotifiedState>,
-        deliveries: Vec<Delivery>,
-    ) -> Result<StoredIncident, StoreError> {
-        self.through(None, &Task::Handle(id, handled, told, &deliveries)).await?;
-        self.one_incident(id, 0).await
-    }
-
-    async fn digested(
-        &self,
-        ids: &[IncidentId],
-        deliveries: Vec<Delivery>,
-    ) -> Result<(), StoreError> {
-        self.through(None, &Task::Digest(ids, &deliveries)).await
-    }
-
-    async fn lease(
-        &self,
-        now: Timestamp,
-        until: Timestamp,
-        max: usize,
-        busy: &[String],
-    ) -> Result<Vec<Delivery>, StoreError> {
-        self.lease_some(now, until, max, busy).await
-    }
-
-    async fn attempted(
-        &self,
-        id: &DeliveryId,
-        attempt: Attempt,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.note_attempt(id, &attempt, now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.next_ready().await
-    }
-
-    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
-        let key = note_key(name);
-        let Some(value) = value else { return self.table.delete(&key).await };
-        if value.len() > NOTE_VALUE_BYTES_MAX {
-            return Err(StoreError::Unavailable {
-                reason: format!("the note {name} has {} bytes, too many", value.len()),
-            });
-        }
-        let now = Timestamp::now();
-        let mut item = Item::default().with_body(&value)?;
-        if upkeep::AGEING.iter().any(|begin| name.starts_with(begin)) {
-            item.set("ttl", self.expiry(now));
-            item.set(LIST_PK, "N");
-            item.set(LIST_SK, format!("{}#{}", sorted(micros(now)), item::name(name)));
-        }
-        self.table.put(&key, &item).await
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let item = self.table.get_one(&note_key(name)).await?;
-        item.filter(|item| item.0.contains_key(BODY)).map(|item| item.body("a note")).transpose()
-    }
-
-    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
-        let keys: Vec<Key> = names.iter().map(|name| note_key(name)).collect();
-        let mut found = self.table.get(&keys).await?;
-        let mut notes = BTreeMap::new();
-        for (name, key) in names.iter().zip(&keys) {
-            if let Some(item) = found.remove(key).filter(|item| item.0.contains_key(BODY)) {
-                notes.insert(name.clone(), item.body("a note")?);
-            }
-        }
-        Ok(notes)
-    }
-
-    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        self.positions_of(prefix).await
-    }
-
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.standing_now().await
+#[async_trait]
+impl Maintenance for DynamoStore {
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.stats_now().await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted};
+use super::parts::puts;
 use super::table::Range;
-use super::write::{Edit, Write, puts};
+use super::write::{Edit, Write};
 use super::{DynamoStore, SHARDS};
 use crate::StoreError;
 use crate::rows::{micros, time};
@@ -47,7 +48,7 @@ fn waiting_key(thread: &str, seq: i64) -> Key {
 
 /// What is kept of a delivery, as read.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct StoredDelivery {
     pub(super) key: Key,
     pub(super) item: Item,
     pub(super) delivery: Delivery,
@@ -58,7 +59,7 @@ pub(super) struct Kept {
     pub(super) in_turn: bool,
 }
 
-impl Kept {
+impl StoredDelivery {
     pub(super) fn read(key: Key, item: Item) -> Result<Self, StoreError> {
         let mut delivery: Delivery = item.body("a delivery")?;
         let state = item.needs("state")?;
@@ -136,7 +137,7 @@ impl Thread {
 
 /// Changes to deliveries, which are to be written in one transaction.
 #[derive(Debug)]
-pub(super) struct Outbox<'a> {
+pub(super) struct OutboxWrites<'a> {
     store: &'a DynamoStore,
     threads: BTreeMap<String, Thread>,
     /// Deliveries by id: whether they are there.
@@ -146,10 +147,10 @@ pub(super) struct Outbox<'a> {
     counts: BTreeMap<usize, BTreeMap<String, i64>>,
     destinations: BTreeSet<String>,
     /// What is owed anew and lies in one item.
-    owed: Vec<Kept>,
+    owed: Vec<StoredDelivery>,
 }
 
-impl<'a> Outbox<'a> {
+impl<'a> OutboxWrites<'a> {
     pub(super) fn new(store: &'a DynamoStore) -> Self {
         Self {
             store,
@@ -220,7 +221,7 @@ impl<'a> Outbox<'a> {
 
     /// Owes a delivery, behind those of its thread and destination that have not ended. One that
     /// is there already stays as it is.
-    pub(super) async fn owe(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
+    pub(super) async fn enqueue(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
         let key = delivery_key(&delivery.id);
         let is_known = match self.known.get(&delivery.id) {
             Some(known) => *known,
@@ -267,7 +268,7 @@ impl<'a> Outbox<'a> {
         }
         let puts = puts(key, item);
         if is_due && let [(key, item)] = &puts[..] {
-            self.owed.push(Kept::read(key.clone(), item.clone())?);
+            self.owed.push(StoredDelivery::read(key.clone(), item.clone())?);
         }
         for (key, item) in puts {
             self.push(Write::New(key, item));
@@ -281,7 +282,7 @@ impl<'a> Outbox<'a> {
             self.push(Write::Put(ready_key(delivery, number), item));
         }
         self.count(&pk, &delivery.destination, delivery.state, 1);
-        if !self.store.knows(&destination_key(&delivery.destination)) {
+        if !self.store.knows_key(&destination_key(&delivery.destination)) {
             self.destinations.insert(delivery.destination.clone());
         }
         Ok(())
@@ -291,7 +292,7 @@ impl<'a> Outbox<'a> {
     /// is one.
     pub(super) async fn end(
         &mut self,
-        kept: &Kept,
+        kept: &StoredDelivery,
         state: DeliveryState,
         receipt: Option<&str>,
         error: Option<&str>,
@@ -330,7 +331,7 @@ impl<'a> Outbox<'a> {
             let next = waiting.iter().find(|(key, _)| *key != waiting_key(&kept.thread, kept.seq));
             if let Some((_, next)) = next {
                 let id = DeliveryId(next.needs("id")?.to_owned());
-                let Some(next) = self.store.kept(&id).await? else {
+                let Some(next) = self.store.stored_delivery(&id).await? else {
                     return Err(StoreError::Damaged {
                         reason: format!("the delivery {id} waits and is not there"),
                     });
@@ -401,7 +402,7 @@ impl<'a> Outbox<'a> {
             self.store.recent.forget_destinations();
         }
         for destination in &self.destinations {
-            self.store.learn(destination_key(destination));
+            self.store.remember_key(destination_key(destination));
         }
     }
 }
@@ -412,9 +413,12 @@ fn destination_key(destination: &str) -> Key {
 }
 
 impl DynamoStore {
-    pub(super) async fn kept(&self, id: &DeliveryId) -> Result<Option<Kept>, StoreError> {
+    pub(super) async fn stored_delivery(
+        &self,
+        id: &DeliveryId,
+    ) -> Result<Option<StoredDelivery>, StoreError> {
         let key = delivery_key(id);
         let item = self.table.get_one(&key).await?;
-        item.map(|item| Kept::read(key, item)).transpose()
+        item.map(|item| StoredDelivery::read(key, item)).transpose()
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::item::{BODY, Item, Key, Op, PARTS, Val};
+use super::parts::{parts_beyond, puts};
 use super::table::{Range, Table};
-use super::write::{parts_beyond, puts};
 use crate::StoreError;
 
 /// What was read and what is to be written, by key.

@@ -13,12 +13,12 @@ use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
 use super::layout::{
-    ENTRY_ACCOUNTS_MAX, HEARD, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
+    ENTRY_ACCOUNTS_MAX, HeadItem, MATCHES, head_of, incident_pk, is_unended, known_key, past_pk,
 };
 use super::table::{Ask, BEGIN, END, Range, at_once};
-use crate::rows::{self, Cursor, List, NO_TIME, items, micros, time, time_or_none};
+use crate::rows::{self, Cursor, List, NO_TIME, items, micros, page_of, time, time_or_none};
 use crate::{
-    FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
+    FindingFilter, IncidentFilter, LookBack, Page, PageRequest, Stats, StoreError, StoredFinding,
     StoredIncident, Unverified,
 };
 
@@ -31,9 +31,9 @@ fn stored(head: HeadItem) -> Result<StoredIncident, StoreError> {
     Ok(StoredIncident {
         incident: head.incident,
         revision: head.revision,
-        told: head.told,
+        notified: head.notified,
         findings_total: u64::try_from(head.total).unwrap_or_default(),
-        by: head.handled,
+        by: head.resolution,
         changed_at: time(head.changed)?,
     })
 }
@@ -169,10 +169,10 @@ impl DynamoStore {
         id: &IncidentId,
         findings_max: usize,
     ) -> Result<StoredIncident, StoreError> {
-        let mut before = self.settled().await?.generation;
+        let mut before = self.committed_head().await?.generation;
         for _ in 0..READ_TRIES_MAX {
             let answer = self.read_incident(id, findings_max).await;
-            let after = self.settled().await?.generation;
+            let after = self.committed_head().await?.generation;
             if after == before {
                 return answer;
             }
@@ -240,11 +240,11 @@ impl DynamoStore {
         Ok(all)
     }
 
-    pub(super) async fn past_of(
+    pub(super) async fn look_back_of(
         &self,
-        spoken_since: Timestamp,
+        matches_since: Timestamp,
         accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
+    ) -> Result<LookBack, StoreError> {
         let accounts: Vec<String> = match accounts {
             Some(accounts) => {
                 accounts.iter().collect::<HashSet<_>>().into_iter().cloned().collect()
@@ -260,18 +260,18 @@ impl DynamoStore {
             asks.push(Box::pin(async move {
                 let pk = past_pk(account);
                 // What was heard comes first, then addresses and keys.
-                let from = format!("{HEARD}{}", sorted(micros(spoken_since)));
+                let from = format!("{MATCHES}{}", sorted(micros(matches_since)));
                 let found = self.table.range(Range { from, ..Range::all(&pk) }).await?;
                 Ok((account, found))
             }));
         }
-        let mut past = Past::default();
+        let mut past = LookBack::default();
         for (account, found) in at_once(asks).await? {
             for (key, item) in found {
-                if key.sk.starts_with(HEARD) {
+                if key.sk.starts_with(MATCHES) {
                     let at = time(item.counts("at")?)?;
                     for rule in item.texts("rules").unwrap_or_default() {
-                        past.spoken.push((account.clone(), rule.clone(), at));
+                        past.matches.push((account.clone(), rule.clone(), at));
                     }
                     continue;
                 }
@@ -297,7 +297,7 @@ impl DynamoStore {
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, StoredIncident)> = Vec::new();
         while all.len() <= items_max {
@@ -341,7 +341,7 @@ impl DynamoStore {
                 break;
             }
         }
-        Ok(cut(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
+        Ok(page_of(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
     }
 
     pub(super) async fn list_findings(
@@ -358,7 +358,7 @@ impl DynamoStore {
             to = to.min(format!("{}#{}", sorted(cursor.number), name(&cursor.name)));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let slice = if is_narrow(filter) { LIST_SLICE } else { items_max + 1 };
         let mut all: Vec<(i64, StoredFinding)> = Vec::new();
@@ -378,7 +378,7 @@ impl DynamoStore {
                 None => break,
             }
         }
-        Ok(cut(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
+        Ok(page_of(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
     }
 
     /// Findings of an incident, or of all, by their places in time, newest first; and the last place
@@ -441,7 +441,7 @@ impl DynamoStore {
             let cursor = Cursor::read(List::Unverified, after)?;
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let range = Range {
             to,
@@ -460,18 +460,18 @@ impl DynamoStore {
                 all.push((at, item.body("an unverified record")?));
             }
         }
-        Ok(cut(List::Unverified, all, items_max, |one| one.key.0.clone()))
+        Ok(page_of(List::Unverified, all, items_max, |one| one.key.0.clone()))
     }
 
-    pub(super) async fn standing_now(&self) -> Result<Standing, StoreError> {
-        let head = self.settled().await?;
+    pub(super) async fn stats_now(&self) -> Result<Stats, StoreError> {
+        let head = self.committed_head().await?;
         let mut open_incidents = BTreeMap::new();
         for (_, item) in self.table.range(Range::all("U")).await? {
             let number = item.counts("sev")?;
             let severity = Severity::ALL.into_iter().find(|one| *one as i64 == number);
             *open_incidents.entry(severity.unwrap_or_default()).or_default() += 1;
         }
-        Ok(Standing {
+        Ok(Stats {
             open_incidents,
             deliveries: self.delivery_counts().await?,
             oldest_due: self.oldest_due().await?,
@@ -511,20 +511,6 @@ fn fits(finding: &Finding, filter: &FindingFilter) -> bool {
         && (filter.root_use.is_empty() || filter.root_use.contains(&finding.root_use))
         && filter.min_severity.is_none_or(|least| finding.severity >= least)
         && filter.rule.as_ref().is_none_or(|rule| finding.rules.contains(rule))
-}
-
-/// A page of what was found, with the cursor of its last item when there is more.
-fn cut<T>(
-    list: List,
-    mut all: Vec<(i64, T)>,
-    items_max: usize,
-    name: impl Fn(&T) -> String,
-) -> Page<T> {
-    let more = all.len() > items_max;
-    all.truncate(items_max);
-    let next =
-        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
-    Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
 }
 
 /// The incidents that ended and of which nothing was heard since.

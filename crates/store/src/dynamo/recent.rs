@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rootwatch_core::alert::DeliveryId;
 
-use super::outbox::{Kept, Thread};
+use super::outbox::{StoredDelivery, Thread};
 
 /// Deliveries, and threads, that are remembered.
 const REMEMBERED_MAX: usize = 512;
@@ -23,7 +23,7 @@ pub(super) struct Recent(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    kept: HashMap<DeliveryId, Kept>,
+    kept: HashMap<DeliveryId, StoredDelivery>,
     threads: HashMap<String, Thread>,
     destinations: Option<(Instant, Vec<String>)>,
 }
@@ -34,12 +34,12 @@ impl Recent {
     }
 
     /// A delivery, as it was written. Given once: whoever changes it writes again.
-    pub(super) fn take(&self, id: &DeliveryId) -> Option<Kept> {
+    pub(super) fn take(&self, id: &DeliveryId) -> Option<StoredDelivery> {
         self.with(|all| all.kept.remove(id))
     }
 
     /// A delivery was written like this.
-    pub(super) fn wrote(&self, kept: Kept) {
+    pub(super) fn wrote(&self, kept: StoredDelivery) {
         self.with(|all| {
             if all.kept.len() >= REMEMBERED_MAX {
                 all.kept.clear();

@@ -15,6 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::crash_point::CrashPoint;
 use super::item::{BODY, Item, Key, LIST_PK, LIST_SK, PARTS, Val};
+use super::parts::parts_of;
 use super::write::Write;
 use crate::StoreError;
 
@@ -28,8 +29,6 @@ const PAUSE_MILLIS_MAX: u64 = 2_000;
 const GET_KEYS_MAX: usize = 100;
 /// Requests of one read that are on their way at once.
 const AT_ONCE: usize = 16;
-/// Bytes of an item's body that are kept in the item; DynamoDB allows 400 KB for all of it.
-pub(super) const PART_BYTES_MAX: usize = 300 * 1024;
 /// Behind every key that begins as another does.
 pub(super) const END: &str = "\u{10ffff}";
 /// Before every key.
@@ -56,12 +55,12 @@ const AGAIN_REASONS: [&str; 4] = [
 /// The reason that means that a condition does not hold.
 const CONDITION: &str = "ConditionalCheckFailed";
 
-/// Numbers that [`Table::lot`] gave out in this process.
-static LOTS: AtomicU64 = AtomicU64::new(0);
+/// Numbers that [`Table::random_u64`] gave out in this process.
+static RANDOM_COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a write was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteOutcome {
     Done,
     /// Nothing was written: the conditions of these places do not hold.
     Refused(Vec<usize>),
@@ -139,19 +138,19 @@ impl Table {
     }
 
     /// A number that nobody else has.
-    pub(super) fn lot(&self) -> u64 {
+    pub(super) fn random_u64(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let nanos = now.map_or(0, |since| since.as_nanos());
         self.chance.hash_one((
             nanos,
             self.requests.load(Ordering::Relaxed),
-            LOTS.fetch_add(1, Ordering::Relaxed),
+            RANDOM_COUNT.fetch_add(1, Ordering::Relaxed),
         ))
     }
 
     async fn pause(&self, tried: u32) {
         let longest = (PAUSE_MILLIS << tried.min(16)).min(PAUSE_MILLIS_MAX);
-        let millis = 1 + self.lot() % longest;
+        let millis = 1 + self.random_u64() % longest;
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
@@ -353,12 +352,12 @@ impl Table {
     }
 
     /// Writes one item, or takes it away, under its conditions.
-    pub(super) async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+    pub(super) async fn write(&self, write: &Write) -> Result<WriteOutcome, StoreError> {
         self.transact(std::slice::from_ref(write)).await
     }
 
     /// All of these or none.
-    pub(super) async fn transact(&self, writes: &[Write]) -> Result<Written, StoreError> {
+    pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items: Vec<TransactWriteItem> = writes
             .iter()
             .map(|write| write.item(&self.name))
@@ -367,7 +366,7 @@ impl Table {
         let mut tried = 0;
         loop {
             // The same for all tries of one answer: one that was done is not done again.
-            let token = format!("{:016x}{:016x}", self.lot(), self.lot());
+            let token = format!("{:016x}{:016x}", self.random_u64(), self.random_u64());
             let answer = self
                 .ask(true, || {
                     self.client
@@ -377,7 +376,7 @@ impl Table {
                         .send()
                 })
                 .await;
-            let Err(error) = answer else { return Ok(Written::Done) };
+            let Err(error) = answer else { return Ok(WriteOutcome::Done) };
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
             else {
@@ -391,7 +390,7 @@ impl Table {
             let refused: Vec<usize> =
                 (0..reasons.len()).filter(|&place| reasons[place] == CONDITION).collect();
             if !refused.is_empty() {
-                return Ok(Written::Refused(refused));
+                return Ok(WriteOutcome::Refused(refused));
             }
             tried += 1;
             if tried >= TRIES_MAX || !reasons.iter().any(|reason| AGAIN_REASONS.contains(reason)) {
@@ -437,11 +436,6 @@ impl Table {
             }
         }
     }
-}
-
-/// The collection of the parts of an item's body.
-pub(super) fn parts_of(key: &Key) -> String {
-    format!("B#{}#{}", key.pk, key.sk)
 }
 
 fn may_come_again<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {

@@ -5,14 +5,15 @@ use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::rows::{Cursor, List, from_json, items, json, micros, time};
-use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
+use crate::rows::{Cursor, List, from_json, items, json, micros, page_of, time};
+use crate::{DeliveryFilter, Page, PageRequest, StoreError};
+use rootwatch_core::attempt::Attempt;
 
 const DELIVERY: &str = "id, destination, state, alert, created_at, due_at, leased_until, attempts, \
                         last_error, receipt, ended_at, stands_in_for, number";
 
 /// Owes a delivery, behind those of its thread and destination that have not ended.
-pub(super) fn owe(connection: &Connection, delivery: &Delivery) -> Result<(), StoreError> {
+pub(super) fn enqueue(connection: &Connection, delivery: &Delivery) -> Result<(), StoreError> {
     let mut put = connection.prepare_cached(
         "INSERT INTO deliveries (id, destination, thread, incident, state, alert, created_at,
              due_at, leased_until, attempts, last_error, receipt, ended_at, stands_in_for,
@@ -144,7 +145,7 @@ pub(super) fn lease(
     Ok(leased)
 }
 
-pub(super) fn attempted(
+pub(super) fn record_attempt(
     connection: &Connection,
     id: &DeliveryId,
     attempt: &Attempt,
@@ -169,7 +170,7 @@ pub(super) fn attempted(
             let ended = end(connection, id, DeliveryState::Failed, None, Some(error), now)?;
             // What another delivered meanwhile needs nothing instead.
             for delivery in instead.iter().filter(|_| ended.is_some()) {
-                owe(connection, delivery)?;
+                enqueue(connection, delivery)?;
             }
             readies = ended.is_some_and(|more| more || !instead.is_empty());
             ended.is_some()
@@ -265,13 +266,7 @@ pub(super) fn list(
     while let Some(row) = rows.next()? {
         all.push((row.get(12)?, read(row)?));
     }
-    let more = all.len() > items_max;
-    all.truncate(items_max);
-    let next = all
-        .last()
-        .filter(|_| more)
-        .map(|(number, _)| Cursor::write(List::Deliveries, *number, "delivery"));
-    Ok(Page { items: all.into_iter().map(|(_, delivery)| delivery).collect(), next })
+    Ok(page_of(List::Deliveries, all, items_max, |_| "delivery".to_owned()))
 }
 
 #[cfg(test)]

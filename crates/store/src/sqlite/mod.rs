@@ -6,9 +6,8 @@
 //! fail alone. Readers have connections of their own and never wait for the writer.
 
 mod deliveries;
+mod maintenance;
 mod read;
-
-mod upkeep;
 mod write;
 mod writer;
 
@@ -20,14 +19,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page, PageRequest,
-    Past, Pruned, Standing, Store, StoreConfig, StoreError, StoredFinding, StoredIncident,
-    Unverified,
+    Batch, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack, Maintenance,
+    Notes, Outbox, Page, PageRequest, Pruned, Resolution, Stats, StoreConfig, StoreError,
+    StoredFinding, StoredIncident, Unverified,
 };
 use writer::Writer;
 
@@ -305,7 +305,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Decisions for SqliteStore {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.writer.write(move |connection| write::commit(connection, &batch)).await
     }
@@ -327,20 +327,109 @@ impl Store for SqliteStore {
         self.read(move |connection| read::incidents_within(connection, from, to, unended)).await
     }
 
-    async fn past(
-        &self,
-        spoken_since: Timestamp,
-        accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
-        let accounts = accounts.map(<[String]>::to_vec);
-        self.read(move |connection| read::past(connection, spoken_since, accounts.as_deref())).await
-    }
-
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let ids = ids.to_vec();
         self.read(move |connection| read::incidents_of(connection, &ids)).await
     }
 
+    async fn look_back(
+        &self,
+        matches_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<LookBack, StoreError> {
+        let accounts = accounts.map(<[String]>::to_vec);
+        self.read(move |connection| read::look_back(connection, matches_since, accounts.as_deref()))
+            .await
+    }
+
+    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |connection| read::positions(connection, &prefix)).await
+    }
+
+    async fn resolve(
+        &self,
+        id: &IncidentId,
+        resolution: &Resolution,
+        told: Option<NotifiedState>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<StoredIncident, StoreError> {
+        let (id, resolution) = (id.clone(), resolution.clone());
+        let work = move |connection: &Connection| {
+            write::resolve(connection, &id, &resolution, told, &deliveries)?;
+            read::incident(connection, &id, 0)
+        };
+        self.writer.write(work).await
+    }
+
+    async fn mark_digested(
+        &self,
+        ids: &[IncidentId],
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        let ids = ids.to_vec();
+        self.writer
+            .write(move |connection| write::mark_digested(connection, &ids, &deliveries))
+            .await
+    }
+}
+
+#[async_trait]
+impl Notes for SqliteStore {
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        self.writer
+            .write(move |connection| write::put_note(connection, &name, value.as_deref()))
+            .await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| read::note(connection, &name)).await
+    }
+}
+
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let busy = busy.to_vec();
+        // Most of the time nothing is due: asking costs no flush of the disk.
+        let asked = busy.clone();
+        let any =
+            self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
+        if !any {
+            return Ok(Vec::new());
+        }
+        self.writer
+            .write(move |connection| deliveries::lease(connection, now, until, max, &busy))
+            .await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection| deliveries::record_attempt(connection, &id, &attempt, now))
+            .await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(deliveries::next_due).await
+    }
+}
+
+#[async_trait]
+impl Lists for SqliteStore {
     async fn incident(
         &self,
         id: &IncidentId,
@@ -381,86 +470,12 @@ impl Store for SqliteStore {
         let page = page.clone();
         self.read(move |connection| read::unverified(connection, &page)).await
     }
+}
 
-    async fn handle(
-        &self,
-        id: &IncidentId,
-        handled: &Handled,
-        told: Option<NotifiedState>,
-        deliveries: Vec<Delivery>,
-    ) -> Result<StoredIncident, StoreError> {
-        let (id, handled) = (id.clone(), handled.clone());
-        let work = move |connection: &Connection| {
-            write::handle(connection, &id, &handled, told, &deliveries)?;
-            read::incident(connection, &id, 0)
-        };
-        self.writer.write(work).await
-    }
-
-    async fn digested(
-        &self,
-        ids: &[IncidentId],
-        deliveries: Vec<Delivery>,
-    ) -> Result<(), StoreError> {
-        let ids = ids.to_vec();
-        self.writer.write(move |connection| write::digested(connection, &ids, &deliveries)).await
-    }
-
-    async fn lease(
-        &self,
-        now: Timestamp,
-        until: Timestamp,
-        max: usize,
-        busy: &[String],
-    ) -> Result<Vec<Delivery>, StoreError> {
-        let busy = busy.to_vec();
-        // Most of the time nothing is due: asking costs no flush of the disk.
-        let asked = busy.clone();
-        let any =
-            self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
-        if !any {
-            return Ok(Vec::new());
-        }
-        self.writer
-            .write(move |connection| deliveries::lease(connection, now, until, max, &busy))
-            .await
-    }
-
-    async fn attempted(
-        &self,
-        id: &DeliveryId,
-        attempt: Attempt,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let id = id.clone();
-        self.writer
-            .write(move |connection| deliveries::attempted(connection, &id, &attempt, now))
-            .await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(deliveries::next_due).await
-    }
-
-    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
-        let (name, value) = (name.to_owned(), value.map(str::to_owned));
-        self.writer
-            .write(move |connection| write::put_note(connection, &name, value.as_deref()))
-            .await
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let name = name.to_owned();
-        self.read(move |connection| read::note(connection, &name)).await
-    }
-
-    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        let prefix = prefix.to_owned();
-        self.read(move |connection| read::positions(connection, &prefix)).await
-    }
-
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.read(read::standing).await
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.read(read::stats).await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
@@ -468,7 +483,7 @@ impl Store for SqliteStore {
         // In slices, so that nobody waits long behind one.
         loop {
             let (pruned, more) =
-                self.writer.write(move |connection| upkeep::prune(connection, before)).await?;
+                self.writer.write(move |connection| maintenance::prune(connection, before)).await?;
             all.incidents += pruned.incidents;
             all.findings += pruned.findings;
             all.deliveries += pruned.deliveries;

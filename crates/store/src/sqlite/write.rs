@@ -12,10 +12,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deliveries;
 use crate::rows::{self, head, json, micros, micros_or_none};
-use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
+use crate::{Batch, NOTE_BYTES_MAX, Resolution, StoreError};
 
 /// What a batch makes of one incident.
-struct Head {
+struct LoadedHead {
     /// Without findings.
     incident: Incident,
     /// Its accounts as the store has them; none for an incident that opens.
@@ -25,9 +25,9 @@ struct Head {
     findings_total: i64,
 }
 
-struct Work<'a> {
+struct BatchWriter<'a> {
     connection: &'a Connection,
-    heads: BTreeMap<IncidentId, Head>,
+    heads: BTreeMap<IncidentId, LoadedHead>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
     /// Incidents that the batch knows of: none other loses a finding to it.
@@ -45,21 +45,21 @@ pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), Store
     let now = batch.now.unwrap_or_else(Timestamp::now);
     let received = &batch.received;
     let named = batch.changes.iter().filter_map(named).cloned().collect();
-    let mut work = Work { connection, heads: BTreeMap::new(), received, now, named };
+    let mut writer = BatchWriter { connection, heads: BTreeMap::new(), received, now, named };
     for change in &batch.changes {
-        work.change(change).map_err(|error| match error {
+        writer.change(change).map_err(|error| match error {
             // Another writer let it join another, or pruned it.
             StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
             error => error,
         })?;
     }
-    work.finish()?;
-    for (id, told) in &batch.told {
+    writer.finish()?;
+    for (id, told) in &batch.notified {
         let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
         put.execute(params![id.0, json(told)?])?;
     }
     for delivery in &batch.deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     for one in &batch.unverified {
         let mut put = connection.prepare_cached(
@@ -88,7 +88,7 @@ fn named(change: &Change) -> Option<&IncidentId> {
     }
 }
 
-impl Work<'_> {
+impl BatchWriter<'_> {
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Opened(incident) => self.open(incident),
@@ -106,7 +106,7 @@ impl Work<'_> {
         }
     }
 
-    fn load(&mut self, id: &IncidentId) -> Result<&mut Head, StoreError> {
+    fn load(&mut self, id: &IncidentId) -> Result<&mut LoadedHead, StoreError> {
         if !self.heads.contains_key(id) {
             let mut ask = self.connection.prepare_cached(
                 "SELECT head, revision, findings_total FROM incidents WHERE id = ?1",
@@ -121,7 +121,7 @@ impl Work<'_> {
             };
             let incident: Incident = rows::from_json("an incident", &text)?;
             let accounts = incident.accounts.clone();
-            let head = Head { incident, accounts, revision: Some(revision), findings_total };
+            let head = LoadedHead { incident, accounts, revision: Some(revision), findings_total };
             self.heads.insert(id.clone(), head);
         }
         match self.heads.get_mut(id) {
@@ -138,7 +138,7 @@ impl Work<'_> {
             return Err(StoreError::Conflict { id: incident.id.clone() });
         }
         let incident_only = head(incident);
-        let opened = Head {
+        let opened = LoadedHead {
             incident: incident_only,
             accounts: Vec::new(),
             revision: None,
@@ -246,7 +246,7 @@ impl Work<'_> {
         original: Option<&Finding>,
         redundant_to: Option<&FindingKey>,
     ) -> Result<(), StoreError> {
-        let row = Row {
+        let row = FindingRow {
             key: &finding.key.0,
             incident: &id.0,
             finding,
@@ -329,7 +329,7 @@ impl Work<'_> {
         Ok(shown.optional()?.flatten())
     }
 
-    /// What later records are judged by: see [`crate::Past`].
+    /// What later records are judged by: see [`crate::LookBack`].
     fn remember(&self, finding: &Finding) -> Result<(), StoreError> {
         let account = finding.account_id.as_deref().unwrap_or_default();
         if let Some(key) = &finding.access_key_id {
@@ -378,7 +378,7 @@ impl Work<'_> {
 }
 
 /// The row of a finding.
-struct Row<'a> {
+struct FindingRow<'a> {
     key: &'a str,
     incident: &'a str,
     finding: &'a Finding,
@@ -389,7 +389,7 @@ struct Row<'a> {
     received_at: Timestamp,
 }
 
-impl Row<'_> {
+impl FindingRow<'_> {
     /// Writes the row if there is none with its key; false if there is.
     fn insert(&self, connection: &Connection) -> Result<bool, StoreError> {
         self.write(
@@ -432,7 +432,11 @@ impl Row<'_> {
     }
 }
 
-fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<(), StoreError> {
+fn write_head(
+    connection: &Connection,
+    head: &LoadedHead,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let incident = &head.incident;
     let mut put = connection.prepare_cached(
         "INSERT INTO incidents (id, revision, kind, state, severity, first_at, last_at, head, told,
@@ -459,41 +463,41 @@ fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<()
     Ok(())
 }
 
-pub(super) fn handle(
+pub(super) fn resolve(
     connection: &Connection,
     id: &IncidentId,
-    handled: &Handled,
+    resolution: &Resolution,
     told: Option<NotifiedState>,
     deliveries: &[Delivery],
 ) -> Result<(), StoreError> {
     let received = BTreeMap::new();
-    let mut work = Work {
+    let mut writer = BatchWriter {
         connection,
         heads: BTreeMap::new(),
         received: &received,
-        now: handled.at,
+        now: resolution.at,
         named: HashSet::new(),
     };
-    work.load(id)?.incident.state = handled.state;
-    work.finish()?;
-    let mut handled = handled.clone();
-    if let Some(note) = &mut handled.note {
+    writer.load(id)?.incident.state = resolution.state;
+    writer.finish()?;
+    let mut resolution = resolution.clone();
+    if let Some(note) = &mut resolution.note {
         let end = note.floor_char_boundary(NOTE_BYTES_MAX);
         note.truncate(end);
     }
     let mut put = connection.prepare_cached("UPDATE incidents SET handled = ?2 WHERE id = ?1")?;
-    put.execute(params![id.0, json(&handled)?])?;
+    put.execute(params![id.0, json(&resolution)?])?;
     if let Some(told) = told {
         let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
         put.execute(params![id.0, json(&told)?])?;
     }
     for delivery in deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     Ok(())
 }
 
-pub(super) fn digested(
+pub(super) fn mark_digested(
     connection: &Connection,
     ids: &[IncidentId],
     deliveries: &[Delivery],
@@ -504,7 +508,7 @@ pub(super) fn digested(
         put.execute([&id.0])?;
     }
     for delivery in deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     Ok(())
 }

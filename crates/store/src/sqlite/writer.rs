@@ -14,23 +14,23 @@ const GROUP_WRITES_MAX: usize = 256;
 /// Says how the transaction ended; `None` when it is on disk.
 type Finish = Box<dyn FnOnce(Option<StoreError>) + Send>;
 /// Does its part of a transaction; says whether that part stands, and whom to tell.
-type Work = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
+type WriteTask = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
 
-/// A handle to the writing thread. The thread ends when this is dropped and its work is done.
+/// A handle to the writing thread. The thread ends when this is dropped and its task is done.
 #[derive(Debug)]
 pub(super) struct Writer {
-    work: Option<mpsc::Sender<Work>>,
+    task: Option<mpsc::Sender<WriteTask>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
-        let (work, queue) = mpsc::channel();
+        let (task, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || run(&connection, &queue))
             .map_err(|error| StoreError::Unavailable { reason: error.to_string() })?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        Ok(Self { task: Some(task), thread: Some(thread) })
     }
 
     /// Does one write; it is on disk when this returns `Ok`, and left no trace when it does not.
@@ -40,7 +40,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Unavailable { reason: "the store is closed".to_owned() };
         let (answer, wait) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
+        let task: WriteTask = Box::new(move |connection| {
             let result = write(connection);
             let stands = result.is_ok();
             let finish: Finish = Box::new(move |failed| {
@@ -53,7 +53,7 @@ impl Writer {
             });
             (stands, finish)
         });
-        self.work.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
+        self.task.as_ref().ok_or_else(gone)?.send(task).map_err(|_| gone())?;
         let not_begun = || StoreError::Unavailable {
             reason: "the transaction failed before this was written".to_owned(),
         };
@@ -63,7 +63,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.work = None;
+        self.task = None;
         if let Some(thread) = self.thread.take() {
             // It panicked, or it is done: either way nothing more is to be saved.
             let _ = thread.join();
@@ -71,7 +71,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(connection: &Connection, queue: &mpsc::Receiver<Work>) {
+fn run(connection: &Connection, queue: &mpsc::Receiver<WriteTask>) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_WRITES_MAX
@@ -88,12 +88,12 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Work>) {
 }
 
 /// Does a group of writes in one transaction.
-fn together(connection: &Connection, group: Vec<Work>) {
+fn together(connection: &Connection, group: Vec<WriteTask>) {
     let mut failed =
         connection.execute_batch("BEGIN IMMEDIATE").err().map(|error| store_error(&error));
     let begun = failed.is_none();
     let mut finishes = Vec::with_capacity(group.len());
-    for work in group {
+    for task in group {
         let save =
             if failed.is_none() { connection.execute_batch("SAVEPOINT one") } else { Ok(()) };
         if let Err(error) = save {
@@ -101,10 +101,10 @@ fn together(connection: &Connection, group: Vec<Work>) {
         }
         if failed.is_some() {
             // Nothing can be saved any more: whoever waits is told why, and tries again.
-            finishes.push(refuse(work));
+            finishes.push(refuse(task));
             continue;
         }
-        let (stands, finish) = work(connection);
+        let (stands, finish) = task(connection);
         finishes.push(finish);
         if connection.is_autocommit() {
             // A full disk ends the whole transaction, not only this part of it.
@@ -133,9 +133,9 @@ fn together(connection: &Connection, group: Vec<Work>) {
     }
 }
 
-/// Ends a work that was not begun: dropping it tells who waits that nothing was saved.
-fn refuse(work: Work) -> Finish {
-    Box::new(move |_| drop(work))
+/// Ends a task that was not begun: dropping it tells who waits that nothing was saved.
+fn refuse(task: WriteTask) -> Finish {
+    Box::new(move |_| drop(task))
 }
 
 /// The same error, for one more who waits.

@@ -13,7 +13,7 @@ use rootwatch_core::incident::{Incident, IncidentId};
 use super::{all, save};
 use crate::random::Random;
 use crate::sample::{self, PROD, SANDBOX, at, delivery, in_session, lonely, opening, unverified};
-use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Past, Store, StoreError};
+use rootwatch_store::{Batch, DeliveryFilter, LookBack, PageRequest, Store, StoreError};
 
 /// Everything that a store can show.
 async fn everything(store: &dyn Store) -> String {
@@ -24,7 +24,7 @@ async fn everything(store: &dyn Store) -> String {
         store.deliveries(&DeliveryFilter::default(), &page).await,
         store.unverified(&page).await,
         store.positions("").await,
-        store.past(Timestamp::MIN, None).await,
+        store.look_back(Timestamp::MIN, None).await,
     )
 }
 
@@ -100,11 +100,11 @@ pub async fn what_was_told_stays(store: &dyn Store) {
     let id = open.incidents().next().expect("an incident").id.clone();
     let told =
         NotifiedState { alerts: 1, severity: Some(Severity::Low), closed: false, history: false };
-    save(store, Batch { changes, told: vec![(id.clone(), told)], ..Batch::default() }).await;
+    save(store, Batch { changes, notified: vec![(id.clone(), told)], ..Batch::default() }).await;
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(11), "B", at(0))]);
     save(store, Batch { changes, ..Batch::default() }).await;
     let stored = store.incident(&id, 0).await.expect("it is there");
-    assert_eq!((stored.told, stored.revision, stored.findings_total), (told, 2, 2));
+    assert_eq!((stored.notified, stored.revision, stored.findings_total), (told, 2, 2));
     assert!(stored.incident.findings.is_empty());
 }
 
@@ -151,7 +151,7 @@ pub async fn two_writers_lose_nothing_and_double_nothing(store: &dyn Store) {
         }
     }
     assert_eq!(keys.len() as u64 + counted, findings.len() as u64, "{conflicts:?}");
-    assert_eq!(store.standing().await.expect("standing").findings, findings.len() as u64);
+    assert_eq!(store.stats().await.expect("stats").findings, findings.len() as u64);
     let all: Vec<FindingKey> = findings.iter().map(|one| one.key.clone()).collect();
     assert_eq!(store.known(&all).await.expect("known").len(), findings.len());
 }
@@ -201,7 +201,7 @@ pub async fn what_came_is_known(store: &dyn Store) {
 /// What rules look back at: keys, addresses from which the root user came through, rules that
 /// spoke.
 pub async fn the_past_is_remembered(store: &dyn Store) {
-    assert_eq!(store.past(Timestamp::MIN, None).await.expect("past"), Past::default());
+    assert_eq!(store.look_back(Timestamp::MIN, None).await.expect("past"), LookBack::default());
     let with_key = |secs: i64, key: &str, address: &str, outcome: Outcome| {
         let mut one = in_session(PROD, at(secs), "ListUsers", at(0));
         one.access_key_id = Some(key.to_owned());
@@ -218,27 +218,27 @@ pub async fn the_past_is_remembered(store: &dyn Store) {
         spoke,
     ];
     save(store, opening(findings)).await;
-    let sorted = |mut past: Past| {
+    let sorted = |mut past: LookBack| {
         past.keys.sort();
         past.addresses.sort();
-        past.spoken.sort();
+        past.matches.sort();
         past
     };
     let pair = |one: &str| (PROD.to_owned(), one.to_owned());
     let spoken = |rule: &str| (PROD.to_owned(), rule.to_owned(), at(200));
-    let mut wanted = Past {
+    let mut wanted = LookBack {
         keys: vec![pair("ASIA1"), pair("ASIA2")],
         addresses: vec![pair("192.0.2.10")],
         spoken: vec![spoken("first"), spoken("second")],
     };
-    assert_eq!(sorted(store.past(at(200), None).await.expect("past")), wanted);
+    assert_eq!(sorted(store.look_back(at(200), None).await.expect("past")), wanted);
     let ours = [PROD.to_owned()];
-    assert_eq!(sorted(store.past(at(200), Some(&ours)).await.expect("past")), wanted);
+    assert_eq!(sorted(store.look_back(at(200), Some(&ours)).await.expect("past")), wanted);
     let others = ["333344445555".to_owned()];
-    let nothing = store.past(at(200), Some(&others)).await.expect("past");
-    assert_eq!(nothing, Past::default());
+    let nothing = store.look_back(at(200), Some(&others)).await.expect("past");
+    assert_eq!(nothing, LookBack::default());
     wanted.spoken.clear();
-    assert_eq!(sorted(store.past(at(201), None).await.expect("past")), wanted);
+    assert_eq!(sorted(store.look_back(at(201), None).await.expect("past")), wanted);
 }
 
 /// What is loaded for a span has a finding in it; what has not ended comes along when asked for.

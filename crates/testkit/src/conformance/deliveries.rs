@@ -32,7 +32,7 @@ async fn get(store: &dyn Store, id: &str) -> Delivery {
 }
 
 async fn attempted(store: &dyn Store, id: &str, attempt: Attempt, secs: i64) -> bool {
-    store.attempted(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted")
+    store.record_attempt(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted")
 }
 
 fn delivered() -> Attempt {
@@ -172,7 +172,7 @@ pub async fn a_delivery_ends_once(store: &dyn Store) {
     assert_eq!((failed.state, failed.ended_at), (DeliveryState::Failed, Some(at(5))));
     assert_eq!(failed.last_error.as_deref(), Some("gone"));
     assert_eq!(lease(store, 6, 9, &[]).await, [instead.id.0]);
-    let missing = store.attempted(&DeliveryId("nobody".to_owned()), delivered(), at(7)).await;
+    let missing = store.record_attempt(&DeliveryId("nobody".to_owned()), delivered(), at(7)).await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "delivery", .. })), "{missing:?}");
 }
 
@@ -265,18 +265,18 @@ pub async fn deliveries_are_counted(store: &dyn Store) {
     )
     .await;
     let oldest = |secs: i64| -> Option<Timestamp> { Some(at(secs)) };
-    assert_eq!(store.standing().await.expect("standing").oldest_due, oldest(10));
+    assert_eq!(store.stats().await.expect("stats").oldest_due, oldest(10));
     lease(store, 40, 9, &[]).await;
     attempted(store, "X.1@chat", delivered(), 41).await;
     let failed = Attempt::Failed { error: "gone".to_owned(), instead: Vec::new() };
     attempted(store, "X.1@mail", failed, 41).await;
-    let standing = store.standing().await.expect("standing");
+    let stats = store.stats().await.expect("stats");
     let of = |to: &str, state| (to.to_owned(), state);
     let wanted = BTreeMap::from([
         (of("chat", DeliveryState::Delivered), 1),
         (of("chat", DeliveryState::Due), 1),
         (of("mail", DeliveryState::Failed), 1),
     ]);
-    assert_eq!(standing.deliveries, wanted);
-    assert_eq!(standing.oldest_due, oldest(20));
+    assert_eq!(stats.deliveries, wanted);
+    assert_eq!(stats.oldest_due, oldest(20));
 }

@@ -8,8 +8,8 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 use super::{all, save};
 use crate::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, Handled, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned,
-    Standing, Store, StoreError,
+    Attempt, Batch, DeliveryFilter, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned,
+    Resolution, Stats, Store, StoreError,
 };
 
 /// Notes and positions are there until they are replaced or cleared.
@@ -61,33 +61,37 @@ pub async fn people_handle_incidents(store: &dyn Store) {
     let id = all(store).await[0].incident.id.clone();
     let told =
         NotifiedState { alerts: 2, severity: Some(Severity::Low), closed: false, history: false };
-    let handled =
-        |state, note: Option<String>| Handled { state, by: "maria".to_owned(), at: at(50), note };
+    let resolution = |state, note: Option<String>| Resolution {
+        state,
+        by: "maria".to_owned(),
+        at: at(50),
+        note,
+    };
     let acknowledged = handled(IncidentState::Acknowledged, Some("it was me".to_owned()));
     let owed = vec![delivery("A.2", "A", "chat", at(50))];
-    let stored = store.handle(&id, &acknowledged, Some(told), owed.clone()).await.expect("done");
+    let stored = store.resolve(&id, &acknowledged, Some(told), owed.clone()).await.expect("done");
     assert_eq!(stored.incident.state, IncidentState::Acknowledged);
-    assert_eq!((stored.told, stored.by.as_ref()), (told, Some(&acknowledged)));
+    assert_eq!((stored.notified, stored.by.as_ref()), (told, Some(&acknowledged)));
     assert_eq!((stored.revision, stored.changed_at), (2, at(50)));
     assert_eq!((stored.findings_total, stored.incident.findings.len()), (1, 0));
     assert_eq!(store.incident(&id, 0).await.expect("it is there"), stored);
     // Once more: nothing is owed twice.
-    store.handle(&id, &acknowledged, None, owed).await.expect("done");
+    store.resolve(&id, &acknowledged, None, owed).await.expect("done");
     let deliveries =
         store.deliveries(&DeliveryFilter::default(), &PageRequest::default()).await.expect("them");
     assert_eq!(deliveries.items.len(), 1);
     // Bytes that would be cut in the middle of a character.
     let long = handled(IncidentState::Resolved, Some(format!("x{}", "ü".repeat(NOTE_BYTES_MAX))));
-    let stored = store.handle(&id, &long, None, Vec::new()).await.expect("done");
+    let stored = store.resolve(&id, &long, None, Vec::new()).await.expect("done");
     let note = stored.by.expect("handled").note.expect("a note");
     assert_eq!(note.len(), NOTE_BYTES_MAX - 1);
     assert!(note.ends_with('ü'));
-    assert_eq!((stored.told, stored.revision), (told, 4));
+    assert_eq!((stored.notified, stored.revision), (told, 4));
     let loaded = all(store).await;
     assert_eq!(loaded[0].incident.state, IncidentState::Resolved);
     let nowhere = IncidentId("222-222".to_owned());
     let owed = vec![delivery("B.1", "B", "chat", at(50))];
-    let missing = store.handle(&nowhere, &acknowledged, None, owed).await;
+    let missing = store.resolve(&nowhere, &acknowledged, None, owed).await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "incident", .. })));
     assert!(matches!(store.incident(&nowhere, 1).await, Err(StoreError::NotFound { .. })));
     let deliveries =
@@ -116,8 +120,8 @@ pub async fn a_digest_lists_once(store: &dyn Store) {
     save(store, Batch { changes, ..Batch::default() }).await;
     ids.push(IncidentId("222-222".to_owned()));
     let owed = vec![delivery("digest-1", "digest-1", "chat", at(10))];
-    store.digested(&ids, owed.clone()).await.expect("noted");
-    store.digested(&ids, owed).await.expect("noted");
+    store.mark_digested(&ids, owed.clone()).await.expect("noted");
+    store.mark_digested(&ids, owed).await.expect("noted");
     assert!(store.incidents(&undigested, &page).await.expect("a page").items.is_empty());
     let grave = IncidentFilter { min_severity: Some(Severity::High), ..IncidentFilter::default() };
     assert_eq!(store.incidents(&grave, &page).await.expect("a page").items.len(), 1);
@@ -134,8 +138,8 @@ pub async fn a_digest_lists_once(store: &dyn Store) {
     more.severity = Severity::Informational;
     let changes = correlate_batch(&mut open, vec![more]);
     save(store, Batch { changes, ..Batch::default() }).await;
-    let standing = store.standing().await.expect("standing");
-    assert_eq!(standing.open_incidents.get(&Severity::Critical), Some(&1));
+    let stats = store.stats().await.expect("stats");
+    assert_eq!(stats.open_incidents.get(&Severity::Critical), Some(&1));
 }
 
 /// Pruning takes what ended before, however much, and nothing that is still owed or open.
@@ -155,13 +159,13 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
     let over = stored.iter().map(|one| &one.incident.id).filter(|id| !open.contains(id));
     let changes = over.map(|id| Change::Closed { id: id.clone(), at: at(2_000) }).collect();
     save(store, Batch { changes, now: Some(at(2_000)), ..Batch::default() }).await;
-    let taken = Handled {
+    let taken = Resolution {
         state: IncidentState::Acknowledged,
         by: "maria".to_owned(),
         at: at(2_000),
         note: None,
     };
-    store.handle(&open[0], &taken, None, Vec::new()).await.expect("handled");
+    store.resolve(&open[0], &taken, None, Vec::new()).await.expect("handled");
     for nth in 0..30 {
         let id = DeliveryId(format!("A{nth}.1@chat"));
         let attempt = if nth % 2 == 0 {
@@ -169,7 +173,7 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
         } else {
             Attempt::Failed { error: "gone".to_owned(), instead: Vec::new() }
         };
-        store.attempted(&id, attempt, at(100 + nth)).await.expect("noted");
+        store.record_attempt(&id, attempt, at(100 + nth)).await.expect("noted");
     }
     // Written too lately, whatever they speak of.
     assert_eq!(store.prune(at(2_000)).await.expect("pruned").incidents, 0);
@@ -178,8 +182,7 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
     let left = store.known(&known).await.expect("known");
     assert_eq!(left, [lonely(3).key, lonely(4).key].into_iter().collect());
     assert_eq!((pruned.incidents, pruned.findings), (258, 258));
-    let Standing { deliveries, unverified, findings, .. } =
-        store.standing().await.expect("standing");
+    let Stats { deliveries, unverified, findings, .. } = store.stats().await.expect("stats");
     assert_eq!(deliveries.values().sum::<u64>(), 10);
     assert_eq!((unverified, findings), (0, 2));
     let ids: Vec<IncidentId> = all(store).await.into_iter().map(|one| one.incident.id).collect();

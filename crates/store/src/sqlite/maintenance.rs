@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{SqliteStore, connect, store_error};
+use crate::maintenance::EXPIRING_NOTES;
 use crate::rows::micros;
 use crate::{Pruned, StoreError};
 
@@ -17,9 +18,6 @@ const SLICE_ROWS: usize = 2_000;
 /// Pages that a backup copies at a time, and how long it lets others work in between.
 const BACKUP_PAGES: i32 = 1_000;
 const BACKUP_PAUSE: Duration = Duration::from_millis(5);
-/// Beginnings of the names of notes that are pruned by age: message ids that were seen, and what
-/// channels keep of threads.
-const AGEING: [&str; 2] = ["seen:", "thread:"];
 
 /// Prunes a slice; says whether there may be more.
 pub(super) fn prune(
@@ -59,7 +57,7 @@ pub(super) fn prune(
     let mut more = ended.len() == SLICE_INCIDENTS
         || pruned.incidents < ended.len() as u64
         || [pruned.deliveries, pruned.unverified].contains(&(SLICE_ROWS as u64));
-    for begin in AGEING {
+    for begin in EXPIRING_NOTES {
         let notes = connection.execute(
             "DELETE FROM notes WHERE name IN (SELECT name FROM notes WHERE name >= ?3
                  AND substr(name, 1, length(?3)) = ?3 AND put_at < ?1 LIMIT ?2)",
