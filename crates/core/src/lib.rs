@@ -12,13 +12,16 @@ pub mod attempt;
 pub mod correlate;
 pub mod decode;
 pub mod detect;
+pub mod error_chain;
 pub mod finding;
 pub mod forwarding;
+pub mod hex;
 pub mod incident;
 pub mod judge;
 pub mod ocsf;
 pub mod pattern;
 pub mod record;
+pub mod retry;
 pub mod rules;
 #[cfg(any(test, feature = "testkit"))]
 pub mod sample;

@@ -12,6 +12,8 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use rootwatch_aws::{Advice, codes};
+use rootwatch_core::retry;
 
 use super::crash_point::CrashPoint;
 use super::item::{BODY, Item, Key, LIST_PK, LIST_SK, PARTS, Val};
@@ -19,12 +21,12 @@ use super::parts::parts_of;
 use super::write::Write;
 use crate::StoreError;
 
-/// Tries of one request at most; with the pauses between them some six seconds.
+/// Attempts of one request; with the pauses between them up to four seconds.
 const TRIES_MAX: u32 = 9;
-/// The pause after the first try at most; it doubles with each.
-const PAUSE_MILLIS: u64 = 30;
-/// A pause at most.
-const PAUSE_MILLIS_MAX: u64 = 2_000;
+/// Longest pause after the first attempt, in milliseconds; it doubles.
+const PAUSE_MILLIS: u64 = 20;
+/// Longest pause, in milliseconds.
+const PAUSE_MILLIS_MAX: u64 = 1_500;
 /// Keys of one `BatchGetItem`: what DynamoDB allows.
 const GET_KEYS_MAX: usize = 100;
 /// Requests of one read that are on their way at once.
@@ -34,24 +36,6 @@ pub(super) const END: &str = "\u{10ffff}";
 /// Before every key.
 pub(super) const BEGIN: &str = " ";
 
-/// Answers that ask to come again.
-const AGAIN: [&str; 8] = [
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ThrottlingException",
-    "Throttling",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-    "InternalServerError",
-    "ServiceUnavailable",
-];
-/// Reasons for which a whole transaction comes again.
-const AGAIN_REASONS: [&str; 4] = [
-    "TransactionConflict",
-    "ThrottlingError",
-    "ProvisionedThroughputExceeded",
-    "RequestLimitExceeded",
-];
 /// The reason that means that a condition does not hold.
 const CONDITION: &str = "ConditionalCheckFailed";
 
@@ -148,10 +132,10 @@ impl Table {
         ))
     }
 
-    async fn pause(&self, tried: u32) {
-        let longest = (PAUSE_MILLIS << tried.min(16)).min(PAUSE_MILLIS_MAX);
-        let millis = 1 + self.random_u64() % longest;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
+    async fn pause(&self, failures: u32) {
+        let millis = Duration::from_millis;
+        let (first, max) = (millis(PAUSE_MILLIS), millis(PAUSE_MILLIS_MAX));
+        tokio::time::sleep(retry::back_off(first, max, failures, retry::chance())).await;
     }
 
     /// Asks until there is an answer, or it is in vain.
@@ -167,10 +151,10 @@ impl Table {
         loop {
             self.requests.fetch_add(1, Ordering::Relaxed);
             match send().await {
-                Err(error) if tried + 1 < TRIES_MAX && may_come_again(&error) => {
+                Err(error) if tried + 1 < TRIES_MAX && is_retryable(&error) => {
                     tracing::debug!(error = %DisplayErrorContext(&error), "DynamoDB is asked again");
-                    self.pause(tried).await;
                     tried += 1;
+                    self.pause(tried).await;
                 }
                 answer => return answer,
             }
@@ -393,7 +377,9 @@ impl Table {
                 return Ok(WriteOutcome::Refused(refused));
             }
             tried += 1;
-            if tried >= TRIES_MAX || !reasons.iter().any(|reason| AGAIN_REASONS.contains(reason)) {
+            if tried >= TRIES_MAX
+                || !reasons.iter().any(|reason| codes::advice(reason) == Some(Advice::Retry))
+            {
                 let told: Vec<&str> = cancelled
                     .cancellation_reasons()
                     .iter()
@@ -438,14 +424,14 @@ impl Table {
     }
 }
 
-fn may_come_again<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {
+fn is_retryable<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             true
         }
         SdkError::ServiceError(answer) => {
-            error.code().is_some_and(|code| AGAIN.contains(&code))
-                || answer.raw().status().is_server_error()
+            let status = answer.raw().status().as_u16();
+            codes::advice_for(status, error.code().unwrap_or_default()) == Advice::Retry
         }
         _ => false,
     }
