@@ -548,7 +548,7 @@ async fn burst() -> anyhow::Result<()> {
     let page = PageRequest::default();
     let incidents = store.incidents(&IncidentFilter::default(), &page).await?;
     let deliveries = store.deliveries(&DeliveryFilter::default(), &page).await?;
-    let standing = store.standing().await?;
+    let standing = store.stats().await?;
     println!(
         "  {} findings, {} incident(s), {} alert(s)",
         standing.findings,

@@ -120,7 +120,7 @@ impl Hub {
         let (deciding, stop_deciding) = watch::channel(false);
         let (telling, stop_telling) = watch::channel(false);
         let around = Surroundings {
-            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: Arc::clone(&store) }),
+            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: store.clone() }),
             rules,
             health,
             shutdown: stop_incoming.clone(),
@@ -201,13 +201,8 @@ pub(crate) async fn assemble(
         tokens,
         health: health.clone(),
         clock: Arc::clone(&clock),
-        sns: Sns::new(
-            &config.source.sns.topics,
-            ingest.clone(),
-            Arc::clone(&store),
-            Arc::clone(&clock),
-        )
-        .map_err(HubError::Client)?,
+        sns: Sns::new(&config.source.sns.topics, ingest.clone(), store.clone(), Arc::clone(&clock))
+            .map_err(HubError::Client)?,
         limits: config.source.http.clone(),
         board: board.clone(),
     };

@@ -9,7 +9,7 @@ use rootwatch_core::detect::{Detector, settle};
 use rootwatch_core::finding::Finding;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{CaughtUp, Store as _};
+use rootwatch_store::{CaughtUp, Decisions as _};
 use rootwatch_testkit::conformance::{self, holds_what_correlation_holds};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample;

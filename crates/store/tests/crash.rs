@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rootwatch_core::finding::FindingKey;
-use rootwatch_store::Store;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_store::{Decisions as _, Maintenance as _};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample::{at, delivery, lonely, opening, unverified};
 

@@ -8,7 +8,9 @@ use rootwatch_core::correlate::Change;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use rootwatch_store::{
+    Batch, Decisions as _, DeliveryFilter, Lists as _, Maintenance as _, PageRequest, StoreError,
+};
 use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 use rusqlite::Connection;
 

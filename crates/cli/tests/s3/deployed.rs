@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_store::{
-    DeliveryFilter, FindingFilter, IncidentFilter, PageRequest, Store as _, StoredIncident,
+    DeliveryFilter, FindingFilter, IncidentFilter, Lists as _, PageRequest, StoredIncident,
 };
 use serde_json::{Value, json};
 

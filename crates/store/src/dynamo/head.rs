@@ -133,7 +133,7 @@ impl DynamoStore {
     }
 
     /// The head, with every commit written out up to here.
-    pub(super) async fn settled(&self) -> Result<Head, StoreError> {
+    pub(super) async fn committed_head(&self) -> Result<Head, StoreError> {
         let mut seen: Option<String> = None;
         let mut looks = 0;
         loop {

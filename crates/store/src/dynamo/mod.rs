@@ -373,7 +373,7 @@ impl Notes for DynamoStore {
 }
 
 #[async_trait]
-impl OutboxWrites for DynamoStore {
+impl Outbox for DynamoStore {
     async fn lease(
         &self,
         now: Timestamp,

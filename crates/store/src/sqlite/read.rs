@@ -210,7 +210,7 @@ pub(super) fn look_back(
     let mut past = LookBack {
         keys: pairs("SELECT account, key FROM past_keys")?,
         addresses: pairs("SELECT account, address FROM past_addresses")?,
-        spoken,
+        matches: spoken,
     };
     if let Some(accounts) = accounts {
         past.keys.retain(|(account, _)| accounts.contains(account));

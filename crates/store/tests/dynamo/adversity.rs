@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use rootwatch_core::alert::DeliveryId;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::Incident;
 use rootwatch_store::dynamo::DynamoStore;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, PageRequest, Store, StoreError, StoredIncident,
+    Batch, Decisions as _, DeliveryFilter, FindingFilter, Lists as _, Maintenance as _,
+    Outbox as _, PageRequest, StoreError, StoredIncident,
 };
 use rootwatch_testkit::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
 

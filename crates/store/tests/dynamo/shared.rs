@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::dynamo::DynamoStore;
-use rootwatch_store::{Attempt, Batch, CaughtUp, Store, StoreError};
+use rootwatch_store::{
+    Batch, CaughtUp, Decisions as _, Lists as _, Maintenance as _, Outbox as _, StoreError,
+};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample;
 

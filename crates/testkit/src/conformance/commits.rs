@@ -229,7 +229,7 @@ pub async fn the_past_is_remembered(store: &dyn Store) {
     let mut wanted = LookBack {
         keys: vec![pair("ASIA1"), pair("ASIA2")],
         addresses: vec![pair("192.0.2.10")],
-        spoken: vec![spoken("first"), spoken("second")],
+        matches: vec![spoken("first"), spoken("second")],
     };
     assert_eq!(sorted(store.look_back(at(200), None).await.expect("past")), wanted);
     let ours = [PROD.to_owned()];
@@ -237,7 +237,7 @@ pub async fn the_past_is_remembered(store: &dyn Store) {
     let others = ["333344445555".to_owned()];
     let nothing = store.look_back(at(200), Some(&others)).await.expect("past");
     assert_eq!(nothing, LookBack::default());
-    wanted.spoken.clear();
+    wanted.matches.clear();
     assert_eq!(sorted(store.look_back(at(201), None).await.expect("past")), wanted);
 }
 

@@ -8,7 +8,8 @@ use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 use super::save;
 use crate::random::Random;
 use crate::sample::{at, delivery};
-use rootwatch_store::{Attempt, Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use rootwatch_core::attempt::Attempt;
+use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Store, StoreError};
 
 async fn owe(store: &dyn Store, deliveries: Vec<Delivery>) {
     save(store, Batch { deliveries, ..Batch::default() }).await;

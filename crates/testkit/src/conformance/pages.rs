@@ -8,9 +8,10 @@ use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 
 use super::{all, save};
 use crate::sample::{PROD, at, call, delivery, lonely, opening, unverified};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, IncidentFilter, PAGE_ITEMS_MAX, Page,
-    PageRequest, Store, StoreError,
+    Batch, DeliveryFilter, FindingFilter, IncidentFilter, PAGE_ITEMS_MAX, Page, PageRequest, Store,
+    StoreError,
 };
 
 /// One of the lists, as names in its order.

@@ -7,9 +7,10 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
 use super::{all, save};
 use crate::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned,
-    Resolution, Stats, Store, StoreError,
+    Batch, DeliveryFilter, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned, Resolution, Stats,
+    Store, StoreError,
 };
 
 /// Notes and positions are there until they are replaced or cleared.
@@ -67,7 +68,7 @@ pub async fn people_handle_incidents(store: &dyn Store) {
         at: at(50),
         note,
     };
-    let acknowledged = handled(IncidentState::Acknowledged, Some("it was me".to_owned()));
+    let acknowledged = resolution(IncidentState::Acknowledged, Some("it was me".to_owned()));
     let owed = vec![delivery("A.2", "A", "chat", at(50))];
     let stored = store.resolve(&id, &acknowledged, Some(told), owed.clone()).await.expect("done");
     assert_eq!(stored.incident.state, IncidentState::Acknowledged);
@@ -81,7 +82,8 @@ pub async fn people_handle_incidents(store: &dyn Store) {
         store.deliveries(&DeliveryFilter::default(), &PageRequest::default()).await.expect("them");
     assert_eq!(deliveries.items.len(), 1);
     // Bytes that would be cut in the middle of a character.
-    let long = handled(IncidentState::Resolved, Some(format!("x{}", "ü".repeat(NOTE_BYTES_MAX))));
+    let long =
+        resolution(IncidentState::Resolved, Some(format!("x{}", "ü".repeat(NOTE_BYTES_MAX))));
     let stored = store.resolve(&id, &long, None, Vec::new()).await.expect("done");
     let note = stored.by.expect("handled").note.expect("a note");
     assert_eq!(note.len(), NOTE_BYTES_MAX - 1);

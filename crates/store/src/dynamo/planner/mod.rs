@@ -324,7 +324,7 @@ impl<'a> Planner<'a> {
 
     async fn tell(&mut self, id: &IncidentId, told: NotifiedState) -> Result<(), StoreError> {
         if let Some(loaded) = self.loaded.get_mut(id) {
-            loaded.head.told = told;
+            loaded.head.notified = told;
         } else if let Some(item) = self.overlay.get(&head_of(id)).await? {
             self.overlay.put(head_of(id), moved(item).with("told", json(&told)?));
             self.plan.touched.push(id.clone());
@@ -348,7 +348,7 @@ impl<'a> Planner<'a> {
         head.incident.state = resolution.state;
         head.resolution = Some(resolution);
         if let Some(told) = told {
-            head.told = told;
+            head.notified = told;
         }
         Ok(())
     }
