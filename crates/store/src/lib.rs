@@ -40,6 +40,7 @@ mod error;
 mod lists;
 mod maintenance;
 mod outbox;
+pub mod permissions;
 #[cfg(any(feature = "sqlite", feature = "aws"))]
 mod rows;
 #[cfg(feature = "sqlite")]
