@@ -2,7 +2,7 @@
 
 use super::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 use super::*;
-use crate::finding::{Mfa, Outcome};
+use crate::finding::{Mfa, Outcome, RootUse};
 
 const A: &str = "222233334444";
 const B: &str = "333344445555";
