@@ -81,6 +81,8 @@ pub(crate) enum ReferenceOf {
     Config,
     /// All channels: keys, limits, answers, what is sent
     Channels,
+    /// IAM permissions, by command, source and channel
+    Permissions,
 }
 
 /// Which configuration is meant.

@@ -11,6 +11,7 @@ pub mod aws;
 pub mod channels;
 pub mod config;
 pub mod outbox;
+pub mod permissions;
 pub mod route;
 pub mod sample;
 pub mod wording;
@@ -27,11 +28,11 @@ pub use self::config::{
     ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
     TemplateConfig,
 };
-pub use self::http::tls;
 pub use self::notifier::{LogSink, Notifier, preview, standard_output};
 pub use self::outbox::{Attempt, Outbox, OutboxError};
 pub use self::wording::Wording;
 pub use self::worker::Worker;
+pub use rootwatch_aws::tls_config as tls;
 
 use jiff::SignedDuration;
 

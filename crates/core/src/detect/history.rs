@@ -211,7 +211,7 @@ fn speak(finding: &mut Finding, rule: &Rule, reason: Reason) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::sample::{Sample, call, clock, signed_in};
+    use crate::sample::{Sample, call, clock, signed_in};
 
     const A: &str = "222233334444";
 

@@ -5,9 +5,9 @@ use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlat
 use rootwatch_core::finding::{FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
-use super::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
 use super::{all, save};
-use crate::{
+use crate::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
+use rootwatch_store::{
     Attempt, Batch, DeliveryFilter, Handled, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned,
     Standing, Store, StoreError,
 };

@@ -6,9 +6,9 @@ use rootwatch_core::alert::DeliveryState;
 use rootwatch_core::finding::{Finding, RootUse, Severity};
 use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 
-use super::sample::{PROD, at, call, delivery, lonely, opening, unverified};
 use super::{all, save};
-use crate::{
+use crate::sample::{PROD, at, call, delivery, lonely, opening, unverified};
+use rootwatch_store::{
     Attempt, Batch, DeliveryFilter, FindingFilter, IncidentFilter, PAGE_ITEMS_MAX, Page,
     PageRequest, Store, StoreError,
 };

@@ -10,11 +10,10 @@ use rootwatch_core::correlate::{
 use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId};
 
-use super::sample::{
-    self, Chance, PROD, SANDBOX, at, delivery, in_session, lonely, opening, unverified,
-};
 use super::{all, save};
-use crate::{Batch, DeliveryFilter, PageRequest, Past, Store, StoreError};
+use crate::random::Random;
+use crate::sample::{self, PROD, SANDBOX, at, delivery, in_session, lonely, opening, unverified};
+use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Past, Store, StoreError};
 
 /// Everything that a store can show.
 async fn everything(store: &dyn Store) -> String {
@@ -136,9 +135,9 @@ async fn write_all(store: &dyn Store, findings: &[Finding], size: usize) -> usiz
 
 /// Two writers that decide at once lose nothing and double nothing.
 pub async fn two_writers_lose_nothing_and_double_nothing(store: &dyn Store) {
-    let mut chance = Chance::of(7);
-    let mut findings = sample::findings(&mut chance, 120);
-    chance.shuffle(&mut findings);
+    let mut random = Random::of(7);
+    let mut findings = sample::findings(&mut random, 120);
+    random.shuffle(&mut findings);
     // A third of them reaches both.
     let (one, other) = (&findings[..80], &findings[40..]);
     let conflicts = tokio::join!(write_all(store, one, 3), write_all(store, other, 4));
@@ -250,8 +249,10 @@ pub async fn incidents_are_found_by_their_time(store: &dyn Store) {
     save(store, opening(findings)).await;
     let found = |from: i64, to: i64, unended: bool| async move {
         let found = store.incidents_within(at(from), at(to), unended).await.expect("incidents");
-        let mut at: Vec<_> =
-            found.iter().map(|one: &crate::StoredIncident| one.incident.first_at).collect();
+        let mut at: Vec<_> = found
+            .iter()
+            .map(|one: &rootwatch_store::StoredIncident| one.incident.first_at)
+            .collect();
         at.sort();
         at
     };

@@ -1,100 +1,37 @@
-//! Findings, alerts and chance for the tests of a store.
+//! Findings, batches, deliveries and unverified records, written short.
+//!
+//! [`finding`] has builders for findings of every kind; what is here builds what a store is given.
 
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{Alert, AlertKind, Delivery, IncidentSummary};
 use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{
-    Addendum, Finding, FindingKey, Mfa, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
+    Addendum, Finding, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
 };
 use rootwatch_core::incident::{IncidentHead, IncidentId, IncidentKind, IncidentState};
+use rootwatch_store::{Batch, Unverified};
 
-use crate::{Batch, Unverified};
+pub use rootwatch_core::sample as finding;
+pub use rootwatch_core::sample::call_at as call;
 
+use crate::random::Random;
+
+/// The management account.
 pub const MGMT: &str = "111122223333";
+/// A member account.
 pub const PROD: &str = "222233334444";
+/// Another member account.
 pub const SANDBOX: &str = "333344445555";
 const ADDRESSES: [&str; 3] = ["203.0.113.77", "198.51.100.23", "192.0.2.10"];
 
-/// Numbers that look random and follow from a seed (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Chance(u64);
-
-impl Chance {
-    #[must_use]
-    pub fn of(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// Less than `end`, which is not 0.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.word() % end as u64) as usize
-    }
-
-    /// True one time out of so many.
-    pub fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for end in (1..items.len()).rev() {
-            items.swap(end, self.below(end + 1));
-        }
-    }
-}
-
-/// So many seconds into the day of these samples.
+/// This many seconds after the start of the samples.
+///
+/// # Panics
+/// When that is out of range.
 #[must_use]
 pub fn at(secs: i64) -> Timestamp {
     let begin: Timestamp = "2026-05-04T10:00:00Z".parse().expect("a time");
     begin + SignedDuration::from_secs(secs)
-}
-
-/// A direct, low, successful call of the root user.
-#[must_use]
-pub fn call(account: &str, time: Timestamp, name: &str) -> Finding {
-    let key = format!("{account} {time} {name}");
-    Finding {
-        key: FindingKey(key.clone()),
-        event_id: Some(format!("event of {key}")),
-        event_time: Some(time),
-        account_id: Some(account.to_owned()),
-        recipient_account_id: Some(account.to_owned()),
-        region: Some("us-east-1".to_owned()),
-        event_source: None,
-        event_name: Some(name.to_owned()),
-        root_use: RootUse::Direct,
-        severity: Severity::Low,
-        rules: Vec::new(),
-        title: format!("Root user called {name}"),
-        did: name.to_owned(),
-        reasons: vec![Reason::new("root_identity", "the root user itself called")],
-        outcome: Outcome::Success,
-        error_code: None,
-        error_message: None,
-        mfa: Mfa::NotStated,
-        source_ip: None,
-        user_agent: None,
-        access_key_id: None,
-        read_only: None,
-        needs_root: NeedsRoot::Unknown,
-        actor: None,
-        target: None,
-        shared_event_id: None,
-        addendum: None,
-        session: SessionFacts {
-            principal_type: Some("Root".to_owned()),
-            principal_arn: Some(format!("arn:aws:iam::{account}:root")),
-            ..SessionFacts::default()
-        },
-    }
 }
 
 /// A sign-in from an address.
@@ -127,24 +64,24 @@ pub fn lonely(number: usize) -> Finding {
 }
 
 /// A finding out of a small world, in which keys, addresses and times often meet.
-fn any(chance: &mut Chance) -> Finding {
-    let moment = |chance: &mut Chance| {
+fn any(random: &mut Random) -> Finding {
+    let moment = |random: &mut Random| {
         // Steps at, just under and just over the gaps of the policy.
-        let step = chance.below(60) as i64;
+        let step = random.below(60) as i64;
         at(step * 150 + step % 3)
     };
-    let (time, other) = (moment(chance), moment(chance));
-    let account = [PROD, SANDBOX, MGMT][chance.below(3)];
-    let address = ADDRESSES[chance.below(3)];
-    let long_term = chance.one_in(2);
-    let which = chance.below(3);
+    let (time, other) = (moment(random), moment(random));
+    let account = [PROD, SANDBOX, MGMT][random.below(3)];
+    let address = ADDRESSES[random.below(3)];
+    let long_term = random.one_in(2);
+    let which = random.below(3);
     let key = format!("{}{which}", if long_term { "AKIA" } else { "ASIA" });
     let with_key = |mut one: Finding| {
         one.access_key_id = Some(key.clone());
         one.session.long_term_key = long_term;
         one
     };
-    let mut one = match chance.below(15) {
+    let mut one = match random.below(15) {
         0..=3 => sign_in(account, time, address, Outcome::Failure),
         4 | 5 => sign_in(account, time, address, Outcome::Success),
         6 => {
@@ -207,10 +144,10 @@ fn any(chance: &mut Chance) -> Finding {
             one
         }
     };
-    if one.source_ip.is_none() && chance.one_in(2) {
+    if one.source_ip.is_none() && random.one_in(2) {
         one.source_ip = Some(address.to_owned());
     }
-    match chance.below(14) {
+    match random.below(14) {
         8 => one.event_time = None,
         9 => one.shared_event_id = Some(which.to_string()),
         10 => one.session.sign_in_session_arn = Some(format!("arn:{which}")),
@@ -222,12 +159,12 @@ fn any(chance: &mut Chance) -> Finding {
 /// Findings that often meet: sprays, sessions, `AssumeRoot`, corrections, long-term keys, and many
 /// that say again what another says. Each has a key of its own.
 #[must_use]
-pub fn findings(chance: &mut Chance, number: usize) -> Vec<Finding> {
+pub fn findings(random: &mut Random, number: usize) -> Vec<Finding> {
     let mut all: Vec<Finding> = Vec::with_capacity(number);
     while all.len() < number {
-        if chance.one_in(6) && !all.is_empty() {
+        if random.one_in(6) && !all.is_empty() {
             // A later record of the same event, which says a little more.
-            let mut one = all[chance.below(all.len())].clone();
+            let mut one = all[random.below(all.len())].clone();
             one.addendum = Some(Addendum {
                 reason: "UPDATED_DATA".to_owned(),
                 original_event_id: one.event_id.take(),
@@ -238,9 +175,9 @@ pub fn findings(chance: &mut Chance, number: usize) -> Vec<Finding> {
             all.push(one);
             continue;
         }
-        let sample = any(chance);
-        let echoes = if chance.one_in(3) { chance.below(30) } else { 0 };
-        let pace = chance.below(30) as i64;
+        let sample = any(random);
+        let echoes = if random.one_in(3) { random.below(30) } else { 0 };
+        let pace = random.below(30) as i64;
         for nth in 0..=echoes {
             let mut one = sample.clone();
             one.event_time = one.event_time.map(|time| {

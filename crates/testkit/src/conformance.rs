@@ -1,11 +1,10 @@
-//! What any store has to pass: one function for each promise, each over a fresh store. They panic
-//! where a promise is broken.
+//! What any store has to promise: one function for each promise, each over a fresh store. A function
+//! panics where its promise is broken.
 
 mod commits;
 mod deliveries;
 mod follows;
 mod pages;
-pub mod sample;
 mod shared;
 mod upkeep;
 
@@ -18,7 +17,7 @@ pub use upkeep::*;
 
 use jiff::Timestamp;
 
-use crate::{Batch, Store, StoredIncident};
+use rootwatch_store::{Batch, Store, StoredIncident};
 
 /// Everything that correlation may need, by id.
 async fn all(store: &dyn Store) -> Vec<StoredIncident> {

@@ -1,4 +1,4 @@
-//! Signature Version 4 for one call.
+//! Signature Version 4 of one call.
 
 use std::time::SystemTime;
 
@@ -10,21 +10,20 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use url::Url;
 
-use super::{Call, Service};
+use crate::{Call, Service};
 
-/// The headers of a signed call, but for the type of its content. The error is in words.
-pub(super) fn headers(
+/// The headers of a signed call, except for its content type. The error is in words.
+pub(crate) fn headers(
     call: &Call,
     url: &Url,
     region: &str,
     credentials: &Credentials,
     at: SystemTime,
 ) -> Result<Vec<(String, String)>, String> {
-    let failed =
-        |error: &dyn std::fmt::Display| format!("the call of AWS cannot be signed: {error}");
+    let failed = |error: &dyn std::fmt::Display| format!("the call cannot be signed: {error}");
     let mut settings = SigningSettings::default();
     if call.service == Service::S3 {
-        // S3 takes paths as they are written, once encoded, and wants the body's hash beside them.
+        // S3 takes paths as they are, percent-encoded once, and requires the body's hash as a header.
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;

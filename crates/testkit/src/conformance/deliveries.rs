@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
 
-use super::sample::{Chance, at, delivery};
 use super::save;
-use crate::{Attempt, Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use crate::random::Random;
+use crate::sample::{at, delivery};
+use rootwatch_store::{Attempt, Batch, DeliveryFilter, PageRequest, Store, StoreError};
 
 async fn owe(store: &dyn Store, deliveries: Vec<Delivery>) {
     save(store, Batch { deliveries, ..Batch::default() }).await;
@@ -178,25 +179,25 @@ pub async fn a_delivery_ends_once(store: &dyn Store) {
 /// The next moment is one at which something is leased, and before it nothing is: nobody asks in
 /// vain. Whatever happens, in any order.
 pub async fn nobody_asks_in_vain(store: &dyn Store) {
-    let mut chance = Chance::of(11);
+    let mut random = Random::of(11);
     assert_eq!(store.next_due().await.expect("due"), None);
     let mut leased: Vec<String> = Vec::new();
     let (mut now, mut owed) = (0, 0);
     for _ in 0..150 {
-        match chance.below(4) {
+        match random.below(4) {
             0 => {
-                let thread = ["X", "Y", "Z"][chance.below(3)];
-                let to = ["chat", "pager"][chance.below(2)];
+                let thread = ["X", "Y", "Z"][random.below(3)];
+                let to = ["chat", "pager"][random.below(2)];
                 let mut one = delivery(&format!("{thread}.{owed}"), thread, to, at(now));
-                one.due_at = at(now + chance.below(100) as i64);
+                one.due_at = at(now + random.below(100) as i64);
                 owe(store, vec![one]).await;
                 owed += 1;
             }
             1 if !leased.is_empty() => {
-                let id = leased.remove(chance.below(leased.len()));
-                let attempt = match chance.below(4) {
+                let id = leased.remove(random.below(leased.len()));
+                let attempt = match random.below(4) {
                     0 | 1 => delivered(),
-                    2 => again(now + chance.below(200) as i64, chance.one_in(2)),
+                    2 => again(now + random.below(200) as i64, random.one_in(2)),
                     _ => Attempt::Failed { error: "gone".to_owned(), instead: Vec::new() },
                 };
                 attempted(store, &id, attempt, now).await;
@@ -210,7 +211,7 @@ pub async fn nobody_asks_in_vain(store: &dyn Store) {
                 let secs = due.as_second() - at(0).as_second();
                 assert!(lease(store, secs - 1, 9, &[]).await.is_empty(), "before {secs}");
                 now = now.max(secs);
-                let found = lease(store, now, 1 + chance.below(2), &[]).await;
+                let found = lease(store, now, 1 + random.below(2), &[]).await;
                 assert!(!found.is_empty(), "nothing at {now}, said to be due at {secs}");
                 leased.retain(|id| !found.contains(id));
                 leased.extend(found);

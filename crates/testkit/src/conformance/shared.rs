@@ -4,9 +4,9 @@
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::incident::{IncidentId, IncidentState};
 
-use super::sample::{PROD, SANDBOX, at, delivery, in_session, lonely, opening};
 use super::{all, save};
-use crate::{Batch, CaughtUp, Handled, Store, StoreError};
+use crate::sample::{PROD, SANDBOX, at, delivery, in_session, lonely, opening};
+use rootwatch_store::{Batch, CaughtUp, Handled, Store, StoreError};
 
 async fn generation(store: &dyn Store) -> u64 {
     match store.catch_up(None).await.expect("the generation") {

@@ -9,8 +9,9 @@ use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
 use super::all;
-use super::sample::{Chance, at};
-use crate::{Batch, FindingFilter, Handled, PageRequest, Store};
+use crate::random::Random;
+use crate::sample::at;
+use rootwatch_store::{Batch, FindingFilter, Handled, PageRequest, Store};
 
 /// The revisions that changes build on, and what they are afterwards: as a hub keeps them.
 fn step(revisions: &mut BTreeMap<IncidentId, u64>, changes: &[Change]) -> Vec<(IncidentId, u64)> {
@@ -76,20 +77,20 @@ async fn agrees(
 /// the store holds exactly what correlation holds; and correlation that begins anew with what the
 /// store has goes on as if nothing had happened.
 pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding], seed: u64) {
-    let mut chance = Chance::of(seed);
+    let mut random = Random::of(seed);
     let mut policy = CorrelatePolicy::default();
-    policy.redundant_secs = [0, 1, 60, 60][chance.below(4)];
+    policy.redundant_secs = [0, 1, 60, 60][random.below(4)];
     let mut left = findings.to_vec();
     // Some come again.
-    let again: Vec<Finding> = left.iter().filter(|_| chance.one_in(5)).cloned().collect();
+    let again: Vec<Finding> = left.iter().filter(|_| random.one_in(5)).cloned().collect();
     left.extend(again);
-    chance.shuffle(&mut left);
+    random.shuffle(&mut left);
     let mut open = OpenIncidents::new(policy.clone());
     let mut seen: HashSet<FindingKey> = HashSet::new();
     let mut revisions: BTreeMap<IncidentId, u64> = BTreeMap::new();
-    let size_max = [1, 7, 40, 400][chance.below(4)];
+    let size_max = [1, 7, 40, 400][random.below(4)];
     while !left.is_empty() {
-        let size = (1 + chance.below(size_max)).min(left.len());
+        let size = (1 + random.below(size_max)).min(left.len());
         let batch: Vec<Finding> = left.drain(..size).collect();
         let keys: Vec<FindingKey> = batch.iter().map(|one| one.key.clone()).collect();
         let known = store.known(&keys).await.expect("what is known");
@@ -99,8 +100,8 @@ pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding
             batch.into_iter().filter(|one| !known.contains(&one.key)).collect();
         seen.extend(keys);
         let mut changes = correlate_batch(&mut open, fresh);
-        if chance.one_in(8) {
-            let over = close_quiet(&open, at(chance.below(20_000) as i64)).into_iter();
+        if random.one_in(8) {
+            let over = close_quiet(&open, at(random.below(20_000) as i64)).into_iter();
             let timed = |change: &Change| {
                 let Change::Closed { id, .. } = change else { return false };
                 open.get(id).is_some_and(|incident| incident.last_at.is_some())
@@ -112,12 +113,12 @@ pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding
         let expected = step(&mut revisions, &changes);
         let batch = Batch { changes, expected, now: Some(at(0)), ..Batch::default() };
         store.commit(batch).await.unwrap_or_else(|error| panic!("{error}, seed {seed}"));
-        if chance.one_in(6) {
+        if random.one_in(6) {
             let timed = open.incidents().filter(|one| one.last_at.is_some()).map(|one| &one.id);
             let ids: Vec<IncidentId> = timed.cloned().collect();
             if !ids.is_empty() {
                 let state = [IncidentState::Acknowledged, IncidentState::Resolved];
-                let (id, state) = (&ids[chance.below(ids.len())], state[chance.below(2)]);
+                let (id, state) = (&ids[random.below(ids.len())], state[random.below(2)]);
                 let handled = Handled { state, by: "maria".to_owned(), at: at(1), note: None };
                 let stored = store.handle(id, &handled, None, Vec::new()).await.expect("handled");
                 open.set_state(id, state);
@@ -125,7 +126,7 @@ pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding
             }
         }
         agrees(store, &open, &revisions, seed).await;
-        if chance.one_in(4) {
+        if random.one_in(4) {
             let loaded = all(store).await.into_iter().map(|one| one.incident);
             let anew = OpenIncidents::from_incidents(policy.clone(), loaded);
             let mut steady = open;
