@@ -21,7 +21,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::notifier::LogSink;
+use crate::log_sink::LogSink;
 use crate::wording::Wording;
 use crate::{Outbox, Sent};
 

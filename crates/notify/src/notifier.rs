@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,20 +11,11 @@ use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 
 use crate::channels::{Channel, Memory, Message, Tools};
-use crate::config::{
-    self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig, TemplateConfig,
-};
+use crate::config::{self, Common, ConfigProblem, DestinationConfig, NotifyConfig};
+use crate::log_sink::{LogSink, standard_output};
+use crate::wording::config::{RedactConfig, TemplateConfig};
 use crate::wording::{Setting, Wording};
 use crate::{AwsAccess, Outbox, Sent, route};
-
-/// Where the channel `log` writes.
-pub type LogSink = Arc<Mutex<dyn Write + Send>>;
-
-/// The standard output, for the channel `log`.
-#[must_use]
-pub fn standard_output() -> LogSink {
-    Arc::new(Mutex::new(io::stdout()))
-}
 
 /// Columns of an error that is kept with a delivery.
 const ERROR_COLUMNS_MAX: usize = 400;
@@ -146,7 +136,7 @@ impl Notifier {
     /// The destinations of an alert, in order, each once. See [`mod@crate::route`].
     #[must_use]
     pub fn route(&self, alert: &Alert) -> Vec<String> {
-        route::route(&self.config, alert)
+        route::route(&self.config.route, &self.config.destination, alert)
     }
 
     /// The names of all destinations.

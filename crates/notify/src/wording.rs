@@ -6,6 +6,7 @@
 //! bidirectional overrides visible and bounds the length; what a channel's own markup needs on top
 //! is the channel's business.
 
+pub(crate) mod config;
 pub(crate) mod line;
 mod redact;
 pub(crate) mod template;
@@ -21,7 +22,7 @@ use rootwatch_core::window::{Approval, Approved};
 use rootwatch_core::words::{self, fold, tell};
 use serde_json::Value;
 
-use crate::config::{RedactConfig, TemplateConfig};
+use self::config::{RedactConfig, TemplateConfig};
 
 /// Columns of the compact wording: what a text message holds beside what a channel adds.
 pub const COMPACT_COLUMNS_MAX: usize = 160;

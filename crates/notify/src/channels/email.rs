@@ -20,7 +20,7 @@ pub use self::mail::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html, text};
 pub use self::ses::Ses;
 use self::smtp::{Outcome, Server};
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::{Sent, guard};
 
 /// Recipients of a mail, `cc` included: what RFC 5321 asks of every server.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
 use crate::Sent;
-use crate::notifier::LogSink;
+use crate::log_sink::LogSink;
 
 /// Bytes of one entry.
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;

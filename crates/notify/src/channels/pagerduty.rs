@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 
 /// Characters of the summary.

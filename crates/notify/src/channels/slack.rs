@@ -24,7 +24,7 @@ pub use self::blocks::{
 };
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 
 /// Where Slack's methods are.

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
 use crate::Sent;
-use crate::config::{secret_schema, secrets_schema};
+use crate::config::schema::{secret_schema, secrets_schema};
 use crate::http::{Http, parse_url};
 
 /// Posts a signed CloudEvents 1.0 event.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Wording;
-use crate::config::RedactConfig;
+use crate::wording::config::RedactConfig;
 
 /// Masks what the configuration says, in all texts.
 pub(super) fn apply(wording: &mut Wording, redact: &RedactConfig) {

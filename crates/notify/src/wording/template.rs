@@ -13,8 +13,8 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use rootwatch_core::words;
 
+use super::config::TemplateConfig;
 use super::{COMPACT_COLUMNS_MAX, TEXT_COLUMNS_MAX, TITLE_COLUMNS_MAX, Wording};
-use crate::config::TemplateConfig;
 
 /// Bytes of a template.
 pub(crate) const SOURCE_BYTES_MAX: usize = 4 << 10;
@@ -154,8 +154,8 @@ fn made(environment: &Environment<'_>, source: &str, values: &Value) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RedactConfig;
     use crate::sample;
+    use crate::wording::config::RedactConfig;
     use crate::wording::{Setting, template_faults};
 
     fn title(template: &str) -> Result<String, String> {
