@@ -19,11 +19,11 @@ pub mod worker;
 mod digest;
 mod guard;
 mod http;
-mod letters;
 mod log_sink;
 mod notifier;
-mod telling;
+mod outage;
 mod time_of_day;
+mod transliterate;
 
 pub use self::aws::AwsAccess;
 pub use self::config::{ConfigProblem, DestinationConfig, NotifyConfig};
