@@ -3,7 +3,7 @@
     python deploy/check.py FOLDER        installs its tools below FOLDER, once, and runs
 
 Needs Python 3.9 or later, npm, and their registries the first time. Every check says what it looked at; none
-is left out in silence. What no check here can say: whether AWS takes it. See docs/deploy/README.md.
+is left out in silence. What no check here can say: whether AWS takes it. See docs/explain/untested.md.
 """
 
 import copy

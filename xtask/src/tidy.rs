@@ -2,6 +2,7 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod links;
 mod source;
 mod templates;
 mod text;
@@ -29,12 +30,13 @@ Checks the conventions that are tests:
   length        no source file above 700 lines, tests not counted
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
-  templates     every template in deploy/ holds the event patterns that core defines";
+  templates     every template in deploy/ holds the event patterns that core defines
+  links         relative links in Markdown name files and headings that exist";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -47,6 +49,7 @@ const CHECKS: [(&str, Check); 12] = [
     ("machine", text::machine),
     ("accounts", text::accounts),
     ("templates", templates::templates),
+    ("links", links::links),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {

@@ -3,6 +3,8 @@
 mod args;
 mod config;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod notify;
 mod output;
 mod pattern;

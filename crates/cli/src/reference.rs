@@ -34,7 +34,7 @@ pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `docs/cli.md`, the long help of every command, `docs/config.md` or `docs/channels.md`.
+/// `docs/reference/cli.md`, the long help of every command, `docs/reference/config.md` or `docs/reference/channels.md`.
 pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
     let page = match of {
         ReferenceOf::Cli => None,

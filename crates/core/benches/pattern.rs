@@ -190,7 +190,7 @@ fn measure(name: &str, patterns: &[impl AsRef<str>], events: &[String]) {
     let mut matcher = set.matcher();
     let (mut matched_events, mut matches) = (0, 0);
     for event in events {
-        let found = matcher.run(event).expect("events are valid").len();
+        let found = matcher.run(event).expect("events are valid").matched.len();
         matched_events += usize::from(found > 0);
         matches += found;
     }
@@ -202,7 +202,7 @@ fn measure(name: &str, patterns: &[impl AsRef<str>], events: &[String]) {
             let mut total = 0;
             while start.elapsed() < ROUND {
                 for event in events {
-                    total += matcher.run(event).expect("events are valid").len();
+                    total += matcher.run(event).expect("events are valid").matched.len();
                 }
                 done += events.len();
             }

@@ -535,8 +535,8 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::sample::{Sample, call, clock};
     use crate::correlate::{CorrelatePolicy, correlate_all};
+    use crate::sample::{Sample, call, clock};
 
     const A: &str = "222233334444";
 

@@ -18,8 +18,6 @@ mod links;
 mod open;
 mod regroup;
 #[cfg(test)]
-pub(crate) mod sample;
-#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

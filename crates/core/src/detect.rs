@@ -5,6 +5,7 @@
 //! they remove nothing.
 
 mod history;
+mod undecided;
 
 use jiff::Timestamp;
 
@@ -13,10 +14,11 @@ use crate::finding::{
     Addendum, Finding, FindingKey, Mfa, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
 };
 use crate::judge::{self, Judgement, judge};
-use crate::pattern::Matcher;
+use crate::pattern::{Matcher, Matches};
 use crate::record::{Record, text_at};
 use crate::rules::{Rule, Ruleset};
 pub use history::{HISTORY_ADDRESSES_MAX, HISTORY_KEYS_MAX, HISTORY_SPOKEN_MAX, History};
+pub use undecided::UNDECIDED_NAMED_MAX;
 
 /// Longest free text that a finding keeps, in bytes. Whoever used the credentials chose it.
 pub const TEXT_BYTES_MAX: usize = 1024;
@@ -36,36 +38,37 @@ pub struct Detected {
 pub struct Detector<'r> {
     rules: &'r Ruleset,
     matcher: Matcher<'r>,
+    /// Indexes of all rules: those that are undecided on an event that cannot be read.
+    all: Vec<usize>,
 }
 
 impl<'r> Detector<'r> {
     /// A detector for these rules.
     #[must_use]
     pub fn new(rules: &'r Ruleset) -> Self {
-        Self { rules, matcher: rules.patterns().matcher() }
+        let matcher = rules.patterns().matcher();
+        Self { rules, matcher, all: (0..rules.rules().len()).collect() }
     }
 
-    /// `None` only for a record without root use on which no rule speaks.
+    /// `None` only for a record without root use that no rule matches or may match.
     pub fn detect(&mut self, event: &Event<'_>) -> Option<Detected> {
         let judgement = judge(&event.record);
-        let matched: Vec<usize> = self.matching(event).to_vec();
-        if judgement.root_use == RootUse::No && matched.is_empty() {
+        let Matches { matched, undecided } = self.matching(event);
+        if judgement.root_use == RootUse::No && matched.is_empty() && undecided.is_empty() {
             return None;
         }
-        let is_waiting = |index: &usize| {
-            let rule = &self.rules.rules()[*index];
-            rule.follows.is_some() || rule.first.is_some()
-        };
-        let (waiting, speaking): (Vec<_>, Vec<_>) = matched.into_iter().partition(is_waiting);
-        if judgement.root_use == RootUse::No && speaking.is_empty() && waiting.is_empty() {
-            return None;
+        let (matched, undecided) = (matched.to_vec(), undecided.to_vec());
+        let (waiting, matched): (Vec<_>, Vec<_>) =
+            matched.into_iter().partition(|index| self.rules.rules()[*index].is_deferred());
+        let mut finding = self.finding(event, judgement, &matched);
+        if !undecided.is_empty() {
+            undecided::note(&mut finding, &undecided, self.rules);
         }
-        let finding = self.finding(event, judgement, &speaking);
         Some(Detected { finding, waiting })
     }
 
-    /// Indexes of the rules whose pattern matches.
-    pub fn matching(&mut self, event: &Event<'_>) -> &[usize] {
+    /// The rules whose pattern matches, and those whose pattern could not be decided.
+    pub fn matching(&mut self, event: &Event<'_>) -> Matches<'_> {
         let envelope = &event.envelope;
         let stated = [
             ("id", &envelope.id),
@@ -83,9 +86,11 @@ impl<'r> Detector<'r> {
                 count += 1;
             }
         }
-        // The record's JSON has been parsed whole, so the reader cannot fail on it; were it to,
-        // the floor still holds.
-        self.matcher.run_in_envelope(&fields[..count], event.record.json).unwrap_or_default()
+        // The record's JSON has been parsed, so this fails only where a field of a rule is nested
+        // deeper than patterns follow. Then nothing is known of any rule.
+        self.matcher
+            .run_in_envelope(&fields[..count], event.record.json)
+            .unwrap_or(Matches { matched: &[], undecided: &self.all })
     }
 
     fn finding(&self, event: &Event<'_>, judgement: Judgement, speaking: &[usize]) -> Finding {

@@ -163,6 +163,9 @@ pub struct Reason {
     pub text: Cow<'static, str>,
 }
 
+/// Code of the reason on a finding for which some rules could not be decided: they may match or not.
+pub const RULES_UNDECIDED: &str = "rules_undecided";
+
 impl Reason {
     /// A reason with a stable code and plain words.
     pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
@@ -287,4 +290,13 @@ pub struct Finding {
     pub addendum: Option<Addendum>,
     /// What ties this finding to a session.
     pub session: SessionFacts,
+}
+
+impl Finding {
+    /// The reason that names the rules that could not be decided on this record; `None` when all
+    /// were.
+    #[must_use]
+    pub fn rules_undecided(&self) -> Option<&Reason> {
+        self.reasons.iter().find(|reason| reason.code == RULES_UNDECIDED)
+    }
 }

@@ -50,6 +50,14 @@ pub struct Rule {
     pub tests: Vec<RuleTest>,
 }
 
+impl Rule {
+    /// True for a rule that needs more than one record, because of `follows` or `first`.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.follows.is_some() || self.first.is_some()
+    }
+}
+
 /// "Only after": another rule must have spoken about the same account before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

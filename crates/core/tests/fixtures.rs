@@ -153,6 +153,7 @@ fn detected(
 ) {
     let matching: BTreeSet<&str> = detector
         .matching(event)
+        .matched
         .iter()
         .map(|index| &rules.rules()[*index])
         .filter(|rule| rule.follows.is_none())

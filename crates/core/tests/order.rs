@@ -13,13 +13,7 @@ use rootwatch_core::detect::{Detector, History};
 use rootwatch_core::finding::{Finding, FindingKey, Mfa, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentKind};
 use rootwatch_core::rules::Ruleset;
-// The samples below say `crate::finding`, as they are also the unit tests'.
-use rootwatch_core::finding;
-
-#[allow(dead_code)]
-#[path = "../src/correlate/sample.rs"]
-mod sample;
-use sample::{Sample, assume_root, call, failed, page, signed_in, watched};
+use rootwatch_core::sample::{Sample, assume_root, call, failed, page, signed_in, watched};
 
 const MGMT: &str = "111122223333";
 const PROD: &str = "222233334444";

@@ -84,11 +84,11 @@ fn a_pattern_decides_the_same_in_company_as_alone() {
     for event in &events {
         let mut expected = Vec::new();
         for (index, matcher) in alone.iter_mut().enumerate() {
-            if !matcher.run(event).expect("events are sound").is_empty() {
+            if !matcher.run(event).expect("events are sound").matched.is_empty() {
                 expected.push(index);
             }
         }
-        assert_eq!(together.run(event).expect("events are sound"), expected, "{event}");
+        assert_eq!(together.run(event).expect("events are sound").matched, expected, "{event}");
     }
 }
 
@@ -117,7 +117,7 @@ fn an_event_in_two_parts_matches_like_the_whole() {
             strings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let set = PatternSet::new(vec![pattern]);
         let mut matcher = set.matcher();
-        let matched = !matcher.run_in_envelope(&envelope, detail.get()).unwrap().is_empty();
+        let matched = !matcher.run_in_envelope(&envelope, detail.get()).unwrap().matched.is_empty();
         assert_eq!(matched.to_string(), case.expect, "{}", case.name);
         tried += 1;
     }
@@ -557,7 +557,7 @@ proptest! {
             odd_text(event, &mut bits, &mut text);
             let expected: Vec<usize> =
                 (0..parsed.len()).filter(|&n| naive(&parsed[n].0, event)).collect();
-            prop_assert_eq!(matcher.run(&text).unwrap(), &expected[..], "{}", text);
+            prop_assert_eq!(matcher.run(&text).unwrap().matched, &expected[..], "{}", text);
             for (n, (json, pattern)) in parsed.iter().enumerate() {
                 let alone = pattern.matches(&event.to_string()).unwrap();
                 prop_assert_eq!(alone, expected.contains(&n), "{} {}", json, event);

@@ -177,6 +177,7 @@ pub(crate) async fn assemble(
     }
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    secrets.fetch(&config.notify, aws).await;
     let resolve = |at: &_| secrets.resolve(at);
     let notifier = Notifier::with_aws(&config.notify, &resolve, Arc::clone(&clock), log, aws)
         .map_err(HubError::Notify)?

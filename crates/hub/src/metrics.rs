@@ -69,6 +69,10 @@ fn describe() {
     describe_counter!("rootwatch_records_saved_total", "Findings that were saved, by source");
     describe_counter!("rootwatch_records_known_total", "Findings that were there already");
     describe_counter!("rootwatch_records_skipped_total", "Records that could not be decoded");
+    describe_counter!(
+        "rootwatch_rules_undecided_total",
+        "Records with too many list elements to decide every rule on them, by source"
+    );
     describe_counter!("rootwatch_records_unverified_total", "Records that were not trusted");
     describe_gauge!("rootwatch_incidents_open", "Incidents that are open, by severity");
     describe_gauge!("rootwatch_deliveries", "Deliveries, by destination and state");
@@ -92,6 +96,14 @@ pub(crate) fn received(origin: &Origin, judged: &[Judged], received_at: Timestam
         if let Judged::Done(Outcome::Skipped { .. }) = judged {
             counter!("rootwatch_records_skipped_total", "source" => source.clone(), "reason" => "undecodable")
                 .increment(1);
+        }
+        let finding = match judged {
+            Judged::Detected(detected) => Some(&detected.finding),
+            Judged::Doubtful { finding, .. } => Some(&**finding),
+            Judged::Done(_) => None,
+        };
+        if finding.is_some_and(|finding| finding.rules_undecided().is_some()) {
+            counter!("rootwatch_rules_undecided_total", "source" => source.clone()).increment(1);
         }
         if let Judged::Detected(detected) = judged
             && let Some(at) = detected.finding.event_time

@@ -1,8 +1,6 @@
 //! The store in DynamoDB, with credentials, region and endpoint as the AWS SDK finds them.
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_config::SdkConfig;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_store::{StoreConfig, StoreError};
 
@@ -24,9 +22,7 @@ pub async fn create_table(name: &str) -> Result<bool, StoreError> {
 }
 
 async fn sdk() -> Result<SdkConfig, StoreError> {
-    let provider = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+    let sdk = rootwatch_aws::sdk_loader().load().await;
     if sdk.region().is_none() {
         return Err(StoreError::Unavailable {
             reason: "no AWS region is set: set AWS_REGION, or a region in the AWS profile"

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use rootwatch_core::secret::SecretRef;
 use rootwatch_hub::clock::SystemClock;
 use rootwatch_hub::config::secrets::Resolver;
@@ -15,7 +13,7 @@ use rootwatch_hub::config::{Inputs, Loaded, load, rules};
 use rootwatch_hub::function::Function;
 use rootwatch_hub::hub::Parts;
 use rootwatch_hub::telemetry;
-use rootwatch_notify::standard_output;
+use rootwatch_notify::{AwsAccess, standard_output};
 use rootwatch_store::Store;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 
@@ -30,19 +28,17 @@ const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 pub(crate) async fn function() -> anyhow::Result<Function> {
     // Whoever was first has made the choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let loaded = configuration()?;
-    let _telemetry = telemetry::start(&loaded.config.telemetry)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let tls = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(tls).build_https();
-    let mut sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let mut sdk = rootwatch_aws::sdk_loader();
     // Where Lambda itself gives credentials, nothing else has to be looked for, nor made ready.
     if std::env::var_os(ACCESS_KEY).is_some() {
         sdk = sdk.credentials_provider(EnvironmentVariableCredentialsProvider::new());
     }
     let sdk = sdk.load().await;
+    let loaded = configuration(&sdk).await?;
+    let _telemetry = telemetry::start(&loaded.config.telemetry)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let parts = Parts {
         store: store(&loaded, &sdk).await?,
         rules: rules::load(&loaded.config.rules.dir)?,
@@ -54,11 +50,11 @@ pub(crate) async fn function() -> anyhow::Result<Function> {
     Ok(Function::start(parts, &sdk).await?)
 }
 
-fn configuration() -> anyhow::Result<Loaded> {
+async fn configuration(sdk: &SdkConfig) -> anyhow::Result<Loaded> {
     let named = std::env::var(CONFIG).ok().filter(|text| !text.trim().is_empty());
     let file = match named.as_deref().map(str::parse::<SecretRef>) {
         None => None,
-        Some(Ok(SecretRef::AwsSsm(_) | SecretRef::AwsSecret(_))) => Some(fetched()?),
+        Some(Ok(SecretRef::AwsSsm(_) | SecretRef::AwsSecret(_))) => Some(fetched(sdk).await?),
         Some(_) => named.map(PathBuf::from),
     };
     let environment = std::env::vars_os()
@@ -69,10 +65,11 @@ fn configuration() -> anyhow::Result<Loaded> {
 
 /// The configuration that is kept in AWS, as a file: it is read, and its errors are told, as any
 /// other.
-fn fetched() -> anyhow::Result<PathBuf> {
+async fn fetched(sdk: &SdkConfig) -> anyhow::Result<PathBuf> {
     let named = std::env::var(CONFIG)?;
     let at: SecretRef = named.parse().map_err(|error| anyhow::anyhow!("{CONFIG}: {error}"))?;
-    let text = Resolver::new(&PathBuf::new()).resolve(&at);
+    let aws = AwsAccess::of(sdk.clone());
+    let text = Resolver::new(&PathBuf::new()).fetch_one(&at, &aws).await;
     let text = text.map_err(|why| anyhow::anyhow!("{CONFIG}: {named} {why}"))?;
     // The one folder of a function that can be written to, and that nobody else sees.
     let path = std::env::temp_dir().join("rootwatch.toml");

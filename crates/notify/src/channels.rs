@@ -3,7 +3,7 @@
 //! A channel is one file, a `mod` line and a word in the list below. Its file holds
 //!
 //! * `Config`: its keys, [`Settings`] for it, with what can be checked offline, what is written of it
-//!   in `docs/channels.md`, and an example,
+//!   in `docs/reference/channels.md`, and an example,
 //! * `render`: a pure function from a [`Message`] to what is sent, bounded by the channel's limits
 //!   and with every text escaped,
 //! * a [`Channel`]: `send`, and `probe`, which goes the same way.
@@ -172,7 +172,7 @@ fn example_secret(name: &str) -> SecretRef {
     SecretRef::Env(name.to_owned())
 }
 
-/// What is known of a channel: `docs/channels.md` is made of it. Texts are Markdown.
+/// What is known of a channel: `docs/reference/channels.md` is made of it. Texts are Markdown.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     /// What it is, and what somebody has to set up on the other side; sentences.

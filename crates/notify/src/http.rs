@@ -1,17 +1,12 @@
 //! Sending over HTTP: one request, bounded in every way.
 
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, redirect};
-use rootwatch_core::words;
-use rustls::client::WantsClientCert;
-use rustls::{ClientConfig, ConfigBuilder};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rootwatch_core::{error_chain, retry, words};
 use url::{Host, Url};
 
 use crate::Sent;
@@ -27,27 +22,6 @@ const CONNECT_SECS_MAX: u64 = 5;
 const READ_SECS_MAX: u64 = 30;
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
-
-/// TLS as all HTTP clients of this process speak it.
-static TLS: LazyLock<Result<ClientConfig, String>> = LazyLock::new(|| {
-    // For whoever makes a client without asking here; who was first has made the choice.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map(ConfigBuilder::<_, WantsClientCert>::with_no_client_auth)
-        .map_err(|error| error.to_string())
-});
-
-/// TLS for a client. The system's roots of trust are read once in a process: some hundred files, which
-/// take longer than everything else about a client.
-///
-/// # Errors
-/// In words: they cannot be read.
-pub fn tls() -> Result<ClientConfig, String> {
-    TLS.clone()
-}
 
 /// A client for one destination.
 #[derive(Debug, Clone)]
@@ -70,7 +44,7 @@ impl Http {
     /// In words: this system's certificates cannot be read.
     pub(crate) fn new(allow_private: bool) -> Result<Self, String> {
         let mut client = Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(rootwatch_aws::tls_config()?)
             .user_agent(concat!("rootwatch/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .referer(false)
@@ -214,13 +188,9 @@ fn find<'a, E: std::error::Error + 'static>(
     None
 }
 
-/// The innermost cause: the outer ones only repeat each other, and the outermost names the URL.
+/// The innermost cause: the outermost error names the URL.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    words::cap(&last.to_string(), ANSWER_COLUMNS_MAX)
+    words::cap(&error_chain::innermost(error), ANSWER_COLUMNS_MAX)
 }
 
 impl Answer {
@@ -240,11 +210,6 @@ impl Answer {
 
     /// How long the server asks to be left alone: seconds, or until a date.
     pub(crate) fn retry_after(&self, now: Timestamp) -> Option<SignedDuration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(secs) = text.parse::<u32>() {
-            return Some(SignedDuration::from_secs(i64::from(secs)));
-        }
-        let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-        Some(date.duration_since(now).max(SignedDuration::ZERO))
+        retry::retry_after(self.headers.get(RETRY_AFTER)?.to_str().ok()?, now)
     }
 }

@@ -28,7 +28,6 @@ mod transliterate;
 pub use self::aws::AwsAccess;
 pub use self::config::{ConfigProblem, DestinationConfig, NotifyConfig};
 pub use self::digest::DigestConfig;
-pub use self::http::tls;
 pub use self::log_sink::{LogSink, standard_output};
 pub use self::notifier::{Notifier, preview};
 pub use self::outbox::{Attempt, Outbox, OutboxError};
@@ -37,6 +36,7 @@ pub use self::time_of_day::TimeOfDay;
 pub use self::wording::Wording;
 pub use self::wording::config::{RedactConfig, TemplateConfig};
 pub use self::worker::Worker;
+pub use rootwatch_aws::tls_config as tls;
 
 use jiff::SignedDuration;
 

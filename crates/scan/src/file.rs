@@ -464,7 +464,7 @@ impl<'s, 'a> FileSink<'s, 'a> {
         Self { state, path, name: None, cut_short: false }
     }
 
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, place: Place, event: &Event<'_>) {
         let record = &event.record;
         let summary = &mut self.state.out.summary;
         summary.records += 1;
@@ -487,6 +487,12 @@ impl<'s, 'a> FileSink<'s, 'a> {
             return;
         }
         let Some(detected) = self.state.detector.detect(event) else { return };
+        // The record was read, but not every rule could say whether it matches: the scan is not
+        // complete.
+        if let Some(reason) = detected.finding.rules_undecided() {
+            let reason = reason.text.clone().into_owned();
+            self.state.out.summary.skip(self.path, Some(place), reason);
+        }
         let before = self.state.progress.findings.fetch_add(1, Ordering::Relaxed);
         let most = self.state.options.findings_max;
         if before >= most {
@@ -519,7 +525,7 @@ impl<'s, 'a> FileSink<'s, 'a> {
 impl Sink for FileSink<'_, '_> {
     fn item(&mut self, place: Place, item: Item<'_>) {
         match item {
-            Item::Event(event) => self.event(&event),
+            Item::Event(event) => self.event(place, &event),
             Item::PassedOver(kind) => {
                 *self.state.out.summary.passed_over.entry(kind).or_default() += 1;
             }

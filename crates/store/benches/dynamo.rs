@@ -10,8 +10,8 @@ mod standin;
 use std::time::{Duration, Instant};
 
 use rootwatch_store::Store as _;
-use rootwatch_store::conformance::sample::{at, delivery, lonely, opening};
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
+use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 
 const SIZES: [usize; 4] = [1, 10, 100, 500];
 const HUBS: [usize; 2] = [1, 4];

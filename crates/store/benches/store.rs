@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::IncidentId;
-use rootwatch_store::conformance::sample::{at, delivery, lonely, opening};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{Batch, Store};
+use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 
 const SIZES: [usize; 4] = [1, 10, 100, 500];
 const WRITERS: [usize; 2] = [1, 64];

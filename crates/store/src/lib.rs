@@ -1,13 +1,11 @@
 //! What the hub remembers: findings, incidents, the deliveries that it owes.
 //!
 //! [`Store`] is a trait of domain operations, not of tables: `sqlite` keeps them in one file on one
-//! machine, `dynamo` in a DynamoDB table, and [`conformance`] is what any store has to pass. One [`Store::commit`] is one
-//! transaction: what it was given is all there afterwards, or nothing of it is, whenever the
+//! machine, `dynamo` in a DynamoDB table; `rootwatch-testkit` says what any store has to promise. One
+//! [`Store::commit`] is one transaction: what it was given is all there afterwards, or nothing of it is, whenever the
 //! process dies. Only then may a source be told that its records are safe.
 
 mod config;
-#[doc(hidden)]
-pub mod conformance;
 #[cfg(feature = "aws")]
 pub mod dynamo;
 #[cfg(any(feature = "sqlite", feature = "aws"))]

@@ -8,10 +8,11 @@ use rootwatch_core::decode::{Item, Limits, decode_log};
 use rootwatch_core::detect::{Detector, settle};
 use rootwatch_core::finding::Finding;
 use rootwatch_core::rules::Ruleset;
-use rootwatch_store::conformance::sample::{self, Chance};
-use rootwatch_store::conformance::{self, holds_what_correlation_holds};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{CaughtUp, Store as _};
+use rootwatch_testkit::conformance::{self, holds_what_correlation_holds};
+use rootwatch_testkit::random::Random;
+use rootwatch_testkit::sample;
 
 /// A fresh store, and what it lies in.
 fn sqlite() -> (SqliteStore, tempfile::TempDir) {
@@ -83,12 +84,12 @@ fn seed() -> u64 {
     })
 }
 
-async fn follow(rounds: u64, findings: impl Fn(&mut Chance) -> Vec<Finding>) {
+async fn follow(rounds: u64, findings: impl Fn(&mut Random) -> Vec<Finding>) {
     let first = seed();
     println!("ROOTWATCH_SEED={first}");
     for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
         let (store, _folder) = sqlite();
-        let findings = findings(&mut Chance::of(seed));
+        let findings = findings(&mut Random::of(seed));
         holds_what_correlation_holds(&store, &findings, seed).await;
         assert_eq!(store.check().expect("a look"), Vec::<String>::new(), "seed {seed}");
     }
@@ -96,16 +97,16 @@ async fn follow(rounds: u64, findings: impl Fn(&mut Chance) -> Vec<Finding>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_sets_at_random_are_held_as_correlation_holds_them() {
-    follow(25, |chance| {
-        let number = 1 + chance.below(25);
-        sample::findings(chance, number)
+    follow(25, |random| {
+        let number = 1 + random.below(25);
+        sample::findings(random, number)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crowds_at_random_are_held_as_correlation_holds_them() {
-    follow(6, |chance| sample::findings(chance, 250)).await;
+    follow(6, |random| sample::findings(random, 250)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

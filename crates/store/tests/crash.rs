@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rootwatch_core::finding::FindingKey;
 use rootwatch_store::Store;
-use rootwatch_store::conformance::sample::{Chance, at, delivery, lonely, opening, unverified};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_testkit::random::Random;
+use rootwatch_testkit::sample::{at, delivery, lonely, opening, unverified};
 
 /// For the child: the database.
 const STORE: &str = "ROOTWATCH_CRASH_STORE";
@@ -69,7 +70,7 @@ async fn what_was_acknowledged_survives_being_killed() {
         now.expect("after 1970").as_nanos() as u64
     });
     println!("ROOTWATCH_SEED={seed}");
-    let mut chance = Chance::of(seed);
+    let mut random = Random::of(seed);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.db");
     let mut acknowledged: Vec<usize> = Vec::new();
@@ -86,8 +87,8 @@ async fn what_was_acknowledged_survives_being_killed() {
             .spawn()
             .expect("a child");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let patience = chance.below(60);
-        let instant = Duration::from_micros(chance.below(3_000) as u64);
+        let patience = random.below(60);
+        let instant = Duration::from_micros(random.below(3_000) as u64);
         let mut heard = 0;
         for line in lines {
             let Some(nth) = line.ok().and_then(|line| line.strip_prefix(SAVED)?.parse().ok())

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
-use rootwatch_store::conformance::sample::{at, delivery, lonely, opening};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 use rusqlite::Connection;
 
 fn folder() -> tempfile::TempDir {

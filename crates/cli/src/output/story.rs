@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rootwatch_core::decode::{PassedOver, Place};
-use rootwatch_core::finding::{
-    Finding, FindingKey, Mfa, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
-};
+use rootwatch_core::finding::{Finding, FindingKey, Mfa, Outcome, Reason, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use rootwatch_scan::summary::{SkippedAt, Summary};
+use rootwatch_testkit::sample::finding::call_at;
 
 use super::{Report, RuleText, Shown};
 
@@ -66,45 +65,21 @@ fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// A root call from the console that came through; the stories change what differs.
+/// A successful root call from the console; the stories change what differs.
 pub(crate) fn call(number: u32, account: &str, time: &str, source: &str, name: &str) -> Finding {
-    let arn = format!("arn:aws:iam::{account}:root");
     let id = format!("00000000-0000-4000-8000-{number:012}");
-    Finding {
-        key: FindingKey(format!("{account}/{id}")),
-        event_id: Some(id),
-        event_time: Some(at(time)),
-        account_id: some(account),
-        recipient_account_id: some(account),
-        region: some("us-east-1"),
-        event_source: Some(format!("{source}.amazonaws.com")),
-        event_name: some(name),
-        root_use: RootUse::Direct,
-        severity: Severity::Medium,
-        rules: Vec::new(),
-        title: format!("Root user called {name}"),
-        did: name.to_owned(),
-        reasons: vec![Reason::new("root", "the record says that the root user called")],
-        outcome: Outcome::Success,
-        error_code: None,
-        error_message: None,
-        mfa: Mfa::NotStated,
-        source_ip: some(THIEF),
-        user_agent: some(CHROME),
-        access_key_id: some("ASIAEXAMPLEKEY000001"),
-        read_only: Some(false),
-        needs_root: NeedsRoot::Unknown,
-        actor: None,
-        target: None,
-        shared_event_id: None,
-        addendum: None,
-        session: SessionFacts {
-            principal_arn: Some(arn),
-            principal_type: some("Root"),
-            created_at: Some(at("14:03:00")),
-            ..SessionFacts::default()
-        },
-    }
+    let mut finding = call_at(account, at(time), name);
+    finding.key = FindingKey(format!("{account}/{id}"));
+    finding.event_id = Some(id);
+    finding.event_source = Some(format!("{source}.amazonaws.com"));
+    finding.severity = Severity::Medium;
+    finding.reasons = vec![Reason::new("root", "the record says that the root user called")];
+    finding.source_ip = some(THIEF);
+    finding.user_agent = some(CHROME);
+    finding.access_key_id = some("ASIAEXAMPLEKEY000001");
+    finding.read_only = Some(false);
+    finding.session.created_at = Some(at("14:03:00"));
+    finding
 }
 
 fn sign_in(number: u32, account: &str, time: &str, name: &str, did: &str) -> Finding {

@@ -111,7 +111,7 @@ fn the_schema_is_one_and_the_example_obeys_it_and_loads() {
     let schema: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
     assert!(jsonschema::meta::is_valid(&schema));
     let schema = jsonschema::validator_for(&schema).expect("a schema");
-    let example = root().join("docs/rootwatch.example.toml");
+    let example = root().join("docs/reference/rootwatch.example.toml");
     let text = std::fs::read_to_string(&example).expect("the example");
     let value: serde_json::Value = toml::from_str(&text).expect("TOML");
     let problems: Vec<String> =

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use crate::{gzip, log, path, record, run, zst};
+use crate::{gzip, log, path, record, run, run_with, zst};
 
 /// A name, what is in the file, what standard error says of it, and the findings that it has.
 struct Case {
@@ -296,4 +296,30 @@ fn more_files_than_are_listed_are_still_counted() {
     assert!(told.err.contains("more file"), "{}", told.err);
     let quiet = run(&["scan", "--quiet", path(folder.path())]);
     assert_eq!((quiet.code, quiet.err.as_str()), (3, ""));
+}
+
+#[test]
+fn a_record_on_which_a_rule_cannot_be_decided_is_a_finding_and_exits_with_3() {
+    // No selector has both values and all lie in one element: each is compared with each.
+    let pair = r#"{"includeManagementEvents":true},{"readWriteType":"ReadOnly"}"#;
+    let selectors = format!("[[{}]]", [pair; 2_100].join(","));
+    let narrowed = record("hard").replace("\"Root\"", "\"AssumedRole\"").replace(
+        r#""eventSource":"s3.amazonaws.com","eventName":"ListBuckets""#,
+        &format!(
+            r#""eventSource":"cloudtrail.amazonaws.com","eventName":"PutEventSelectors","requestParameters":{{"eventSelectors":{selectors}}}"#
+        ),
+    );
+    let text = format!("{{\"Records\":[{},{narrowed}]}}", record("easy"));
+    let scanned = run_with(&["scan", "--format", "jsonl", "-"], text.as_bytes());
+    let mut ids = scanned.ids();
+    ids.sort_unstable();
+    assert_eq!(ids, ["easy", "hard"], "{}", scanned.err);
+    assert_eq!(scanned.code, 3, "{}", scanned.err);
+    let said = "rules_undecided: cloudtrail-selectors-narrowed (record too complex to match)";
+    assert!(scanned.err.contains("record 2"), "{}", scanned.err);
+    assert!(scanned.err.contains(said), "{}", scanned.err);
+    let lines = scanned.lines();
+    let hard = lines.iter().find(|line| line["event_id"] == "hard").expect("the finding");
+    assert_eq!(hard["reasons"], serde_json::json!([said]));
+    assert_eq!(hard["severity"], "high");
 }

@@ -3,6 +3,8 @@
 mod config;
 #[cfg(unix)]
 mod demo;
+#[cfg(unix)]
+mod docs;
 mod hostile;
 mod hub;
 mod pattern;

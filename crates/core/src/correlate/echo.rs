@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::correlate::gather::FAILURES_HIGH;
+use crate::correlate::gather::{FAILURES_HIGH, read_only_without_rule};
 use crate::correlate::links::{View, filled};
 use crate::correlate::open::{OpenIncidents, Place};
 use crate::correlate::regroup::state;
@@ -88,7 +88,7 @@ fn part<'a>(view: &View<'a>) -> Option<Part<'a>> {
         error_code: filled(&finding.error_code),
         outcome: finding.outcome,
         mfa: finding.mfa,
-        by_the_floor: finding.rules.is_empty() && finding.read_only == Some(true),
+        by_the_floor: read_only_without_rule(finding),
         name: finding.event_name.as_deref().filter(|_| named),
         day: view.on_behalf().map(|(_, day)| day),
     })

@@ -242,13 +242,20 @@ fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) 
             // Such a session has no MFA of its own: that is asked of the caller.
             finding.reasons.retain(|reason| reason.code != "no_mfa");
         }
-        let by_the_floor = finding.rules.is_empty() && finding.read_only == Some(true);
-        if by_the_floor && !denied(&finding) {
+        if read_only_without_rule(&finding) && !denied(&finding) {
             finding.severity = Severity::Informational;
         }
         finding.reasons.push(Reason::new("joined_assume_root", text));
         one.revised = Some(Box::new(finding));
     }
+}
+
+/// True for a call that reads only, when every rule was decided and none matched: nothing but the
+/// class of root use makes it a finding.
+pub(super) fn read_only_without_rule(finding: &Finding) -> bool {
+    finding.rules.is_empty()
+        && finding.read_only == Some(true)
+        && finding.rules_undecided().is_none()
 }
 
 /// A record that states no identity was the root user's when the root user demonstrably acted in

@@ -1,8 +1,8 @@
 //! One meant and one not meant for every link, sign and change.
 
-use super::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 use super::*;
 use crate::finding::{Mfa, Outcome};
+use crate::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 
 const A: &str = "222233334444";
 const B: &str = "333344445555";

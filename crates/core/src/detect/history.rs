@@ -125,7 +125,8 @@ impl History {
                 speak(&mut finding, rule, reason);
             }
         }
-        if finding.root_use == RootUse::No && finding.rules.is_empty() {
+        let is_undecided = finding.rules_undecided().is_some();
+        if finding.root_use == RootUse::No && finding.rules.is_empty() && !is_undecided {
             return None;
         }
         self.judge_address(&mut finding);
@@ -210,7 +211,7 @@ fn speak(finding: &mut Finding, rule: &Rule, reason: Reason) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::sample::{Sample, call, clock, signed_in};
+    use crate::sample::{Sample, call, clock, signed_in};
 
     const A: &str = "222233334444";
 

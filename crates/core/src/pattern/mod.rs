@@ -90,10 +90,17 @@ impl EventPattern {
     ///
     /// # Errors
     ///
-    /// If the text is not an object or is broken where the pattern looks.
+    /// If the text is not an object, is broken where the pattern looks, or needs more than
+    /// [`MAX_CONSISTENCY_STEPS`] comparisons.
     pub fn matches(&self, event: &str) -> Result<bool, EventError> {
         let set = PatternSet::new(vec![self.clone()]);
-        set.matcher().run(event).map(|matched| !matched.is_empty())
+        let mut matcher = set.matcher();
+        let matches = matcher.run(event)?;
+        if matches.undecided.is_empty() {
+            Ok(!matches.matched.is_empty())
+        } else {
+            Err(EventError::new(EventErrorKind::TooManyCombinations, 0))
+        }
     }
 
     /// For each way in which the pattern can match, the fields which are constrained to nothing
@@ -171,16 +178,28 @@ pub struct Matcher<'s> {
     scratch: run::Scratch,
 }
 
+/// What a [`PatternSet`] says of one event: indexes of patterns, ascending. A pattern in neither list
+/// does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Matches<'m> {
+    /// Patterns that match.
+    pub matched: &'m [usize],
+    /// Patterns that may match or not: the event has so many list elements that
+    /// [`MAX_CONSISTENCY_STEPS`] comparisons did not decide them. Empty for nearly every event; a
+    /// caller that ignores this list takes "not known" for "no match".
+    pub undecided: &'m [usize],
+}
+
 impl Matcher<'_> {
-    /// The indexes, ascending, of the patterns that match the JSON text of one event.
+    /// Decides every pattern on the JSON text of one event.
     ///
     /// # Errors
     ///
     /// If the text is not an object or is broken where a pattern looks.
-    pub fn run(&mut self, event: &str) -> Result<&[usize], EventError> {
+    pub fn run(&mut self, event: &str) -> Result<Matches<'_>, EventError> {
         self.scratch.begin();
         self.scratch.document(self.set, Some(0), event)?;
-        self.scratch.decide(self.set)
+        Ok(self.scratch.decide(self.set))
     }
 
     /// As [`run`](Self::run), for an event in two parts: `envelope` holds its top-level string
@@ -196,14 +215,14 @@ impl Matcher<'_> {
         &mut self,
         envelope: &[(&str, &str)],
         detail: &str,
-    ) -> Result<&[usize], EventError> {
+    ) -> Result<Matches<'_>, EventError> {
         self.scratch.begin();
         for (name, value) in envelope {
             self.scratch.given(self.set, name, value);
         }
         let node = self.set.nodes[0].children.get(b"detail");
         self.scratch.document(self.set, node, detail)?;
-        self.scratch.decide(self.set)
+        Ok(self.scratch.decide(self.set))
     }
 }
 
@@ -213,6 +232,11 @@ mod tests {
 
     fn pattern(text: &str) -> EventPattern {
         EventPattern::parse(text).unwrap()
+    }
+
+    /// What matches when everything is decided.
+    fn matched(indexes: &[usize]) -> Result<Matches<'_>, EventError> {
+        Ok(Matches { matched: indexes, undecided: &[] })
     }
 
     #[test]
@@ -237,8 +261,8 @@ mod tests {
             pattern(r#"{"c":[{"exists":false}]}"#),
         ]);
         let mut matcher = set.matcher();
-        assert_eq!(matcher.run(r#"{"a":"1","b":"1"}"#), Ok(&[0, 2, 3][..]));
-        assert_eq!(matcher.run(r#"{"a":"2","c":0}"#), Ok(&[1][..]));
+        assert_eq!(matcher.run(r#"{"a":"1","b":"1"}"#), matched(&[0, 2, 3]));
+        assert_eq!(matcher.run(r#"{"a":"2","c":0}"#), matched(&[1]));
         assert_eq!(set.len(), 4);
         assert!(!set.is_empty() && PatternSet::new(Vec::new()).is_empty());
     }
@@ -250,7 +274,7 @@ mod tests {
         let broken = |text: &str, matcher: &mut Matcher<'_>| matcher.run(text).unwrap_err();
         let error = broken(r#"{"a":"1","b""#, &mut matcher);
         assert_eq!((error.kind, error.offset), (EventErrorKind::CutShort, 12));
-        assert_eq!(matcher.run(r#"{"b":"2"}"#), Ok(&[][..]));
+        assert_eq!(matcher.run(r#"{"b":"2"}"#), matched(&[]));
         for (text, kind, offset) in [
             ("", EventErrorKind::NotAnObject, 0),
             (" [1]", EventErrorKind::NotAnObject, 1),
@@ -275,10 +299,10 @@ mod tests {
         let nested = |name: &str, n: usize| {
             format!("{{\"{name}\":{}\"1\"{}}}", "[".repeat(n), "]".repeat(n))
         };
-        assert_eq!(matcher.run(&nested("a", MAX_EVENT_DEPTH - 1)), Ok(&[0][..]));
+        assert_eq!(matcher.run(&nested("a", MAX_EVENT_DEPTH - 1)), matched(&[0]));
         let error = matcher.run(&nested("a", MAX_EVENT_DEPTH)).unwrap_err();
         assert_eq!(error.kind, EventErrorKind::TooDeep(MAX_EVENT_DEPTH));
-        assert_eq!(matcher.run(&nested("z", 100_000)), Ok(&[][..]));
+        assert_eq!(matcher.run(&nested("z", 100_000)), matched(&[]));
     }
 
     #[test]
@@ -290,9 +314,35 @@ mod tests {
             event.push_str(r#"{"a":"1","b":"1"},{"b":"1","c":"1"},"#);
         }
         event.push_str("{}]}");
-        assert_eq!(matcher.run(&event), Ok(&[][..]));
+        assert_eq!(matcher.run(&event), matched(&[]));
         let matching = event.replace("{}", r#"{"a":"1","b":"1","c":"1"}"#);
-        assert_eq!(matcher.run(&matching), Ok(&[0][..]));
+        assert_eq!(matcher.run(&matching), matched(&[0]));
+    }
+
+    /// An event on which `{"l":{"a":["1"],"b":["1"]}}` needs more comparisons than are allowed: no
+    /// element has both, and all lie in one element, so that each is compared with each.
+    fn undecidable() -> String {
+        let pairs = r#"{"a":"1"},{"b":"1"},"#.repeat(2_100);
+        format!("{{\"s\":\"x\",\"l\":[[{pairs}{{}}]]}}")
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_decided_leaves_the_others_decided() {
+        let set = PatternSet::new(vec![
+            pattern(r#"{"l":{"a":["1"],"b":["1"]}}"#),
+            pattern(r#"{"s":["x"]}"#),
+            pattern(r#"{"s":["y"]}"#),
+            pattern(r#"{"$or":[{"l":{"a":["1"],"b":["1"]}},{"s":["x"]}]}"#),
+            pattern(r#"{"l":{"a":["1"],"b":["1"]},"s":["y"]}"#),
+        ]);
+        let mut matcher = set.matcher();
+        let event = undecidable();
+        let found = Matches { matched: &[1, 3], undecided: &[0] };
+        assert_eq!(matcher.run(&event), Ok(found));
+        assert_eq!(matcher.run(r#"{"s":"y"}"#), matched(&[2]), "nothing is left of the last event");
+        assert_eq!(matcher.run_in_envelope(&[("s", "x")], "{}"), matched(&[1, 3]));
+        let alone = pattern(r#"{"l":{"a":["1"],"b":["1"]}}"#).matches(&event).unwrap_err();
+        assert_eq!(alone.kind, EventErrorKind::TooManyCombinations);
     }
 
     #[test]

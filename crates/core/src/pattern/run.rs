@@ -6,7 +6,7 @@ use super::scan::Index;
 use super::set::Compiled;
 use super::text;
 use super::value::{address, micros};
-use super::{MAX_CONSISTENCY_STEPS, MAX_EVENT_DEPTH};
+use super::{MAX_CONSISTENCY_STEPS, MAX_EVENT_DEPTH, Matches};
 
 /// What is known of the event under way. Everything is kept between events and told apart by the
 /// number of the event, so that nothing needs to be cleared.
@@ -28,6 +28,7 @@ pub(super) struct Scratch {
     pub(super) presences: Vec<(usize, usize)>,
     search: Search,
     matched: Vec<usize>,
+    undecided: Vec<usize>,
 }
 
 /// The last event in which something was seen, by where it was seen.
@@ -60,6 +61,7 @@ impl Scratch {
         self.hits.clear();
         self.presences.clear();
         self.matched.clear();
+        self.undecided.clear();
     }
 
     /// Reads the text of one object whose fields are those of `node`, or of none.
@@ -93,34 +95,40 @@ impl Scratch {
         }
     }
 
-    /// The patterns that match what was read since [`begin`](Self::begin).
-    pub(super) fn decide(&mut self, set: &Compiled) -> Result<&[usize], EventError> {
+    /// Decides every pattern on what was read since [`begin`](Self::begin).
+    ///
+    /// When the comparisons of an event run out, only the patterns that still need some are
+    /// undecided: those that need none are decided whatever came before.
+    pub(super) fn decide(&mut self, set: &Compiled) -> Matches<'_> {
         let candidates = std::mem::take(&mut self.candidates);
         let mut budget = MAX_CONSISTENCY_STEPS;
-        let mut outcome = Ok(());
         for &way in set.unneeding.iter().chain(&candidates) {
             let pattern = set.ways[way].pattern;
             if self.matched.last() == Some(&pattern) {
                 continue;
             }
             match self.way(set, way, &mut budget) {
-                Ok(true) => self.matched.push(pattern),
-                Ok(false) => {}
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+                Some(true) => self.matched.push(pattern),
+                Some(false) => {}
+                None => self.undecided.push(pattern),
             }
         }
         self.candidates = candidates;
-        outcome?;
         self.matched.sort_unstable();
         self.matched.dedup();
-        Ok(&self.matched)
+        if !self.undecided.is_empty() {
+            // One way that matches decides the pattern.
+            let matched = &self.matched;
+            self.undecided.retain(|pattern| matched.binary_search(pattern).is_err());
+            self.undecided.sort_unstable();
+            self.undecided.dedup();
+        }
+        Matches { matched: &self.matched, undecided: &self.undecided }
     }
 
-    /// Whether all fields of a way match together.
-    fn way(&mut self, set: &Compiled, way: usize, budget: &mut usize) -> Result<bool, EventError> {
+    /// Whether all fields of a way match together; `None` when the budget runs out before that is
+    /// known.
+    fn way(&mut self, set: &Compiled, way: usize, budget: &mut usize) -> Option<bool> {
         let slots = &set.ways[way].slots;
         let (mut inside, mut unsure) = (0, false);
         for &slot in slots {
@@ -135,16 +143,16 @@ impl Scratch {
             } else if info.or_absent {
                 let present = self.present[info.leaf];
                 if present.outside == self.event {
-                    return Ok(false);
+                    return Some(false);
                 }
                 unsure |= present.inside == self.event;
             } else {
-                return Ok(false);
+                return Some(false);
             }
         }
         // Values outside lists go with everything, and one value inside goes with itself.
         if inside <= 1 && !unsure {
-            return Ok(true);
+            return Some(true);
         }
         let mut search = std::mem::take(&mut self.search);
         search.clear();
@@ -166,7 +174,7 @@ impl Scratch {
         }
         let found = search.run(&self.contexts, budget);
         self.search = search;
-        found.ok_or(EventError::new(Kind::TooManyCombinations, 0))
+        found
     }
 
     fn hit(&mut self, set: &Compiled, slots: &[usize], context: usize) {

@@ -1,4 +1,4 @@
-//! `docs/channels.md`: what is known of each channel, from the code that obeys it.
+//! `docs/reference/channels.md`: what is known of each channel, from the code that obeys it.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const LINE_COLUMNS_MAX: usize = 160;
 /// Lines of an example of what is sent.
 const LINES_MAX: usize = 120;
 
-/// `docs/channels.md`.
+/// `docs/reference/channels.md`.
 #[must_use]
 pub fn channels_reference() -> String {
     let mut text = String::from(

@@ -1,6 +1,6 @@
 //! The configuration file: its keys, each with unit, default and effect.
 //!
-//! The doc comments are what users read: `docs/config.md` and `rootwatch config schema` are made
+//! The doc comments are what users read: `docs/reference/config.md` and `rootwatch config schema` are made
 //! from them. [`load()`] puts file, environment and flags together and says all that is wrong;
 //! [`secrets`] resolves what is kept elsewhere.
 

@@ -1,38 +1,47 @@
 //! Resolves references to secrets, once, at start.
+//!
+//! Secrets in AWS are fetched first, all at once and by one client ([`Resolver::fetch`]). After that,
+//! resolving a reference waits for nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::ProvideCredentials as _;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use rootwatch_aws::{AwsAccess, Call, CallError, Caller, Service};
 use rootwatch_core::alert::Clock;
+use rootwatch_core::retry::BackOff;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_notify::Notifier;
+use rootwatch_notify::{Notifier, NotifyConfig};
 use serde_json::{Value, json};
 
 use super::load::{Loaded, Problem};
 
-/// Bytes of a secret at most.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
-/// Seconds for one call to AWS.
-const AWS_SECS_MAX: u64 = 15;
+/// Bytes of a secret.
+const SECRET_BYTES_MAX: usize = 64 << 10;
+/// Seconds to fetch one secret from AWS, retries included.
+const FETCH_SECS_MAX: u64 = 15;
+/// Attempts to fetch one secret.
+const FETCH_ATTEMPTS_MAX: u32 = 4;
+/// First pause between two attempts, in milliseconds; it doubles.
+const FETCH_PAUSE_MILLIS: u64 = 200;
+/// Longest pause between two attempts, in milliseconds.
+const FETCH_PAUSE_MILLIS_MAX: u64 = 2_000;
+/// Secrets that are fetched at once.
+const FETCHES_AT_ONCE_MAX: usize = 8;
 
-/// What a check says of a secret that it did not look up, because it asks nobody outside.
+/// What a check reports for a secret in AWS, since a check sends no requests.
 pub(crate) const NOT_ASKED: &str = "is kept in AWS and was not looked up";
 
-/// Looks secrets up, each once.
+/// Resolves each reference once.
 #[derive(Debug, Default)]
 pub struct Resolver {
     folder: PathBuf,
     is_offline: bool,
-    known: Mutex<HashMap<SecretRef, Secret>>,
+    known: Mutex<HashMap<SecretRef, Result<Secret, String>>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -43,7 +52,7 @@ impl Resolver {
         Self { folder: folder.to_owned(), ..Self::default() }
     }
 
-    /// The same, but refuses what AWS would have to be asked for.
+    /// The same without requests: secrets in AWS are refused.
     #[must_use]
     pub fn offline(folder: &Path) -> Self {
         Self { is_offline: true, ..Self::new(folder) }
@@ -55,32 +64,69 @@ impl Resolver {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The secret itself. May wait for AWS, some seconds at most; meant for the start.
+    /// Fetches all secrets that the configuration keeps in AWS. A secret that cannot be fetched is
+    /// reported when it is resolved.
+    pub async fn fetch(&self, config: &NotifyConfig, aws: &AwsAccess) {
+        // References are texts wherever they stand in the configuration, so that a new channel needs
+        // nothing here. One that were missed would be refused by `resolve`.
+        let config = serde_json::to_value(config).unwrap_or_default();
+        let mut references = HashSet::new();
+        collect_aws_references(&config, &mut references);
+        let fetches = references.into_iter().map(|at| async move {
+            // What failed is kept, and reported when the secret is resolved.
+            let _kept = self.fetch_one(&at, aws).await;
+        });
+        futures_util::stream::iter(fetches)
+            .buffer_unordered(FETCHES_AT_ONCE_MAX)
+            .collect::<Vec<()>>()
+            .await;
+    }
+
+    /// Fetches one secret from AWS, or resolves a reference to another place.
+    ///
+    /// # Errors
+    /// Why there is none: lower case, no full stop, nothing secret.
+    pub async fn fetch_one(&self, at: &SecretRef, aws: &AwsAccess) -> Result<Secret, String> {
+        if !self.is_offline
+            && self.known(at).is_none()
+            && let Some(query) = SecretQuery::of(at)
+        {
+            let fetched = fetch(&query, aws).await.and_then(sound);
+            self.keep(at, fetched);
+        }
+        self.resolve(at)
+    }
+
+    /// The secret itself. One in AWS has to be fetched before.
     ///
     /// # Errors
     /// Why there is none: lower case, no full stop, nothing secret.
     pub fn resolve(&self, at: &SecretRef) -> Result<Secret, String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned();
-        if let Some(secret) = known {
-            return Ok(secret);
+        if let Some(known) = self.known(at) {
+            return known;
         }
-        let secret = match at {
+        let text = match at {
             SecretRef::Plain(secret) => return Ok(secret.clone()),
             SecretRef::Env(name) => environment(name)?,
             SecretRef::File(path) => self.file(&self.folder.join(path))?,
             SecretRef::AwsSecret(_) | SecretRef::AwsSsm(_) if self.is_offline => {
                 return Err(NOT_ASKED.to_owned());
             }
-            SecretRef::AwsSecret(id) => aws(Question::secret(id))?,
-            SecretRef::AwsSsm(name) => aws(Question::parameter(name))?,
+            SecretRef::AwsSecret(_) | SecretRef::AwsSsm(_) => {
+                return Err("was not fetched from AWS before it was needed".to_owned());
+            }
         };
-        if secret.is_empty() {
-            return Err("is empty".to_owned());
-        }
-        let secret = Secret::new(secret);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(at.clone(), secret.clone());
+        let secret = sound(text)?;
+        self.keep(at, Ok(secret.clone()));
         Ok(secret)
+    }
+
+    fn known(&self, at: &SecretRef) -> Option<Result<Secret, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned()
+    }
+
+    fn keep(&self, at: &SecretRef, resolved: Result<Secret, String>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(at.clone(), resolved);
     }
 
     fn file(&self, path: &Path) -> Result<String, String> {
@@ -90,10 +136,10 @@ impl Resolver {
         if metadata.is_dir() {
             return Err("is a folder".to_owned());
         }
-        file.take(SECRET_BYTES_MAX + 1)
+        file.take(SECRET_BYTES_MAX as u64 + 1)
             .read_to_string(&mut text)
             .map_err(|error| error.to_string())?;
-        if text.len() as u64 > SECRET_BYTES_MAX {
+        if text.len() > SECRET_BYTES_MAX {
             return Err(format!("has more than {SECRET_BYTES_MAX} bytes"));
         }
         #[cfg(unix)]
@@ -111,8 +157,8 @@ impl Resolver {
     }
 }
 
-/// Looks whether the secrets that the configuration refers to are there. What is kept in AWS is
-/// not asked for, but said.
+/// Checks that the secrets that the configuration refers to exist. For each one in AWS, which is not
+/// looked up, there is a warning.
 pub fn check(loaded: &Loaded, clock: Arc<dyn Clock>) -> Vec<Problem> {
     let resolver = Resolver::offline(&loaded.folder);
     let resolve = |at: &SecretRef| resolver.resolve(at);
@@ -132,46 +178,76 @@ pub fn check(loaded: &Loaded, clock: Arc<dyn Clock>) -> Vec<Problem> {
     problems
 }
 
+/// A secret that holds something.
+fn sound(text: String) -> Result<Secret, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(Secret::new(text)) }
+}
+
 fn environment(name: &str) -> Result<String, String> {
     match std::env::var(name) {
         Ok(value) => Ok(value),
         Err(std::env::VarError::NotPresent) => Err("is not set in the environment".to_owned()),
-        Err(std::env::VarError::NotUnicode(_)) => Err("is no UTF-8 text".to_owned()),
+        Err(std::env::VarError::NotUnicode(_)) => Err("is not UTF-8 text".to_owned()),
     }
 }
 
-/// A call of AWS's JSON protocol that returns a secret.
+/// Adds the references to secrets in AWS that stand anywhere in a configuration.
+fn collect_aws_references(config: &Value, references: &mut HashSet<SecretRef>) {
+    match config {
+        Value::String(text) => {
+            if let Ok(at @ (SecretRef::AwsSecret(_) | SecretRef::AwsSsm(_))) = text.parse() {
+                references.insert(at);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| collect_aws_references(item, references));
+        }
+        Value::Object(fields) => {
+            fields.values().for_each(|field| collect_aws_references(field, references));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The call that returns a secret.
 #[derive(Debug, Clone)]
-struct Question {
-    service: &'static str,
-    endpoint_variable: &'static str,
-    target: &'static str,
-    body: Value,
-    /// Where the text is in the answer.
+struct SecretQuery {
+    call: Call,
+    /// JSON pointer to the text in the answer.
     answer: &'static str,
+    /// From the ARN; the caller's own without one.
     region: Option<String>,
 }
 
-impl Question {
-    fn secret(id: &str) -> Self {
-        Self {
-            service: "secretsmanager",
-            endpoint_variable: "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-            target: "secretsmanager.GetSecretValue",
-            body: json!({ "SecretId": id }),
-            answer: "/SecretString",
-            region: region_of(id),
-        }
+impl SecretQuery {
+    /// `None` for a secret that is not kept in AWS.
+    fn of(at: &SecretRef) -> Option<Self> {
+        let (service, target, body, answer, id) = match at {
+            SecretRef::AwsSecret(id) => (
+                Service::SECRETS_MANAGER,
+                "secretsmanager.GetSecretValue",
+                json!({ "SecretId": id }),
+                "/SecretString",
+                id,
+            ),
+            SecretRef::AwsSsm(name) => (
+                Service::SSM,
+                "AmazonSSM.GetParameter",
+                json!({ "Name": name, "WithDecryption": true }),
+                "/Parameter/Value",
+                name,
+            ),
+            SecretRef::Plain(_) | SecretRef::Env(_) | SecretRef::File(_) => return None,
+        };
+        let call = Call::json(service, target, body.to_string().into_bytes());
+        Some(Self { call, answer, region: region_of(id) })
     }
 
-    fn parameter(name: &str) -> Self {
-        Self {
-            service: "ssm",
-            endpoint_variable: "AWS_ENDPOINT_URL_SSM",
-            target: "AmazonSSM.GetParameter",
-            body: json!({ "Name": name, "WithDecryption": true }),
-            answer: "/Parameter/Value",
-            region: region_of(name),
+    fn caller(&self, aws: &AwsAccess) -> Caller {
+        let caller = Caller::new(aws.clone()).with_answer_bytes_max(2 * SECRET_BYTES_MAX);
+        match &self.region {
+            Some(region) => caller.in_region(region),
+            None => caller,
         }
     }
 }
@@ -182,120 +258,44 @@ fn region_of(name: &str) -> Option<String> {
     (!region.is_empty()).then(|| region.to_owned())
 }
 
-/// Asks AWS from a thread of its own, so that it does not matter where the caller runs.
-fn aws(question: Question) -> Result<String, String> {
-    let ask = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())?;
-        let limit = Duration::from_secs(AWS_SECS_MAX);
-        runtime.block_on(async {
-            tokio::time::timeout(limit, ask(&question))
-                .await
-                .map_err(|_| format!("AWS did not answer within {AWS_SECS_MAX} seconds"))?
-        })
+/// Fetches a secret; retries what may succeed a moment later.
+async fn fetch(query: &SecretQuery, aws: &AwsAccess) -> Result<String, String> {
+    let limit = Duration::from_secs(FETCH_SECS_MAX);
+    let fetched = tokio::time::timeout(limit, fetch_with_retries(query, aws)).await;
+    let answer = match fetched {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("AWS did not answer within {FETCH_SECS_MAX} seconds")),
     };
-    let thread = std::thread::Builder::new().name("secrets".to_owned()).spawn(ask);
-    let thread = thread.map_err(|error| error.to_string())?;
-    thread.join().map_err(|_| "the call to AWS failed".to_owned())?
-}
-
-async fn ask(question: &Question) -> Result<String, String> {
-    let provider = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-    if let Some(region) = &question.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    let sdk = loader.load().await;
-    let endpoint = std::env::var(question.endpoint_variable).ok().filter(|url| !url.is_empty());
-    ask_with(question, &sdk, endpoint.as_deref()).await
-}
-
-/// One signed call.
-async fn ask_with(
-    question: &Question,
-    sdk: &SdkConfig,
-    endpoint: Option<&str>,
-) -> Result<String, String> {
-    let region = sdk.region().ok_or("no AWS region is set")?.to_string();
-    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let url = match endpoint.or(sdk.endpoint_url()) {
-        Some(url) => format!("{}/", url.trim_end_matches('/')),
-        None => format!("https://{}.{region}.{suffix}/", question.service),
-    };
-    let provider = sdk.credentials_provider().ok_or("no AWS credentials are set")?;
-    let credentials = provider
-        .provide_credentials()
-        .await
-        .map_err(|error| format!("no AWS credentials: {error}"))?;
-    let body = question.body.to_string();
-    let headers =
-        [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", question.target)];
-    let signed = |error: String| format!("the call to AWS cannot be signed: {error}");
-    let identity = credentials.into();
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(&region)
-        .name(question.service)
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| signed(error.to_string()))?
-        .into();
-    let request = SignableRequest::new(
-        "POST",
-        url.as_str(),
-        headers.iter().copied(),
-        SignableBody::Bytes(body.as_bytes()),
-    )
-    .map_err(|error| signed(error.to_string()))?;
-    let (instructions, _) =
-        sign(request, &parameters).map_err(|error| signed(error.to_string()))?.into_parts();
-    let (more, _) = instructions.into_parts();
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| error.to_string())?;
-    let mut request = client.post(&url).body(body);
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    for header in more {
-        request = request.header(header.name(), header.value());
-    }
-    let mut answer =
-        request.send().await.map_err(|error| format!("AWS cannot be asked: {error}"))?;
-    let status = answer.status();
-    let mut bytes = Vec::new();
-    while let Some(chunk) =
-        answer.chunk().await.map_err(|error| format!("AWS cannot be asked: {error}"))?
-    {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() as u64 > 2 * SECRET_BYTES_MAX {
-            return Err("AWS's answer is too long for a secret".to_owned());
-        }
-    }
-    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    if !status.is_success() {
-        // Only the name of the error: `AccessDeniedException`, `ResourceNotFoundException` …
-        let name = value["__type"].as_str().unwrap_or("no reason given");
-        let name = name.rsplit('#').next().unwrap_or(name);
-        let name: String = name.chars().filter(char::is_ascii_alphanumeric).take(80).collect();
-        return Err(format!("AWS refuses with {}: {name}", status.as_u16()));
-    }
-    match value.pointer(question.answer).and_then(Value::as_str) {
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    match answer.pointer(query.answer).and_then(Value::as_str) {
         Some(secret) => Ok(secret.to_owned()),
         None => Err("holds no text".to_owned()),
     }
 }
 
+async fn fetch_with_retries(query: &SecretQuery, aws: &AwsAccess) -> Result<Vec<u8>, CallError> {
+    let millis = Duration::from_millis;
+    let mut back_off = BackOff::new(millis(FETCH_PAUSE_MILLIS), millis(FETCH_PAUSE_MILLIS_MAX));
+    let caller = query.caller(aws);
+    for _ in 1..FETCH_ATTEMPTS_MAX {
+        match caller.call(&query.call, Timestamp::now()).await {
+            Err(error) if error.advice.is_retry() => tokio::time::sleep(back_off.pause()).await,
+            answered => return answered.map(|answer| answer.body),
+        }
+    }
+    caller.call(&query.call, Timestamp::now()).await.map(|answer| answer.body)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
-    use axum::http::HeaderMap;
+    use axum::extract::State;
+    use axum::http::{HeaderMap, StatusCode};
     use axum::routing::post;
 
     use super::*;
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused_and_what_is_in_aws_is_not_asked_for_offline() {
+    fn a_missing_secret_is_refused_and_offline_aws_is_not_asked() {
         let resolver = Resolver::offline(Path::new(""));
         let error = resolver.resolve(&reference("env:ROOTWATCH_TEST_UNSET")).expect_err("unset");
         assert_eq!(error, "is not set in the environment");
@@ -333,43 +333,112 @@ mod tests {
         assert_eq!(resolver.resolve(&reference("plain")).expect("itself").expose(), "plain");
     }
 
-    #[tokio::test]
-    async fn a_secret_in_aws_is_asked_for_with_a_signature() {
-        async fn answer(headers: HeaderMap, body: String) -> (axum::http::StatusCode, String) {
-            let signature = headers["authorization"].to_str().expect("text");
-            assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"));
-            assert!(signature.contains("/eu-west-1/"));
-            let body: Value = serde_json::from_str(&body).expect("JSON");
-            let answer = match headers["x-amz-target"].to_str().expect("text") {
-                "secretsmanager.GetSecretValue" if body["SecretId"] == "hub/slack" => {
-                    json!({ "SecretString": "hush" })
-                }
-                "AmazonSSM.GetParameter" if body["WithDecryption"] == true => {
-                    json!({ "Parameter": { "Value": "hush too" } })
-                }
-                _ => {
-                    let error = json!({ "__type": "com.amazonaws#ResourceNotFoundException" });
-                    return (axum::http::StatusCode::BAD_REQUEST, error.to_string());
-                }
-            };
-            (axum::http::StatusCode::OK, answer.to_string())
+    /// Secrets Manager and Systems Manager. The first request is throttled.
+    async fn answer(
+        State(requests): State<Arc<AtomicU32>>,
+        headers: HeaderMap,
+        body: String,
+    ) -> (StatusCode, String) {
+        let signature = headers["authorization"].to_str().expect("text");
+        assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"));
+        assert!(signature.contains("/eu-west-1/"));
+        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            let error = json!({ "__type": "ThrottlingException" });
+            return (StatusCode::BAD_REQUEST, error.to_string());
         }
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        let answer = match headers["x-amz-target"].to_str().expect("text") {
+            "secretsmanager.GetSecretValue" if body["SecretId"] == "hub/slack" => {
+                json!({ "SecretString": "hush" })
+            }
+            "AmazonSSM.GetParameter" if body["WithDecryption"] == true => {
+                json!({ "Parameter": { "Value": "hush too" } })
+            }
+            _ => {
+                let error = json!({ "__type": "com.amazonaws#ResourceNotFoundException" });
+                return (StatusCode::BAD_REQUEST, error.to_string());
+            }
+        };
+        (StatusCode::OK, answer.to_string())
+    }
+
+    async fn aws_at_a_local_server() -> (AwsAccess, Arc<AtomicU32>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
-        let app = axum::Router::new().route("/", post(answer));
-        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let requests = Arc::new(AtomicU32::new(0));
+        let app = axum::Router::new().route("/", post(answer)).with_state(Arc::clone(&requests));
+        tokio::spawn(async move { axum::serve(listener, app).await });
         let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", "example", None, None, "test");
         let sdk = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"))
+            .endpoint_url(endpoint)
             .credentials_provider(SharedCredentialsProvider::new(keys))
             .build();
-        let ask = async |question| ask_with(&question, &sdk, Some(&endpoint)).await;
-        assert_eq!(ask(Question::secret("hub/slack")).await.as_deref(), Ok("hush"));
-        assert_eq!(ask(Question::parameter("/hub/slack")).await.as_deref(), Ok("hush too"));
-        let error = ask(Question::secret("hub/none")).await.expect_err("none");
-        assert_eq!(error, "AWS refuses with 400: ResourceNotFoundException");
-        server.abort();
+        (AwsAccess::of(sdk), requests)
+    }
+
+    #[tokio::test]
+    async fn secrets_in_aws_are_fetched_once_with_a_signature_and_retried() {
+        let (aws, requests) = aws_at_a_local_server().await;
+        let config: NotifyConfig = toml::from_str(
+            r#"
+            [destination.hook]
+            channel = "webhook"
+            url = "aws-secret:hub/slack"
+            secrets = ["aws-ssm:/hub/signing", "plain"]
+            [destination.chat]
+            channel = "slack"
+            url = "aws-secret:hub/slack"
+            "#,
+        )
+        .expect("a configuration");
+        let resolver = Resolver::new(Path::new(""));
+        let early = resolver.resolve(&reference("aws-secret:hub/slack")).expect_err("too early");
+        assert_eq!(early, "was not fetched from AWS before it was needed");
+        resolver.fetch(&config, &aws).await;
+        let resolve =
+            |text: &str| resolver.resolve(&reference(text)).map(|it| it.expose().to_owned());
+        assert_eq!(resolve("aws-secret:hub/slack").as_deref(), Ok("hush"));
+        assert_eq!(resolve("aws-ssm:/hub/signing").as_deref(), Ok("hush too"));
+        assert_eq!(requests.load(Ordering::Relaxed), 3, "two secrets, one of them throttled once");
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_aws_does_not_have_is_reported_without_a_retry() {
+        let (aws, requests) = aws_at_a_local_server().await;
+        requests.store(1, Ordering::Relaxed);
+        let resolver = Resolver::new(Path::new(""));
+        let error = resolver.fetch_one(&reference("aws-secret:hub/none"), &aws).await;
+        assert_eq!(error.expect_err("none"), "AWS answered 400 ResourceNotFoundException");
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn secrets_of_the_iso_and_european_sovereign_partitions_do_not_go_to_amazonaws_com() {
+        let aws = AwsAccess::of(SdkConfig::builder().build());
+        for (partition, region, domain) in [
+            ("aws", "eu-west-1", "amazonaws.com"),
+            ("aws-cn", "cn-north-1", "amazonaws.com.cn"),
+            ("aws-us-gov", "us-gov-west-1", "amazonaws.com"),
+            ("aws-eusc", "eusc-de-east-1", "amazonaws.eu"),
+            ("aws-iso", "us-iso-east-1", "c2s.ic.gov"),
+            ("aws-iso-b", "us-isob-east-1", "sc2s.sgov.gov"),
+            ("aws-iso-e", "eu-isoe-west-1", "cloud.adc-e.uk"),
+            ("aws-iso-f", "us-isof-south-1", "csp.hci.ic.gov"),
+        ] {
+            for (prefix, service, rest) in [
+                ("aws-secret", "secretsmanager", "secret:hub/slack-AbCdEf"),
+                ("aws-ssm", "ssm", "parameter/hub/slack"),
+            ] {
+                let arn = format!("arn:{partition}:{service}:{region}:123456789012:{rest}");
+                let query =
+                    SecretQuery::of(&reference(&format!("{prefix}:{arn}"))).expect("in AWS");
+                let caller = query.caller(&aws);
+                let url = caller.url(&query.call, region).await.expect("a URL");
+                assert_eq!(caller.region().await.as_deref(), Ok(region));
+                assert_eq!(url.as_str(), format!("https://{service}.{region}.{domain}/"));
+            }
+        }
     }
 }

@@ -79,7 +79,7 @@ fn toml_text(value: &Value) -> String {
     toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string())
 }
 
-/// `docs/config.md`: every key with its type, default and effect, from the schema.
+/// `docs/reference/config.md`: every key with its type, default and effect, from the schema.
 #[must_use]
 pub fn reference() -> String {
     let schema = super::schema();

@@ -455,7 +455,7 @@ fn earliest(
 mod tests {
     use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents};
     use rootwatch_core::finding::Outcome;
-    use rootwatch_store::conformance::sample::{PROD, at, in_session, sign_in};
+    use rootwatch_testkit::sample::{PROD, at, in_session, sign_in};
 
     use super::*;
 

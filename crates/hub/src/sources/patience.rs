@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
-pub(super) use rootwatch_scan::aws::BackOff;
+pub(super) use rootwatch_core::retry::BackOff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

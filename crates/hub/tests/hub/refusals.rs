@@ -186,6 +186,31 @@ async fn forged_events_are_kept_apart_and_touch_no_incident() {
 }
 
 #[tokio::test]
+async fn a_rule_that_cannot_be_decided_is_counted_and_stands_in_the_finding() {
+    let stage = Stage::new().await;
+    let count = "rootwatch_rules_undecided_total{source=\"http\"}";
+    let before = stage.metric(count).await;
+    // No selector has both values and all lie in one element: each is compared with each.
+    let pair = [
+        serde_json::json!({ "includeManagementEvents": true }),
+        serde_json::json!({ "readWriteType": "ReadOnly" }),
+    ];
+    let selectors: Vec<_> = std::iter::repeat_n(pair, 2_100).flatten().collect();
+    let easy = event("e-1", "222233334444", "2026-05-04T14:03:00Z", "PutEventSelectors");
+    let mut hard: serde_json::Value = serde_json::from_str(&easy).expect("an event");
+    hard["detail"]["eventSource"] = "cloudtrail.amazonaws.com".into();
+    hard["detail"]["requestParameters"] = serde_json::json!({ "eventSelectors": [selectors] });
+    assert_eq!(stage.take(hard.to_string()).await["saved"], 1);
+    assert_eq!(stage.metric(count).await, before + 1.0);
+    let findings = stage.all("/v1/findings").await;
+    let reasons = findings[0]["reasons"].as_array().expect("reasons");
+    let said = "rules_undecided: cloudtrail-selectors-narrowed (record too complex to match)";
+    assert!(reasons.iter().any(|reason| reason == said), "{reasons:?}");
+    assert_eq!(findings[0]["severity"], "high");
+    stage.running.shutdown().await;
+}
+
+#[tokio::test]
 async fn slow_senders_are_cut_off_and_others_are_not_kept_waiting() {
     let mut impatient = config();
     impatient.source.http.head_timeout_secs = 1;

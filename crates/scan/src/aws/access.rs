@@ -1,10 +1,8 @@
 //! What AWS's own tools find: credentials, region, endpoints; and roles that are assumed with them.
 
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 use super::failure::{CloudError, chained};
 
@@ -24,9 +22,7 @@ pub struct Roles {
 
 /// What the environment says. A region is always set afterwards.
 pub(super) async fn sdk() -> SdkConfig {
-    let tls = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(tls).build_https();
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).load().await;
+    let sdk = rootwatch_aws::sdk_loader().load().await;
     if sdk.region().is_some() {
         return sdk;
     }

@@ -1,30 +1,18 @@
-//! How calls fail, and what to do then: ask again, after a pause, or not.
+//! How calls fail, and whether to retry them.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use rootwatch_aws::{Advice, codes};
+use rootwatch_core::retry::BackOff;
 
-/// Seconds for which something that AWS does not give is asked for again.
-const TRY_SECS_MAX: u64 = 120;
-/// First pause between two tries, in milliseconds; it doubles.
+/// Seconds for which a call is retried.
+const RETRY_SECS_MAX: u64 = 120;
+/// First pause between two attempts, in milliseconds; it doubles.
 const PAUSE_MILLIS: u64 = 200;
-/// Longest pause between two tries, in milliseconds.
+/// Longest pause between two attempts, in milliseconds.
 const PAUSE_MILLIS_MAX: u64 = 20_000;
-
-/// What S3 says when an object will not be had by asking again.
-const REFUSALS: [&str; 9] = [
-    "AccessDenied",
-    "AllAccessDisabled",
-    "InvalidBucketName",
-    "InvalidObjectState",
-    "InvalidRange",
-    "KeyTooLongError",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "NotFound",
-];
 
 /// Why nothing could be begun. What goes wrong later is skipped and counted.
 #[derive(Debug, thiserror::Error)]
@@ -120,14 +108,8 @@ impl Failure {
     /// True when AWS does not take the credentials, which no pause changes.
     #[must_use]
     pub fn is_about_credentials(&self) -> bool {
-        let codes = [
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "InvalidToken",
-            "SignatureDoesNotMatch",
-            "UnrecognizedClientException",
-        ];
-        matches!(self, Self::Again { code: Some(code), .. } if codes.contains(&code.as_str()))
+        let Self::Again { code: Some(code), .. } = self else { return false };
+        codes::advice(code) == Some(Advice::FixCredentials)
     }
 
     /// The same, with what was attempted before it.
@@ -168,10 +150,12 @@ where
         SdkError::ServiceError(service) => Some(service.raw().status().as_u16()),
         _ => None,
     };
+    // A code that is not known may be had later: a retry costs a pause, a refusal would leave a gap.
     let is_refused = match error {
         SdkError::ServiceError(_) => {
+            let advice = code.as_deref().and_then(codes::advice);
             status == Some(404)
-                || code.as_deref().is_some_and(|code| REFUSALS.contains(&code))
+                || matches!(advice, Some(Advice::GiveUp | Advice::FixPermissions))
                 || (status == Some(403) && code.is_none())
         }
         SdkError::ConstructionFailure(_) => true,
@@ -186,97 +170,35 @@ where
     }
 }
 
-/// An error with its causes, each once.
-#[must_use]
-pub fn chained(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
+pub use rootwatch_core::error_chain::joined as chained;
 
-/// Pauses that double, each cut by chance to between half of it and all, so that many who failed
-/// together do not come back together.
+/// How long a call is retried.
 #[derive(Debug)]
-pub struct BackOff {
-    first: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl BackOff {
-    /// From `first` to `max`.
-    #[must_use]
-    pub fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, next: first }
-    }
-
-    /// The next pause.
-    pub fn pause(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(self.max);
-        // A hasher with random keys is all the chance that this needs.
-        let chance = RandomState::new().build_hasher().finish() % 1024;
-        let half = whole / 2;
-        half + half.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1024.0)
-    }
-
-    /// Begins again with the first.
-    pub fn reset(&mut self) {
-        self.next = self.first;
-    }
-}
-
-/// How long a failure is borne.
-#[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryBudget {
     since: Option<Instant>,
     back_off: BackOff,
 }
 
-impl Patience {
+impl RetryBudget {
     pub(super) fn new() -> Self {
         let millis = Duration::from_millis;
         Self { since: None, back_off: BackOff::new(millis(PAUSE_MILLIS), millis(PAUSE_MILLIS_MAX)) }
     }
 
-    /// Something came: what was before is forgotten.
+    /// Begins anew after a success.
     pub(super) fn reset(&mut self) {
         self.since = None;
         self.back_off.reset();
     }
 
-    /// Waits; false, at once, when it is time to give up.
-    pub(super) async fn bear(&mut self) -> bool {
+    /// Waits before the next attempt; false, at once, when the budget is used up.
+    pub(super) async fn wait(&mut self) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         let pause = self.back_off.pause();
-        if since.elapsed() + pause > Duration::from_secs(TRY_SECS_MAX) {
+        if since.elapsed() + pause > Duration::from_secs(RETRY_SECS_MAX) {
             return false;
         }
         tokio::time::sleep(pause).await;
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_their_limit_and_vary() {
-        let mut back_off = BackOff::new(Duration::from_secs(1), Duration::from_secs(5));
-        for whole in [1, 2, 4, 5, 5] {
-            let pause = back_off.pause();
-            assert!(pause >= Duration::from_millis(whole * 500), "{pause:?} of {whole}");
-            assert!(pause <= Duration::from_secs(whole), "{pause:?} of {whole}");
-        }
-        back_off.reset();
-        assert!(back_off.pause() <= Duration::from_secs(1));
     }
 }

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use rootwatch_core::retry;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
 use super::commit::Mark;
-use super::failure::{CloudError, Patience};
+use super::failure::{CloudError, RetryBudget};
 use super::queue::{check_url, client};
 use super::s3::list::{Lister, Step, Tail};
 use super::s3::{S3Address, S3Options, open};
@@ -134,8 +135,7 @@ pub fn fan_out(
 
 /// Names one backfill: when it began, and a little chance.
 fn history_id() -> String {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let chance = RandomState::new().build_hasher().finish() & 0xff_ffff;
+    let chance = (retry::chance() * f64::from(1 << 24)) as u32;
     let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     format!("scan-{at}-{chance:06x}")
 }
@@ -350,7 +350,7 @@ impl Sender<'_> {
             .enumerate()
             .map(|(number, message)| (number.to_string(), message.body))
             .collect();
-        let mut patience = Patience::new();
+        let mut budget = RetryBudget::new();
         while !left.is_empty() {
             let entry = |(id, body): (&String, &String)| {
                 SendMessageBatchRequestEntry::builder().id(id).message_body(body).build()
@@ -380,7 +380,7 @@ impl Sender<'_> {
                     reason
                 }
             };
-            if !patience.bear().await {
+            if !budget.wait().await {
                 return Err(refused(trouble));
             }
         }

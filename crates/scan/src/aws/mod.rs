@@ -18,7 +18,7 @@ mod usage;
 
 pub use self::access::Roles;
 pub use self::checkpoint::{CHECKPOINT_EVERY_OBJECTS, CheckpointPlan};
-pub use self::failure::{BackOff, CloudError, Failure, chained, failure_of};
+pub use self::failure::{CloudError, Failure, chained, failure_of};
 pub use self::fan_out::{FannedOut, fan_out};
 pub use self::lookup::{LOOKUP_DAYS_MAX, LookupPlaces, scan_lookup};
 pub use self::queue::{QueueCounts, QueueFollower};

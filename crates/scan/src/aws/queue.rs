@@ -9,6 +9,7 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
+use rootwatch_aws::codes;
 
 use super::failure::{CloudError, chained};
 use super::{access, runtime};
@@ -125,7 +126,7 @@ fn region_of(url: &str) -> Option<String> {
     is_aws.then(|| region.to_owned())
 }
 
-/// What a call of SQS came to: whether asking again is of no use, and why.
+/// Why a call of SQS failed, and whether a retry is useless.
 pub(super) fn failure_of<E>(error: &SdkError<E, HttpResponse>) -> (bool, String)
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -135,12 +136,9 @@ where
         Some(message) => format!("SQS answers {code}: {message}"),
         None => format!("SQS answers {code}"),
     };
-    let is_client = matches!(error, SdkError::ServiceError(service)
-        if (400..500).contains(&service.raw().status().as_u16()));
-    let is_throttled = ["Throttl", "TooMany", "Expired", "Overlimit", "RequestLimit"]
-        .iter()
-        .any(|part| code.contains(part));
-    (is_client && !is_throttled, reason)
+    let is_final = matches!(error, SdkError::ServiceError(service)
+        if !codes::advice_for(service.raw().status().as_u16(), code).is_retry());
+    (is_final, reason)
 }
 
 async fn numbers(client: &Client, url: &str) -> Result<[u64; 3], CloudError> {

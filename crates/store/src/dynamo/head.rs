@@ -379,37 +379,24 @@ impl DynamoStore {
         self.table.delete(&journal_key(id)).await
     }
 
-    /// Clears away the journals of writers that died before their commits were there.
+    /// Deletes the journals of writers that died before their commits were there.
     pub(super) async fn clear_journals(&self) -> Result<(), StoreError> {
-        self.clear_journals_of(Timestamp::now() - JOURNAL_KEPT).await
+        self.delete_journals(Timestamp::now() - JOURNAL_KEPT).await
     }
 
-    /// The same of those that were begun until then: for tests.
-    ///
-    /// # Errors
-    /// When the table cannot be read or written.
-    #[doc(hidden)]
-    pub async fn clear_journals_of(&self, until: Timestamp) -> Result<(), StoreError> {
+    /// Deletes the journals that were begun before `until` and that the head does not name.
+    pub(super) async fn delete_journals(&self, until: Timestamp) -> Result<(), StoreError> {
         let pending = self.settled().await?.pending;
         let range = Range { to: sorted(until.as_microsecond()), ..Range::all("J") };
         for (key, _) in self.table.range(range).await? {
             if Some(&key.sk) == pending.as_ref() {
                 continue;
             }
-            // Its writer, were it still alive, can name it no more from here on.
+            // Its writer may still run: the mark keeps it from naming the journal from here on.
             self.table.put(&key, &Item::default().with("dead", 1)).await?;
             self.try_clear(&key.sk).await?;
         }
         Ok(())
-    }
-
-    /// How many journals there are: for tests.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
-    #[doc(hidden)]
-    pub async fn journals(&self) -> Result<usize, StoreError> {
-        Ok(self.table.range(Range::all("J")).await?.len())
     }
 
     pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {

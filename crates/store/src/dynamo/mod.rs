@@ -9,6 +9,7 @@
 //! Deliveries are not under the head: workers lease and end them all the time, and would be in the
 //! deciders' way. See [`outbox`] and [`deliveries`].
 
+mod crash_point;
 mod deliveries;
 mod head;
 mod item;
@@ -149,13 +150,6 @@ impl DynamoStore {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.table.requests.load(Ordering::Relaxed)
-    }
-
-    /// From so many writes on, nothing comes through any more, as if the process had died: for
-    /// tests.
-    #[doc(hidden)]
-    pub fn dies_after(&self, writes: u32) {
-        self.table.writes_left.store(i64::from(writes), Ordering::Relaxed);
     }
 
     /// A number for a delivery, larger than all before.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -12,17 +12,20 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, TransactWriteItem};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use rootwatch_aws::{Advice, codes};
+use rootwatch_core::retry;
 
+use super::crash_point::CrashPoint;
 use super::item::{BODY, Item, Key, LIST_PK, LIST_SK, PARTS, Val};
 use super::write::Write;
 use crate::StoreError;
 
-/// Tries of one request at most; with the pauses between them some six seconds.
+/// Attempts of one request; with the pauses between them up to four seconds.
 const TRIES_MAX: u32 = 9;
-/// The pause after the first try at most; it doubles with each.
-const PAUSE_MILLIS: u64 = 30;
-/// A pause at most.
-const PAUSE_MILLIS_MAX: u64 = 2_000;
+/// Longest pause after the first attempt, in milliseconds; it doubles.
+const PAUSE_MILLIS: u64 = 20;
+/// Longest pause, in milliseconds.
+const PAUSE_MILLIS_MAX: u64 = 1_500;
 /// Keys of one `BatchGetItem`: what DynamoDB allows.
 const GET_KEYS_MAX: usize = 100;
 /// Requests of one read that are on their way at once.
@@ -34,26 +37,11 @@ pub(super) const END: &str = "\u{10ffff}";
 /// Before every key.
 pub(super) const BEGIN: &str = " ";
 
-/// Answers that ask to come again.
-const AGAIN: [&str; 8] = [
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ThrottlingException",
-    "Throttling",
-    "TransactionConflictException",
-    "TransactionInProgressException",
-    "InternalServerError",
-    "ServiceUnavailable",
-];
-/// Reasons for which a whole transaction comes again.
-const AGAIN_REASONS: [&str; 4] = [
-    "TransactionConflict",
-    "ThrottlingError",
-    "ProvisionedThroughputExceeded",
-    "RequestLimitExceeded",
-];
 /// The reason that means that a condition does not hold.
 const CONDITION: &str = "ConditionalCheckFailed";
+
+/// Numbers that [`Table::lot`] gave out in this process.
+static LOTS: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a write was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +106,7 @@ pub(super) struct Table {
     pub(super) name: String,
     /// Requests that were sent, tries included.
     pub(super) requests: AtomicU64,
-    /// Writes until this one dies, for tests; negative for never.
-    pub(super) writes_left: AtomicI64,
+    pub(super) crash_point: CrashPoint,
     /// Makes pauses and names differ from those of others.
     chance: RandomState,
 }
@@ -130,7 +117,7 @@ impl Table {
             client,
             name: name.to_owned(),
             requests: AtomicU64::new(0),
-            writes_left: AtomicI64::new(-1),
+            crash_point: CrashPoint::new(),
             chance: RandomState::new(),
         }
     }
@@ -141,30 +128,15 @@ impl Table {
         let nanos = now.map_or(0, |since| since.as_nanos());
         self.chance.hash_one((
             nanos,
-            self.requests.fetch_add(0, Ordering::Relaxed),
+            self.requests.load(Ordering::Relaxed),
             LOTS.fetch_add(1, Ordering::Relaxed),
         ))
     }
 
-    /// Fails as if the process had died, when a test wants it to.
-    fn alive(&self, writes: bool) -> Result<(), StoreError> {
-        let left = self.writes_left.load(Ordering::Relaxed);
-        if left < 0 {
-            return Ok(());
-        }
-        if left == 0 {
-            return Err(StoreError::Unavailable { reason: "this writer has died".to_owned() });
-        }
-        if writes {
-            self.writes_left.fetch_sub(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    async fn pause(&self, tried: u32) {
-        let longest = (PAUSE_MILLIS << tried.min(16)).min(PAUSE_MILLIS_MAX);
-        let millis = 1 + self.lot() % longest;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
+    async fn pause(&self, failures: u32) {
+        let millis = Duration::from_millis;
+        let (first, max) = (millis(PAUSE_MILLIS), millis(PAUSE_MILLIS_MAX));
+        tokio::time::sleep(retry::back_off(first, max, failures, retry::chance())).await;
     }
 
     /// Asks until there is an answer, or it is in vain.
@@ -173,17 +145,17 @@ impl Table {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
-        if let Err(error) = self.alive(writes) {
+        if let Err(error) = self.crash_point.pass(writes) {
             return Err(SdkError::construction_failure(error));
         }
         let mut tried = 0;
         loop {
             self.requests.fetch_add(1, Ordering::Relaxed);
             match send().await {
-                Err(error) if tried + 1 < TRIES_MAX && may_come_again(&error) => {
+                Err(error) if tried + 1 < TRIES_MAX && is_retryable(&error) => {
                     tracing::debug!(error = %DisplayErrorContext(&error), "DynamoDB is asked again");
-                    self.pause(tried).await;
                     tried += 1;
+                    self.pause(tried).await;
                 }
                 answer => return answer,
             }
@@ -406,7 +378,9 @@ impl Table {
                 return Ok(Written::Refused(refused));
             }
             tried += 1;
-            if tried >= TRIES_MAX || !reasons.iter().any(|reason| AGAIN_REASONS.contains(reason)) {
+            if tried >= TRIES_MAX
+                || !reasons.iter().any(|reason| codes::advice(reason) == Some(Advice::Retry))
+            {
                 let told: Vec<&str> = cancelled
                     .cancellation_reasons()
                     .iter()
@@ -451,21 +425,19 @@ impl Table {
     }
 }
 
-static LOTS: AtomicU64 = AtomicU64::new(0);
-
 /// The collection of the parts of an item's body.
 pub(super) fn parts_of(key: &Key) -> String {
     format!("B#{}#{}", key.pk, key.sk)
 }
 
-fn may_come_again<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {
+fn is_retryable<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             true
         }
         SdkError::ServiceError(answer) => {
-            error.code().is_some_and(|code| AGAIN.contains(&code))
-                || answer.raw().status().is_server_error()
+            let status = answer.raw().status().as_u16();
+            codes::advice_for(status, error.code().unwrap_or_default()) == Advice::Retry
         }
         _ => false,
     }

@@ -8,13 +8,11 @@ use rootwatch_core::alert::DeliveryId;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::Incident;
-use rootwatch_store::conformance::sample::{
-    PROD, at, delivery, in_session, lonely, opening, unverified,
-};
 use rootwatch_store::dynamo::DynamoStore;
 use rootwatch_store::{
     Attempt, Batch, DeliveryFilter, FindingFilter, PageRequest, Store, StoreError, StoredIncident,
 };
+use rootwatch_testkit::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
 
 use super::{fresh, open, proxy, sound, table};
 
@@ -71,8 +69,8 @@ async fn an_incident_too_large_for_an_item_is_kept_whole() {
     let mut batch = opening(vec![one]);
     let [Change::Opened(incident)] = &mut batch.changes[..] else { panic!("one opens") };
     // Not to be compressed: some 700 KB of addresses.
-    let mut chance = rootwatch_store::conformance::sample::Chance::of(3);
-    incident.addresses = (0..40_000).map(|_| format!("2001:db8::{:x}", chance.word())).collect();
+    let mut random = rootwatch_testkit::random::Random::of(3);
+    incident.addresses = (0..40_000).map(|_| format!("2001:db8::{:x}", random.number())).collect();
     let (id, wanted) = (incident.id.clone(), incident.addresses.clone());
     store.commit(batch).await.expect("saved");
     let held = all(&store).await;

@@ -1,7 +1,8 @@
 //! What any store has to pass.
 
-use rootwatch_store::conformance::sample::{self, Chance};
-use rootwatch_store::conformance::{self, holds_what_correlation_holds};
+use rootwatch_testkit::conformance::{self, holds_what_correlation_holds};
+use rootwatch_testkit::random::Random;
+use rootwatch_testkit::sample;
 
 use super::{fresh, sound};
 
@@ -69,7 +70,7 @@ async fn sets_at_random_are_held_as_correlation_holds_them() {
     for (round, number) in [(0, 8), (1, 25), (2, 60)] {
         let seed = first.wrapping_add(round);
         let store = fresh().await;
-        let findings = sample::findings(&mut Chance::of(seed), number);
+        let findings = sample::findings(&mut Random::of(seed), number);
         holds_what_correlation_holds(&store, &findings, seed).await;
         sound(&store).await;
     }

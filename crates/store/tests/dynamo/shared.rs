@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId};
-use rootwatch_store::conformance::sample::{self, Chance};
 use rootwatch_store::dynamo::DynamoStore;
 use rootwatch_store::{Attempt, Batch, CaughtUp, Store, StoreError};
+use rootwatch_testkit::random::Random;
+use rootwatch_testkit::sample;
 
 use super::{open, sound, table};
 
@@ -97,9 +98,9 @@ impl Hub {
 #[tokio::test(flavor = "multi_thread")]
 async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
     let (name, port) = table().await;
-    let mut chance = Chance::of(7);
-    let mut findings = sample::findings(&mut chance, 90);
-    chance.shuffle(&mut findings);
+    let mut random = Random::of(7);
+    let mut findings = sample::findings(&mut random, 90);
+    random.shuffle(&mut findings);
     let mut hubs = Vec::new();
     for nth in 0..4 {
         let store = open(&name, port).await;
@@ -107,7 +108,7 @@ async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
         // Each has a part to itself, and a third of it in common with the next.
         let mut part: Vec<Finding> =
             findings.iter().cycle().skip(nth * 22).take(32).cloned().collect();
-        chance.shuffle(&mut part);
+        random.shuffle(&mut part);
         hubs.push(tokio::spawn(async move {
             for some in part.chunks(4) {
                 hub.save(some).await;

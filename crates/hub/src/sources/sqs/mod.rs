@@ -20,9 +20,7 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_config::{Region, SdkConfig};
 use tokio::task::JoinHandle;
 
 pub use self::config::SqsConfig;
@@ -44,9 +42,7 @@ pub(super) async fn start(
     config: SqsConfig,
     around: Surroundings,
 ) -> Result<Vec<JoinHandle<()>>, SourceError> {
-    let provider = Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let mut loader = rootwatch_aws::sdk_loader();
     if let Some(region) = config.region() {
         loader = loader.region(Region::new(region));
     }

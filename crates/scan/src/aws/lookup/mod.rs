@@ -20,15 +20,16 @@ use std::time::{Duration, Instant};
 use aws_config::SdkConfig;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
+use rootwatch_aws::CallError;
 use rootwatch_core::rules::Ruleset;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::call::{Caller, Failed, elements};
+use self::call::LookupCaller;
 use super::access::{self, Roles};
 use super::commit::Committer;
-use super::failure::{CloudError, Failure, Patience};
+use super::failure::{CloudError, Failure, RetryBudget};
 use super::ready::{Body, Ready, read_all};
 use super::usage::Usage;
 use super::{Stop, runtime};
@@ -161,7 +162,7 @@ pub fn scan_lookup(
 
 /// An account and region.
 struct Place {
-    caller: Arc<Caller>,
+    caller: Arc<LookupCaller>,
     account: String,
     region: String,
 }
@@ -173,10 +174,10 @@ async fn find(
 ) -> Result<(Vec<Place>, Scanned), CloudError> {
     let sdk = access::sdk().await;
     access::prove(&sdk, None).await?;
-    let own = Caller::new(sdk.clone()).map_err(refused("begin"))?;
+    let own = LookupCaller::new(sdk.clone());
     let (account, partition) = own.identity().await.map_err(|failed| CloudError::Credentials {
         whose: String::new(),
-        reason: failed.reason,
+        reason: failed.message,
     })?;
     let mut targets: Vec<(String, SdkConfig, Option<String>)> = Vec::new();
     let external_id = places.roles.external_id.as_deref();
@@ -202,7 +203,7 @@ async fn find(
             scanned.summary.skip(&path, None, error.to_string());
             continue;
         }
-        let caller = Arc::new(Caller::new(sdk).map_err(refused("begin"))?);
+        let caller = Arc::new(own.with_sdk(sdk));
         let regions = if options.regions.is_empty() {
             match caller.regions().await {
                 Ok(regions) => regions,
@@ -210,7 +211,7 @@ async fn find(
                     let reason = format!(
                         "its regions are not known ({}): allow ec2:DescribeRegions, or name them \
                          with --region",
-                        failed.reason
+                        failed.message
                     );
                     scanned.summary.skip(&path, None, reason);
                     continue;
@@ -225,10 +226,6 @@ async fn find(
         }
     }
     Ok((all, scanned))
-}
-
-fn refused(what: &'static str) -> impl Fn(String) -> CloudError {
-    move |reason| CloudError::Refused { what: what.to_owned(), reason }
 }
 
 /// One account and region, page after page.
@@ -270,7 +267,7 @@ impl Look {
         let pace = Quota::with_period(Duration::from_millis(PACE_MILLIS))
             .unwrap_or(Quota::per_second(NonZeroU32::MIN));
         let pace: DefaultDirectRateLimiter = RateLimiter::direct(pace);
-        let mut patience = Patience::new();
+        let mut budget = RetryBudget::new();
         let mut token: Option<String> = None;
         let mut oldest: Option<f64> = None;
         loop {
@@ -292,7 +289,7 @@ impl Look {
             let answered = self.place.caller.lookup(&self.place.region, &ask).await;
             let body = match answered {
                 Ok(body) => body,
-                Err(Failed { code, .. })
+                Err(CallError { code, .. })
                     if token.is_some() && code == "InvalidNextTokenException" =>
                 {
                     // A token that is too old: on from the oldest event that was seen.
@@ -302,15 +299,15 @@ impl Look {
                     }
                     continue;
                 }
-                Err(failed) if failed.is_passing => {
-                    if patience.bear().await {
+                Err(failed) if failed.advice.is_retry() => {
+                    if budget.wait().await {
                         continue;
                     }
-                    return Err(Failure::Again { code: Some(failed.code), reason: failed.reason });
+                    return Err(Failure::Again { code: Some(failed.code), reason: failed.message });
                 }
-                Err(failed) => return Err(Failure::Refused(failed.reason)),
+                Err(failed) => return Err(Failure::Refused(failed.message)),
             };
-            patience.reset();
+            budget.reset();
             self.usage.came(body.len());
             let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
                 Failure::Refused(format!("CloudTrail's answer is not understood: {error}"))
@@ -354,15 +351,6 @@ impl Look {
     }
 }
 
-/// Regions of an answer of EC2.
-fn regions_of(xml: &str) -> Vec<String> {
-    let mut regions: Vec<String> = elements(xml, "regionName").map(str::to_owned).collect();
-    regions.retain(|region| call::is_region(region));
-    regions.sort();
-    regions.dedup();
-    regions
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,13 +365,5 @@ mod tests {
         assert_eq!(two.accounts, ["222233334444", "333344445555"]);
         assert!(parse("lookup://222233334444", None).is_err());
         assert!(parse("lookup://prod", Some("audit")).is_err());
-    }
-
-    #[test]
-    fn regions_are_read_from_the_answer_and_nothing_else_is_taken_for_one() {
-        let xml = "<DescribeRegionsResponse><regionInfo><item><regionName>us-east-1</regionName>\
-            <regionEndpoint>ec2.us-east-1.amazonaws.com</regionEndpoint></item><item><regionName>\
-            eu-west-1</regionName></item><item><regionName>evil.test/</regionName></item></regionInfo>";
-        assert_eq!(regions_of(xml), ["eu-west-1", "us-east-1"]);
     }
 }

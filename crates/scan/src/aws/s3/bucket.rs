@@ -13,7 +13,7 @@ use aws_sdk_s3::types::RequestPayer;
 use bytes::Bytes;
 
 use super::super::access::REGION_DEFAULT;
-use super::super::failure::{Failure, Patience, chained, failure_of};
+use super::super::failure::{Failure, RetryBudget, chained, failure_of};
 use super::super::usage::Usage;
 
 /// Seconds until S3 has to begin an answer.
@@ -104,7 +104,7 @@ impl Bucket {
 
     /// One page, asked for again while that may help.
     pub(super) async fn list(&self, ask: Ask<'_>) -> Result<Page, Failure> {
-        let mut patience = Patience::new();
+        let mut budget = RetryBudget::new();
         loop {
             self.usage.list();
             let request = self
@@ -138,7 +138,7 @@ impl Bucket {
                 Err(error) => failure_of(&error),
             };
             let is_final = matches!(error, Failure::Refused(_)) || error.is_about_credentials();
-            if is_final || !patience.bear().await {
+            if is_final || !budget.wait().await {
                 return Err(error.on("cannot be listed"));
             }
         }
@@ -154,7 +154,7 @@ impl Bucket {
             e_tag: None,
             body: None,
             unwanted: 0,
-            patience: Patience::new(),
+            budget: RetryBudget::new(),
         }
     }
 }
@@ -188,7 +188,7 @@ pub(super) struct Download<'a> {
     body: Option<ByteStream>,
     /// Bytes at the beginning of the body that had come before.
     unwanted: u64,
-    patience: Patience,
+    budget: RetryBudget,
 }
 
 impl Download<'_> {
@@ -200,14 +200,14 @@ impl Download<'_> {
         loop {
             let failure = match self.try_next().await {
                 Ok(piece) => {
-                    self.patience.reset();
+                    self.budget.reset();
                     return Ok(piece);
                 }
                 Err(failure) => failure,
             };
             self.body = None;
             let is_final = !matches!(failure, Failure::Again { .. });
-            if is_final || failure.is_about_credentials() || !self.patience.bear().await {
+            if is_final || failure.is_about_credentials() || !self.budget.wait().await {
                 return Err(failure);
             }
         }
