@@ -27,9 +27,9 @@ use rootwatch_scan::summary::Summary;
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use self::away::Inputs;
-use crate::Hint;
 use crate::args::{Color, Format, ScanArgs, ScanCommand};
 use crate::output::{self, Report, RuleText, Shown, Style, words};
+use crate::report::Hint;
 use crate::rules::load;
 
 /// Everything was looked at, but something is at or above `--fail-on`.

@@ -14,9 +14,9 @@ use rootwatch_scan::aws::{
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use super::{EXIT_INCOMPLETE, with_bar};
-use crate::Hint;
 use crate::args::{Format, ScanArgs};
 use crate::output::{self, Style, words};
+use crate::report::Hint;
 
 /// What to look at, by where it is.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl Inputs {
             all = rootwatch_scan::scan(self.local.clone(), rules, options, progress);
         }
         if !self.is_local() {
-            crate::use_ring();
+            crate::run::use_ring();
         }
         if !self.s3.is_empty() {
             let s3 = s3_options(args);
@@ -176,7 +176,7 @@ pub(super) fn fan_out(
     queue_url: &str,
     options: &ScanOptions,
 ) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let usage = Arc::default();
     let progress = Progress::default();
     let s3 = s3_options(args);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::EXIT_INCOMPLETE;
 use super::away::explained;
-use crate::args::{ListFormat, StatusArgs};
+use crate::args::{PollFormat, StatusArgs};
 use crate::output::words;
 
 /// Not done yet.
@@ -22,11 +22,11 @@ const EMPTY_READS: u32 = 3;
 const RATE_SECS: u64 = 300;
 
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let follower = QueueFollower::open(&args.queue_url).map_err(explained)?;
-    let default = if io::stdout().is_terminal() { ListFormat::Table } else { ListFormat::Jsonl };
+    let default = if io::stdout().is_terminal() { PollFormat::Table } else { PollFormat::Jsonl };
     let format = args.format.unwrap_or(default);
-    if format == ListFormat::Table {
+    if format == PollFormat::Table {
         let dead = follower.dead_letter_queue();
         let dead = dead
             .map_or("none: what cannot be read comes back until it expires".into(), |name| {
@@ -68,13 +68,13 @@ fn code(counts: &QueueCounts) -> u8 {
     }
 }
 
-fn line(format: ListFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Result<()> {
+fn line(format: PollFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Result<()> {
     let QueueCounts { visible, in_flight, delayed, dead } = *counts;
     let secs_left = rate.filter(|rate| *rate > 0.0).map(|rate| counts.left() as f64 / rate);
     let now = Timestamp::now();
     let mut out = io::stdout().lock();
     match format {
-        ListFormat::Jsonl => {
+        PollFormat::Jsonl => {
             let told = json!({
                 "time": words::rfc3339(now), "visible": visible, "in_flight": in_flight,
                 "delayed": delayed, "dead_letters": dead,
@@ -83,7 +83,7 @@ fn line(format: ListFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Resu
             });
             writeln!(out, "{told}")?;
         }
-        ListFormat::Table => {
+        PollFormat::Table => {
             let number = |number: u64| words::thousands(number);
             let dead = dead.map_or_else(|| "none".to_owned(), number);
             let pace = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));

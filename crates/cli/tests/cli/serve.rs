@@ -89,7 +89,7 @@ fn a_test_alert_goes_the_way_of_real_ones_and_failure_is_said() {
     assert!(told.out.contains("out: delivered"), "{}", told.out);
     let told = test(&["nobody"]);
     assert_eq!(told.code, 2);
-    assert!(told.err.contains("known are hook, out"), "{}", told.err);
+    assert!(told.err.contains("configured destinations: hook, out ("), "{}", told.err);
     // The hub's own store was not touched.
     assert!(!folder.path().join("hub.db").exists());
 }
@@ -128,8 +128,8 @@ fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
     );
     std::fs::write(records, r#"{"Records":[]}"#).expect("written");
     for (args, code, word) in [
-        (["--channel", "pigeon", "--incident", "escalated"], 2, "known are email, "),
-        (["--destination", "nobody", "--incident", "escalated"], 2, "known are chat"),
+        (["--channel", "pigeon", "--incident", "escalated"], 2, "channels: email, "),
+        (["--destination", "nobody", "--incident", "escalated"], 2, "configured destinations: chat ("),
         (["--channel", "log", "--incident", "nothing-there"], 2, "samples are opened, "),
         (["--channel", "log", "--incident", records], 2, "there is no root use in it"),
     ] {

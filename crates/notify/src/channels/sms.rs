@@ -14,7 +14,7 @@ use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, To
 use crate::aws::query::{Form, hashed};
 use crate::aws::{self, Aws, Call, Failed, Service};
 use crate::wording::line::line;
-use crate::{Sent, letters};
+use crate::{Sent, transliterate};
 
 /// Septets of one part of a text message: letters of GSM's alphabet, of which those of its extension
 /// count twice.

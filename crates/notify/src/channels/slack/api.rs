@@ -46,7 +46,7 @@ impl std::fmt::Debug for Bot {
     }
 }
 
-/// What is kept of a thread.
+/// The stored state of a thread.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct ThreadState {
     /// The first message; `None` while it is not known to be there.
@@ -67,17 +67,17 @@ struct First {
     delivery: String,
 }
 
-/// Why a call did not work.
+/// Why a call failed.
 enum CallError {
-    /// Slack says this word.
-    Said(String, Sent),
-    /// Something else.
+    /// Slack answered with this error code.
+    Slack(String, Sent),
+    /// Anything else.
     Other(Sent),
 }
 
 impl From<CallError> for Sent {
     fn from(error: CallError) -> Self {
-        match failed {
+        match error {
             CallError::Slack(_, sent) | CallError::Other(sent) => sent,
         }
     }
