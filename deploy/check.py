@@ -2,8 +2,8 @@
 
     python deploy/check.py FOLDER        installs its tools below FOLDER, once, and runs
 
-Needs Python 3.9 or later, npm, and their registries the first time. Every check says what it looked at; none
-is left out in silence. What no check here can say: whether AWS takes it. See docs/explain/untested.md.
+Needs Python 3.9 or later, npm, and their registries the first time. Every check prints what it looked at; none
+is skipped silently. No check here can say whether AWS accepts it: see docs/explain/untested.md.
 """
 
 import copy

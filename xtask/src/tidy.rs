@@ -3,6 +3,7 @@
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
 mod links;
+mod permissions;
 mod source;
 mod templates;
 mod text;
@@ -31,12 +32,13 @@ Checks the conventions that are tests:
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
   templates     every template in deploy/ holds the event patterns that core defines
-  links         relative links in Markdown name files and headings that exist";
+  links         relative links in Markdown name files and headings that exist
+  permissions   crates declare the IAM permissions of their calls; the function's role grants no others";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 13] = [
+const CHECKS: [(&str, Check); 14] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -50,6 +52,7 @@ const CHECKS: [(&str, Check); 13] = [
     ("accounts", text::accounts),
     ("templates", templates::templates),
     ("links", links::links),
+    ("permissions", permissions::permissions),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {

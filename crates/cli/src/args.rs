@@ -81,6 +81,8 @@ pub(crate) enum ReferenceOf {
     Config,
     /// All channels: keys, limits, answers, messages
     Channels,
+    /// IAM permissions, by command, source and channel
+    Permissions,
 }
 
 /// Selects the configuration.

@@ -36,12 +36,15 @@ pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `docs/reference/cli.md`, the long help of every command, `docs/reference/config.md` or `docs/reference/channels.md`.
+/// One page of `docs/reference/`, as Markdown.
 pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
     let page = match of {
         ReferenceOf::Cli => None,
         ReferenceOf::Config => Some(rootwatch_hub::config::reference()),
         ReferenceOf::Channels => Some(rootwatch_hub::config::channels_reference()),
+        ReferenceOf::Permissions => Some(rootwatch_hub::permissions::permissions_reference(
+            rootwatch_scan::permissions::PERMISSIONS,
+        )),
     };
     if let Some(page) = page {
         io::stdout().write_all(page.as_bytes())?;

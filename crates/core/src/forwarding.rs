@@ -53,14 +53,14 @@ pub const DETECTORS: Forwarding = Forwarding {
 /// What becomes of accounts and of the organisation: closed, removed, contacts, central root access.
 pub const LIFECYCLE: Forwarding = Forwarding {
     id: "lifecycle",
-    about: "Rootwatch: what becomes of the account and of the organisation",
+    about: "Rootwatch: changes to the account and the organization",
     pattern: include_str!("forwarding/lifecycle.json"),
 };
 
 /// Synthetic events that test the way from an account to those who are told.
 pub const DRILL: Forwarding = Forwarding {
     id: "drill",
-    about: "Rootwatch: synthetic events that test the way",
+    about: "Rootwatch: drills, synthetic events that test the path",
     pattern: include_str!("forwarding/drill.json"),
 };
 

@@ -19,6 +19,7 @@ pub mod incident;
 pub mod judge;
 pub mod ocsf;
 pub mod pattern;
+pub mod permissions;
 pub mod record;
 pub mod retry;
 pub mod rules;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod hub;
 pub mod intake;
 pub mod metrics;
+pub mod permissions;
 pub mod sources;
 pub mod store;
 pub mod telemetry;

@@ -11,6 +11,7 @@ pub mod aws;
 pub mod channels;
 pub mod config;
 pub mod outbox;
+pub mod permissions;
 pub mod route;
 pub mod sample;
 pub mod wording;

@@ -15,6 +15,7 @@ mod file;
 mod inflate;
 mod kernel;
 mod names;
+pub mod permissions;
 mod prefilter;
 pub mod stream;
 pub mod summary;

@@ -8,6 +8,7 @@
 mod config;
 #[cfg(feature = "aws")]
 pub mod dynamo;
+pub mod permissions;
 #[cfg(any(feature = "sqlite", feature = "aws"))]
 mod rows;
 #[cfg(feature = "sqlite")]

@@ -38,9 +38,9 @@ resource "aws_cloudwatch_metric_alarm" "alarm" {
 }
 
 data "aws_iam_policy_document" "key" {
-  #checkov:skip=CKV_AWS_109:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
-  #checkov:skip=CKV_AWS_111:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
-  #checkov:skip=CKV_AWS_356:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_109:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_111:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_356:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
   statement {
     sid       = "ThisAccount"
     effect    = "Allow"
@@ -140,6 +140,6 @@ resource "aws_sns_topic_subscription" "subscription" {
 }
 
 output "topic_arn" {
-  description = "Who is told."
+  description = "The topic of the alarm."
   value       = var.topic_arn == "" ? aws_sns_topic.topic[0].arn : var.topic_arn
 }

@@ -4,7 +4,7 @@ variable "log_group_name" {
 }
 
 variable "topic_arn" {
-  description = "A topic that is told, such as the hub's. Empty makes one of its own."
+  description = "An SNS topic for the alarm, such as the hub's. Empty creates one."
   type        = string
   default     = ""
 }

@@ -2,7 +2,7 @@
 
 resource "aws_cloudwatch_metric_alarm" "dead_letters_alarm" {
   alarm_name          = "${var.name}-dead-letters"
-  alarm_description   = "Messages that the function gave up. Look at its log, then redrive the queue."
+  alarm_description   = "Messages that the function failed on. Read its log, then redrive the queue."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }
@@ -18,7 +18,7 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters_alarm" {
 
 resource "aws_cloudwatch_metric_alarm" "history_dead_letters_alarm" {
   alarm_name          = "${var.name}-history-dead-letters"
-  alarm_description   = "Log files of a fan-out that the function gave up. Look at its log, then redrive the queue."
+  alarm_description   = "Log files of a fan-out that the function failed on. Read its log, then redrive the queue."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.history_dead_letters.name }
@@ -32,10 +32,10 @@ resource "aws_cloudwatch_metric_alarm" "history_dead_letters_alarm" {
   ok_actions          = [aws_sns_topic.topic.arn]
 }
 
-# History is old and may wait. What waits for 14 days is deleted, unread and untold: ten leave four to act in.
+# Backfill may wait, but SQS deletes messages after 14 days, unread. An alarm at ten days leaves four to act in.
 resource "aws_cloudwatch_metric_alarm" "history_oldest_message_alarm" {
   alarm_name          = "${var.name}-history-oldest-message"
-  alarm_description   = "Log files of a fan-out wait for ten days. After fourteen the queue drops them, unread."
+  alarm_description   = "Log files of a fan-out have waited for ten days. After fourteen the queue deletes them, unread."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = aws_sqs_queue.history.name }
@@ -51,7 +51,7 @@ resource "aws_cloudwatch_metric_alarm" "history_oldest_message_alarm" {
 
 resource "aws_cloudwatch_metric_alarm" "undelivered_alarm" {
   alarm_name          = "${var.name}-undelivered"
-  alarm_description   = "Events or ticks that came neither to the queue nor to the function."
+  alarm_description   = "Events or ticks that reached neither the queue nor the function."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.undelivered.name }
@@ -67,7 +67,7 @@ resource "aws_cloudwatch_metric_alarm" "undelivered_alarm" {
 
 resource "aws_cloudwatch_metric_alarm" "oldest_message_alarm" {
   alarm_name          = "${var.name}-oldest-message"
-  alarm_description   = "Events wait in the queue for too long. Nobody is told of root use in the meantime."
+  alarm_description   = "Events wait in the queue for too long. Root use is not alerted on meanwhile."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = aws_sqs_queue.queue.name }
@@ -83,7 +83,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest_message_alarm" {
 
 resource "aws_cloudwatch_metric_alarm" "errors_alarm" {
   alarm_name          = "${var.name}-errors"
-  alarm_description   = "The function failed. What it was given comes again; look at its log."
+  alarm_description   = "The function failed. Its input is retried; read its log."
   namespace           = "AWS/Lambda"
   metric_name         = "Errors"
   dimensions          = { FunctionName = aws_lambda_function.function.function_name }
@@ -116,7 +116,7 @@ resource "aws_cloudwatch_metric_alarm" "throttles_alarm" {
 resource "aws_cloudwatch_metric_alarm" "no_tick_alarm" {
   alarm_name = "${var.name}-no-tick"
   # Of the schedule and not of the function, which events would keep busy while nothing ticks.
-  alarm_description   = "The schedule does not call the function. Deliveries that are due are not tried again."
+  alarm_description   = "The schedule does not call the function. Due deliveries are not retried."
   namespace           = "AWS/Scheduler"
   metric_name         = "InvocationAttemptCount"
   dimensions          = { ScheduleGroup = aws_scheduler_schedule_group.schedule_group.name }
@@ -148,7 +148,7 @@ resource "aws_cloudwatch_metric_alarm" "no_invocation_alarm" {
 
 resource "aws_cloudwatch_metric_alarm" "deliveries_failed_alarm" {
   alarm_name        = "${var.name}-deliveries-failed"
-  alarm_description = "Alerts could not be delivered to a destination. The hub tries again, then escalates."
+  alarm_description = "Alerts could not be delivered to a destination. The hub retries, then escalates."
   # The function writes this metric into its log (embedded metric format), without dimensions.
   namespace           = "Rootwatch"
   metric_name         = "DeliveriesFailed"

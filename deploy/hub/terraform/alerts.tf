@@ -1,9 +1,9 @@
-# Who is told: the topic and its key.
+# The topic of alerts and its key.
 
 data "aws_iam_policy_document" "key" {
-  #checkov:skip=CKV_AWS_109:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
-  #checkov:skip=CKV_AWS_111:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
-  #checkov:skip=CKV_AWS_356:A key's policy is about this one key; the account's root has to keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_109:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_111:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
+  #checkov:skip=CKV_AWS_356:A key's policy is about this one key; the account's root user must keep it, or the key is lost.
   statement {
     sid       = "ThisAccount"
     effect    = "Allow"

@@ -79,14 +79,14 @@ data "aws_iam_policy_document" "function" {
   }
 
   statement {
-    sid       = "Tell"
+    sid       = "Publish"
     effect    = "Allow"
     actions   = ["sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic", "sns:Publish"]
     resources = [aws_sns_topic.topic.arn]
   }
 
   statement {
-    sid       = "TellEncrypted"
+    sid       = "PublishEncrypted"
     effect    = "Allow"
     actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey", "kms:GetKeyPolicy"]
     resources = [aws_kms_key.key.arn]
@@ -117,7 +117,7 @@ data "aws_iam_policy_document" "function" {
 
 resource "aws_iam_role" "function_role" {
   name               = "${var.name}-hub-${local.region}"
-  description        = "What the hub's function may do."
+  description        = "Permissions of the hub's function."
   assume_role_policy = data.aws_iam_policy_document.function_trust.json
 }
 
@@ -135,10 +135,10 @@ resource "aws_iam_role_policy_attachment" "function_role" {
 }
 
 resource "aws_lambda_function" "function" {
-  #checkov:skip=CKV_AWS_117:The function talks to AWS and to those who are told, and listens to nobody in a network; in a VPC it would need a NAT or six endpoints, and fail with them.
+  #checkov:skip=CKV_AWS_117:The function calls AWS and the destinations, and accepts no connections; in a VPC it would need a NAT or six endpoints, and fail with them.
   #checkov:skip=CKV_AWS_115:A new account has a quota of 10 and can reserve nothing. The event source mappings' MaximumConcurrency bounds it.
   #checkov:skip=CKV_AWS_173:No variable is a secret; secrets are read by reference from Secrets Manager or SSM.
-  #checkov:skip=CKV_AWS_272:Whoever builds or takes the package names its bucket or file; a signing profile would have to be theirs.
+  #checkov:skip=CKV_AWS_272:The user builds the package and names its bucket or file; a signing profile would be the user's.
   #checkov:skip=CKV_AWS_50:Rootwatch traces by OpenTelemetry where that is configured; X-Ray would add a cost and a right for nothing.
   function_name    = "${var.name}-hub"
   description      = "Rootwatch, the hub."

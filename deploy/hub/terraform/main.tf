@@ -15,19 +15,19 @@ locals {
     root-use  = "Rootwatch: root use in all its forms"
     watchers  = "Rootwatch: changes to what records, delivers and alarms in the account"
     detectors = "Rootwatch: changes to what detects in the account"
-    lifecycle = "Rootwatch: what becomes of the account and of the organisation"
-    drill     = "Rootwatch: synthetic events that test the way"
+    lifecycle = "Rootwatch: changes to the account and the organization"
+    drill     = "Rootwatch: drills, synthetic events that test the path"
   }
 }
 
 resource "aws_cloudwatch_event_bus" "bus" {
   name        = var.name
-  description = "What spokes forward to."
+  description = "The bus that spokes forward to."
 }
 
 data "aws_iam_policy_document" "bus" {
   statement {
-    sid       = "OnlyTheOrganisationAndOnlyTheseSources"
+    sid       = "OnlyTheOrganizationAndOnlyTheseSources"
     effect    = "Allow"
     actions   = ["events:PutEvents"]
     resources = ["arn:${local.partition}:events:${local.region}:${local.account}:event-bus/${var.name}"]
@@ -70,7 +70,7 @@ resource "aws_cloudwatch_event_archive" "archive" {
   count = var.archive_days == 0 ? 0 : 1
 
   name             = var.name
-  description      = "What came, for a replay."
+  description      = "Received events, for a replay."
   event_source_arn = aws_cloudwatch_event_bus.bus.arn
   retention_days   = var.archive_days
 }
@@ -81,7 +81,7 @@ resource "aws_cloudwatch_event_rule" "rule" {
   name           = "${var.name}-${each.key}"
   description    = each.value
   event_bus_name = aws_cloudwatch_event_bus.bus.name
-  # With plain ENABLED, EventBridge keeps read-only calls back, here as at the spoke.
+  # With plain ENABLED, EventBridge does not deliver read-only calls, here as at the spoke.
   state         = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
   event_pattern = file("${path.module}/patterns/${each.key}.json")
 }

@@ -1,5 +1,5 @@
 output "bus_arn" {
-  description = "What spokes forward to. Their parameters are this account, this region and the bus's name."
+  description = "The bus that spokes forward to. Their parameters are this account, this region and the bus's name."
   value       = aws_cloudwatch_event_bus.bus.arn
 }
 
@@ -14,32 +14,32 @@ output "queue_arn" {
 }
 
 output "dead_letters_url" {
-  description = "Messages that the function gave up."
+  description = "Messages that the function failed on."
   value       = aws_sqs_queue.dead_letters.url
 }
 
 output "history_queue_url" {
-  description = "For `rootwatch scan --fan-out` and `scan status`. Log files of the past wait here for the function."
+  description = "The backfill queue, for `rootwatch scan --fan-out` and `scan status`."
   value       = aws_sqs_queue.history.url
 }
 
 output "history_dead_letters_url" {
-  description = "Messages of the queue of history that the function gave up."
+  description = "Messages of the backfill queue that the function failed on."
   value       = aws_sqs_queue.history_dead_letters.url
 }
 
 output "undelivered_url" {
-  description = "Events or ticks that came neither to the queue nor to the function."
+  description = "Events or ticks that reached neither the queue nor the function."
   value       = aws_sqs_queue.undelivered.url
 }
 
 output "topic_arn" {
-  description = "Subscribe to this."
+  description = "The topic to subscribe to."
   value       = aws_sns_topic.topic.arn
 }
 
 output "table_name" {
-  description = "What the hub remembers."
+  description = "The table with the hub's state."
   value       = aws_dynamodb_table.table.name
 }
 
@@ -49,11 +49,11 @@ output "function_name" {
 }
 
 output "function_role_arn" {
-  description = "Its role."
+  description = "The function's role."
   value       = aws_iam_role.function_role.arn
 }
 
 output "function_url" {
-  description = "The API and the dashboard, for identities that may invoke it (AWS_IAM)."
+  description = "The HTTP API, for identities that may invoke it (AWS_IAM)."
   value       = aws_lambda_function_url.function_url.function_url
 }

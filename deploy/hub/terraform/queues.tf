@@ -189,7 +189,7 @@ resource "aws_sqs_queue_policy" "dead_letters" {
   policy    = data.aws_iam_policy_document.dead_letters.json
 }
 
-# No service sends history: whoever runs `scan --fan-out` in this account does, by rights of their own.
+# No service sends backfill: an identity of this account runs `scan --fan-out`, with its own permissions.
 data "aws_iam_policy_document" "history" {
   statement {
     sid       = "OnlyEncrypted"

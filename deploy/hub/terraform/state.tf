@@ -1,4 +1,4 @@
-# What the hub remembers.
+# The table with the hub's state.
 
 resource "aws_dynamodb_table" "table" {
   #checkov:skip=CKV_AWS_119:Encrypted with the key that AWS manages in this account. With one of our own, every reader of the table would need rights on the key, and a disabled key would blind the hub.

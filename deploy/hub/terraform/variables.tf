@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What all names begin with. What protects and watches Rootwatch goes by this beginning; keep it."
+  description = "Prefix of all names. The service control policies and alarms match this prefix; keep it."
   type        = string
   default     = "rootwatch"
 
@@ -10,13 +10,13 @@ variable "name" {
 }
 
 variable "organization_id" {
-  description = "The organisation whose accounts may send events. Empty: only this account may."
+  description = "The organization whose accounts may send events. Empty: only this account."
   type        = string
   default     = ""
 
   validation {
     condition     = can(regex("^$|^o-[a-z0-9]{10,32}$", var.organization_id))
-    error_message = "An organisation's id begins with o-."
+    error_message = "An organization's id begins with o-."
   }
 }
 
@@ -71,8 +71,8 @@ variable "maximum_concurrency" {
 
 variable "history_maximum_concurrency" {
   description = <<-TEXT
-    Instances of the function that read the queue of history at once: 2 to 1,000, or 0 to let history wait. With
-    maximum_concurrency it has to stay below what the account has left, or alerts of today are throttled.
+    Instances of the function that read the backfill queue at once: 2 to 1,000, or 0 to pause backfill. With
+    maximum_concurrency it must stay below the account's free concurrency, or live alerts are throttled.
   TEXT
   type        = number
   default     = 2
@@ -87,8 +87,8 @@ variable "history_maximum_concurrency" {
 
 variable "consumer" {
   description = <<-TEXT
-    Who reads the queues. `none` lets events and history wait in them, at most 14 days: for an upgrade, or for another
-    reader.
+    Consumer of the queues. `none` keeps events and backfill in them, at most 14 days: for an upgrade, or for another
+    consumer.
   TEXT
   type        = string
   default     = "lambda"
@@ -101,8 +101,8 @@ variable "consumer" {
 
 variable "config" {
   description = <<-TEXT
-    Where the configuration file is, if there is one: `aws-ssm:NAME` or `aws-secret:ID`. The variables that this module
-    sets go before it.
+    Location of the configuration file, if there is one: `aws-ssm:NAME` or `aws-secret:ID`. The variables that this
+    module sets take precedence.
   TEXT
   type        = string
   default     = ""
@@ -135,7 +135,7 @@ variable "extra_policy_arns" {
 }
 
 variable "archive_days" {
-  description = "Days for which the bus archives what came, for a replay. 0 for no archive."
+  description = "Days for which the bus archives events, for a replay. 0 for no archive."
   type        = number
   default     = 30
 }
