@@ -225,12 +225,12 @@ pub(crate) enum NotifyCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Check that destinations can be reached and accept messages, without sending one
+    /// Check that destinations can be reached and accept messages; sends no alert
     #[command(
         after_help = "Connects to each destination and checks credentials, permissions and recipients as \
                       far as its channel allows. docs/reference/channels.md says for each channel \
-                      what is checked and what is not. To also send a message, use `rootwatch notify \
-                      test`.\n\nExit codes:\n  0  every check passed\n  1  at least one check \
+                      what is checked and what is not. A webhook receives an event of type \
+                      `rootwatch.probe`. `rootwatch notify test` also sends an alert.\n\nExit codes:\n  0  every check passed\n  1  at least one check \
                       failed\n  2  usage or configuration error\n\nExamples:\n  rootwatch notify check \
                       oncall\n  rootwatch notify check --all --config /etc/rootwatch.toml"
     )]
@@ -544,7 +544,7 @@ fn account(text: &str) -> Result<String, String> {
     if digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(digits)
     } else {
-        Err("an account id must have twelve digits".to_owned())
+        Err("an account id has twelve digits".to_owned())
     }
 }
 
@@ -703,8 +703,10 @@ mod tests {
         let mut short = Vec::new();
         each_argument(&Cli::command(), "rootwatch", &mut |command, argument| {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            let words = help.split('[').next().unwrap_or_default().split_whitespace().count();
-            if words < 4 && !argument.is_hide_set() && !command.contains("reference") {
+            if help.split_whitespace().count() < 4
+                && !argument.is_hide_set()
+                && !command.contains("reference")
+            {
                 short.push(format!("{command}: {}: {help}", argument.get_id()));
             }
         });

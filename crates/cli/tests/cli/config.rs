@@ -121,7 +121,11 @@ fn the_schema_is_one_and_the_example_obeys_it_and_loads() {
     assert!(!schema.is_valid(&wrong));
     let told = config(&["check", "--no-secrets", "--config", example.to_str().expect("UTF-8")]);
     assert_eq!(told.code, 0, "{}{}", told.out, told.err);
-    assert!(told.out.contains("valid (sources: http, sns, sqs:trail, directory:drop;"), "{}", told.out);
+    assert!(
+        told.out.contains("valid (sources: http, sns, sqs:trail, directory:drop;"),
+        "{}",
+        told.out
+    );
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn an_unsound_rule_is_a_configuration_error_that_names_the_file() {
         ("id: own-bucket-listed", "id: another", "is not the name of the file"),
         ("match: false", "match: true", "one with `match: false`"),
         ("[ListBuckets]", "ListBuckets", "pattern"),
-        ("record.json", "nowhere.json", "no record `nowhere.json`"),
+        ("record.json", "nowhere.json", "record `nowhere.json` not found"),
         ("triage: [Look.]", "triage: [Look.", "line"),
     ] {
         let error = refused(&OWN.replace(from, to));

@@ -63,7 +63,11 @@ fn a_hub_keeps_its_store_in_a_table() {
     }
     let checked = store(&["check"]);
     assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
-    assert!(checked.out.contains("table rootwatch: no problem found; 1 finding"), "{}", checked.out);
+    assert!(
+        checked.out.contains("table rootwatch: no problem found; 1 finding"),
+        "{}",
+        checked.out
+    );
     let refused = store(&["backup", "copy.db"]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("point-in-time recovery"), "{}", refused.err);

@@ -123,7 +123,7 @@ fn templates_are_tried_on_every_sample_before_anything_is_sent() {
     );
     let problems: Vec<String> = Notifier::check(&config).iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert_eq!(problems[0], "notify.destination.b.template: there is no template `theirs`");
+    assert_eq!(problems[0], "notify.destination.b.template: unknown template `theirs`");
     // A test is about no account.
     assert!(problems[1].starts_with("notify.template.ours.title: undefined"), "{}", problems[1]);
     assert!(problems[1].ends_with("(with the sample `test`)"), "{}", problems[1]);
