@@ -1,9 +1,12 @@
 //! The command line. Help, completions, man pages and the reference come from this declaration.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rootwatch_core::finding::{RootUse, Severity};
+
+use crate::since::TimeArg;
 
 /// Detect every use of the AWS root user, in CloudTrail logs or as it happens.
 #[derive(Debug, Parser)]
@@ -194,8 +197,8 @@ pub(crate) enum StoreCommand {
     )]
     Prune {
         /// Delete what ended before this time: RFC 3339, a date, or an age such as `400d`
-        #[arg(long, value_name = "TIME", conflicts_with = "retention_days")]
-        before: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, conflicts_with = "retention_days")]
+        before: Option<TimeArg>,
         /// Delete what ended more than DAYS days ago [default: `store.retention_days` of the
         /// configuration]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -360,20 +363,18 @@ pub(crate) struct ScanArgs {
 
     /// Files, folders or globs of log files; `-` for standard input; `s3://BUCKET/PREFIX`; `lookup://`
     ///
-    /// JSON, JSON Lines, gzip and zstd are recognized by content. Folders are read recursively, in the
-    /// S3 layout or any other. From a bucket, only objects that --account, --region, --since and
-    /// --until allow are listed and fetched; `s3://BUCKET/AWSLogs/1111*` means every key with this
-    /// prefix. `lookup://` reads CloudTrail's event history: 90 days, all enabled regions. Write a
-    /// local folder with the name of a subcommand as `./status`.
+    /// JSON, JSON Lines, gzip and zstd are recognized by content. Folders are read with all their
+    /// subfolders, in the S3 layout or any other. In a bucket, only the keys that --account, --region,
+    /// --since and --until allow are listed and fetched; `s3://BUCKET/AWSLogs/1111*` stands for every
+    /// key with that beginning. `lookup://` reads the last 90 days from CloudTrail itself, in every
+    /// enabled region. Write `./status` for a local folder that has the name of a subcommand.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 
-    /// Output format [default: from the extension of --output, else table on a terminal, jsonl in a
-    /// pipe]
+    /// Output format [default: that of --output's extension, else table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) format: Option<Format>,
-    /// Write to FILE instead of standard output; the extension (.html, .csv, .jsonl, .txt) sets the
-    /// format unless --format is given
+    /// Write to FILE. The extension (.html, .csv, .jsonl, .txt) sets the format unless --format is given; other extensions are an error
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
     /// Time zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
@@ -383,35 +384,32 @@ pub(crate) struct ScanArgs {
     /// [default: ids only]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) account_names: Option<PathBuf>,
-    /// When to use color; `auto` respects `NO_COLOR`
+    /// When to use color; respects `NO_COLOR`
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "Output")]
     pub(crate) color: Color,
-    /// Width of the table in columns [default: width of the terminal, or 100]
+    /// Width of the table in columns [default: the terminal's, or 100]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) width: Option<usize>,
-    /// Hide progress and the list of skipped files (the exit code still reports them)
+    /// Hide progress, notes and the list of skipped files (the exit code still reports them)
     #[arg(long, short, help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Only records since this time: RFC 3339, a date, or an age such as `90d`, `12h`
-    /// [default: no limit]
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) since: Option<String>,
-    /// Only records before this time; same formats as --since [default: no limit]
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) until: Option<String>,
-    /// Only records delivered to these accounts; repeat the option or separate ids by commas
-    /// [default: all]
+    /// Only records at or after TIME: RFC 3339, a date (UTC), or an age such as `90d`, `12h` [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) since: Option<TimeArg>,
+    /// Only records before TIME [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) until: Option<TimeArg>,
+    /// Only records delivered to these accounts, separated by commas [default: all]
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account, help_heading = "Filters")]
     pub(crate) account: Vec<String>,
-    /// Only records of these regions; repeat the option or separate names by commas
-    /// [default: all]
+    /// Only records of these regions, separated by commas [default: all]
     #[arg(long, value_name = "REGION", value_delimiter = ',', help_heading = "Filters")]
     pub(crate) region: Vec<String>,
-    /// Only findings of this severity or higher [default: all]
+    /// Only incidents and findings of this severity or higher [default: all]
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Filters")]
     pub(crate) min_severity: Option<SeverityArg>,
-    /// Only these classes of root use; `no` = no root use, but a rule matched
+    /// Only these classes of root use; `no` is for records without root use that a rule matches
     #[arg(
         long,
         value_enum,
@@ -422,56 +420,53 @@ pub(crate) struct ScanArgs {
     )]
     pub(crate) root_use: Vec<RootUseArg>,
 
-    /// Also use the rules (*.yaml) in this folder
+    /// Add the rules in this folder (*.yaml) to the built-in ones
     #[arg(long, value_name = "DIR", help_heading = "Rules")]
     pub(crate) rules: Vec<PathBuf>,
-    /// Exit with code 1 if a finding has this severity or higher [default: never]
+    /// Exit with 1 if an incident or finding has this severity or higher
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
     pub(crate) fail_on: Option<SeverityArg>,
 
-    /// Role to assume for S3 or LookupEvents; `lookup://` accepts several
-    /// [default: the current credentials]
+    /// Role to assume for reading; `lookup://` accepts several, one for each account
     #[arg(long, value_name = "ARN", value_parser = role, help_heading = "AWS")]
     pub(crate) role_arn: Vec<String>,
     /// Name of the role to assume in each account of `lookup://ACCOUNT,ACCOUNT`
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
     pub(crate) role_name: Option<String>,
-    /// External id for assuming the role [default: none]
+    /// External id that the role's trust policy requires
     #[arg(long, value_name = "ID", help_heading = "AWS")]
     pub(crate) external_id: Option<String>,
     /// Accept charges for a requester-pays bucket
     #[arg(long, help_heading = "AWS")]
     pub(crate) requester_pays: bool,
-    /// Number of objects to fetch from S3 at the same time
+    /// Objects that are fetched from S3 at the same time
     #[arg(long, value_name = "N", default_value_t = rootwatch_scan::aws::S3_CONCURRENCY as u16, value_parser = clap::value_parser!(u16).range(1..=rootwatch_scan::aws::S3_CONCURRENCY_MAX as i64), help_heading = "AWS")]
     pub(crate) s3_concurrency: u16,
-    /// Save the progress of an S3 scan in FILE; the same command resumes from it
+    /// Save S3 scan progress to FILE; run the same command again to resume
     #[arg(long, value_name = "FILE", help_heading = "AWS")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Instead of scanning here, queue the objects on the hub's backfill queue; its functions scan them
-    /// in parallel
+    /// Instead of scanning here, queue the objects on the hub's backfill queue; its functions scan them in parallel
     #[arg(long, value_name = "QUEUE_URL", help_heading = "AWS")]
     pub(crate) fan_out: Option<String>,
 
-    /// Number of reader threads, 1 to 256 [default: number of cores]
+    /// Reader threads [default: number of cores]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Machine")]
     pub(crate) threads: Option<u16>,
-    /// Decode every record: slower, same findings, but also reports damaged records that cannot be
-    /// root use
+    /// Decode every record: slower, with the same findings, but reports damage in all records
     #[arg(long, help_heading = "Machine")]
     pub(crate) no_prefilter: bool,
-    /// Largest decompressed size of one file, in bytes; larger files are reported as skipped
-    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, help_heading = "Machine")]
+    /// Largest decompressed size of one compressed file, in bytes; the rest of a larger file is skipped
+    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, value_parser = file_bytes, help_heading = "Machine")]
     pub(crate) file_bytes_max: u64,
-    /// Largest size of one record, in bytes; larger records are reported as skipped
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=1 << 26), help_heading = "Machine")]
+    /// Largest size of one record, in bytes; larger records are skipped
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = record_bytes, help_heading = "Machine")]
     pub(crate) record_bytes_max: u32,
     /// Stop collecting findings after N; the rest count as skipped (exit code 3)
-    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Machine")]
     pub(crate) findings_max: u64,
 }
 
-/// Subcommands of `scan`.
+/// Commands about a scan.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScanCommand {
     /// Show the progress of a `scan --fan-out`
@@ -484,26 +479,34 @@ pub(crate) struct StatusArgs {
     /// URL of the queue, as given to --fan-out
     #[arg(value_name = "QUEUE_URL")]
     pub(crate) queue_url: String,
-    /// Keep polling until the queue is empty
+    /// Poll until the queue is empty [default: print the status once]
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Seconds between two polls with --watch
+    /// Seconds between two polls, with --watch
     #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) every: u16,
     /// Output format [default: table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<PollFormat>,
+    pub(crate) format: Option<StatusFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// One line per poll
+    Table,
+    /// One JSON object per poll
+    Jsonl,
 }
 
 const STATUS_HELP: &str = "\
-SQS message counts are approximate and up to a minute late: --watch ends after three empty polls in a
-row. The dead-letter queue is the one in the queue's redrive policy.
+SQS's counts are approximate and up to a minute late, so --watch ends after three polls in a row
+that find the queue empty. The queue's redrive policy names its dead-letter queue.
 
 Exit codes:
-  0  the queue and its dead-letter queue are empty
-  1  not finished (without --watch)
-  2  usage or configuration error, or the queue cannot be read
-  3  messages in the dead-letter queue: some objects could not be read
+  0  the queue is empty, and so is the dead-letter queue
+  1  not done yet (without --watch)
+  2  usage or configuration, or the queue cannot be read
+  3  there are dead letters: some input could not be read
 
 Example:
   rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history";
@@ -515,7 +518,7 @@ fn role(text: &str) -> Result<String, String> {
     if is_right {
         return Ok(text.to_owned());
     }
-    Err("expected a role ARN such as arn:aws:iam::111122223333:role/name".to_owned())
+    Err("not the ARN of a role, for example arn:aws:iam::111122223333:role/name".to_owned())
 }
 
 const SCAN_HELP: &str = "\
@@ -525,18 +528,38 @@ Examples:
   rootwatch scan --since 90d --min-severity high ./AWSLogs
   zcat old.json.gz | rootwatch scan -             standard input
   rootwatch scan s3://my-trail/AWSLogs --since 90d --checkpoint scan.checkpoint
-  rootwatch scan lookup://                        no trail: CloudTrail's event history, 90 days
+  rootwatch scan lookup://                        no trail? the last 90 days from CloudTrail itself
   rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history
-  rootwatch scan ./AWSLogs --output report.html    a report to share
+  rootwatch scan ./AWSLogs --output report.html    a shareable report
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 
 Exit codes:
-  0  all input was read; no finding at or above --fail-on
-  1  a finding at or above --fail-on
-  2  usage, configuration, credentials or checkpoint error
+  0  all input was read, and nothing is at or above --fail-on
+  1  something is at or above --fail-on
+  2  usage or configuration, including credentials and checkpoints
   3  some input could not be read (takes precedence over 1)
 
-Ctrl-C during a scan of AWS prints the findings so far and exits with 3.";
+If you interrupt an S3 or lookup scan (Ctrl-C), it prints the findings so far and exits with 3.";
+
+/// Bytes of a decompressed file.
+fn file_bytes(text: &str) -> Result<u64, String> {
+    bytes(text, 1..=u64::MAX)
+}
+
+/// Bytes of a record.
+fn record_bytes(text: &str) -> Result<u32, String> {
+    let bytes = bytes(text, 1024..=1 << 26)?;
+    u32::try_from(bytes).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes =
+        text.parse().map_err(|_| "not a number of bytes, for example 10485760".to_owned())?;
+    if allowed.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("must be {} to {} bytes", allowed.start(), allowed.end()))
+}
 
 /// Parses an account id of twelve digits, with or without dashes.
 fn account(text: &str) -> Result<String, String> {
@@ -552,9 +575,9 @@ fn account(text: &str) -> Result<String, String> {
 pub(crate) enum Format {
     /// Incidents with their timelines
     Table,
-    /// One JSON object per finding and line
+    /// One finding per line, as JSON
     Jsonl,
-    /// One row per finding, safe to open in a spreadsheet
+    /// One finding per row, safe to open in a spreadsheet
     Csv,
     /// One OCSF detection finding (class 2004) per line
     Ocsf,
@@ -656,14 +679,6 @@ pub(crate) enum ListFormat {
     /// One line per rule
     Table,
     /// One JSON object per rule and line
-    Jsonl,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PollFormat {
-    /// One line per poll
-    Table,
-    /// One JSON object per poll and line
     Jsonl,
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rootwatch_hub::clock::SystemClock;
+use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::{self, Inputs, Loaded, Problem, Refused, secrets};
 
 use crate::args::{ConfigArgs, ConfigCommand};
@@ -51,9 +51,12 @@ pub(crate) fn load(
 }
 
 fn inputs(args: &ConfigArgs, flags: &[(&str, &str, Option<&String>)]) -> Inputs {
-    // Keys and values of the configuration are UTF-8: other variables are not meant for it.
+    // Keys of the configuration are UTF-8. A value that is not is kept with replacement characters, so
+    // that it is reported and not ignored.
     let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        })
         .collect();
     let flags = flags
         .iter()

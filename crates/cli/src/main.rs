@@ -18,6 +18,7 @@ mod demo;
 mod documented;
 #[cfg(test)]
 mod hinted;
+mod interrupt;
 mod notify;
 mod output;
 mod pattern;
@@ -27,6 +28,7 @@ mod rules;
 mod run;
 mod scan;
 mod serve;
+mod since;
 mod store;
 mod token;
 

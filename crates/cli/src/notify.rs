@@ -14,10 +14,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use rootwatch_core::alert::{Alert, Delivery, DeliveryState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::clock::SystemClock;
+use rootwatch_hub::Parts;
+use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::SourceConfig;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::hub::Parts;
 use rootwatch_notify::channels::ChannelConfig;
 use rootwatch_notify::config::Common;
 use rootwatch_notify::{

@@ -13,9 +13,10 @@ use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{Store, StoreConfig};
 
 use crate::args::{StoreArgs, StoreCommand};
+use crate::config;
 use crate::report::{EXIT_FAILED, Failed, Hint};
 use crate::run::runtime;
-use crate::{config, scan};
+use crate::since::TimeArg;
 use rootwatch_core::words;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
@@ -24,7 +25,7 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
         StoreCommand::Backup { file, store } => backup(&file, &store),
         StoreCommand::Check { store } => check(&store),
         StoreCommand::Prune { before, retention_days, store } => {
-            prune(before.as_deref(), retention_days, &store)
+            prune(before.as_ref(), retention_days, &store)
         }
     }
 }
@@ -40,7 +41,7 @@ pub(crate) async fn open(config: &StoreConfig) -> anyhow::Result<Arc<dyn Store>>
 }
 
 async fn open_table(config: &StoreConfig) -> anyhow::Result<Option<DynamoStore>> {
-    let table = rootwatch_hub::store::open_table(config).await;
+    let table = rootwatch_hub::open_table(config).await;
     table.context(Failed::to(format!("open the store {}", place(config))))
 }
 
@@ -92,7 +93,7 @@ fn init(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let is_new = match &config.table {
             Some(table) => {
-                let made = rootwatch_hub::store::create_table(table).await;
+                let made = rootwatch_hub::create_table(table).await;
                 made.context(Failed::to(format!("create the {place}")))?
             }
             None => !config.path.is_file(),
@@ -167,7 +168,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn prune(
-    before: Option<&str>,
+    before: Option<&TimeArg>,
     retention_days: Option<u32>,
     args: &StoreArgs,
 ) -> anyhow::Result<ExitCode> {
@@ -175,7 +176,7 @@ fn prune(
     let now = Timestamp::now();
     let days_ago = |days: u32| now.checked_sub(SignedDuration::from_hours(24 * i64::from(days)));
     let before = match before {
-        Some(text) => scan::moment(text, now)?,
+        Some(time) => time.at(now),
         None => days_ago(retention_days.unwrap_or(loaded.config.store.retention_days))?,
     };
     runtime()?.block_on(async {

@@ -13,6 +13,7 @@ use crate::decode::Event;
 use crate::finding::{
     Addendum, Finding, FindingKey, Mfa, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
 };
+use crate::fnv;
 use crate::judge::{self, Judgement, judge};
 use crate::pattern::{Matcher, Matches};
 use crate::record::{Record, text_at};
@@ -298,7 +299,7 @@ fn key(record: &Record<'_>) -> FindingKey {
     let part = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let id = match record.event_id.as_deref() {
         Some(id) => id.to_owned(),
-        None => format!("fnv-{:016x}", fnv(record.json.as_bytes())),
+        None => format!("fnv-{:016x}", fnv::hash(record.json.as_bytes())),
     };
     let account = record.recipient_account_id.as_deref().or(record.identity.account_id.as_deref());
     FindingKey(format!(
@@ -309,13 +310,6 @@ fn key(record: &Record<'_>) -> FindingKey {
         part(record.event_name.as_deref()),
         record.event_time.map_or_else(|| "-".to_owned(), |at| at.to_string()),
     ))
-}
-
-/// FNV-1a, 64 bits: stable across versions and machines, which std's hasher does not promise.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 fn session_facts(record: &Record<'_>) -> SessionFacts {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
+use crate::fnv;
 
 /// The name of an incident, short enough to say on the telephone: `7K2-MPX`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,12 +24,7 @@ impl IncidentId {
     pub fn derived(opening: &str, attempt: u32) -> Self {
         let again = attempt.to_be_bytes();
         let again = if attempt == 0 { &again[..0] } else { &again[..] };
-        let mut hash = opening
-            .bytes()
-            .chain(again.iter().copied())
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+        let mut hash = fnv::extend(fnv::hash(opening.as_bytes()), again);
         let mut id = String::with_capacity(7);
         for place in 0..6 {
             if place == 3 {

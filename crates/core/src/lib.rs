@@ -13,6 +13,7 @@ pub mod decode;
 pub mod detect;
 pub mod error_chain;
 pub mod finding;
+pub mod fnv;
 pub mod forwarding;
 pub mod hex;
 pub mod incident;

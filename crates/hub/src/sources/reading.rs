@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rootwatch_core::detect::Detected;
-use rootwatch_scan::ScanOptions;
 pub(super) use rootwatch_scan::aws::chained;
-use rootwatch_scan::stream::scan_reader;
 use rootwatch_scan::summary::Summary;
 use tokio::sync::mpsc;
 
-use super::{Surroundings, patience};
-use crate::intake::{IngestError, Origin};
+use super::context::Surroundings;
+use super::retry;
+use rootwatch_engine::{IngestError, Origin, shutdown};
 
 /// What came of reading one object or file. Its findings are saved.
 #[derive(Debug)]
@@ -57,15 +56,12 @@ pub(super) async fn read_into(
     let (sender, mut receiver) = mpsc::channel::<Vec<Detected>>(1);
     let watched = Arc::new(Watched::default());
     let _stops = StopOnDrop(Arc::clone(&watched));
-    let rules = Arc::clone(&around.rules);
+    let scanner = Arc::clone(&around.scanner);
     let scan = {
         let (name, watched) = (name.clone(), Arc::clone(&watched));
         tokio::task::spawn_blocking(move || {
-            let options = ScanOptions { findings_max: u64::MAX, ..ScanOptions::default() };
             let reader = WatchedReader { inner: reader, watched };
-            scan_reader(reader, &name, &rules, &options, &mut |batch| match sender
-                .blocking_send(batch)
-            {
+            scanner.scan(reader, &name, &mut |batch| match sender.blocking_send(batch) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             })
@@ -79,13 +75,13 @@ pub(super) async fn read_into(
     loop {
         let batch = tokio::select! {
             biased;
-            () = patience::closing(&mut shutdown) => return Err(IngestError::Closing.into()),
+            () = shutdown::requested(&mut shutdown) => return Err(IngestError::Closing.into()),
             batch = receiver.recv() => batch,
         };
         let Some(batch) = batch else { break };
         findings += batch.len() as u64;
         if let Some(before) = held.replace(batch) {
-            patience::take_detected(intake, origin, before, None, &mut shutdown).await?;
+            retry::take_detected(intake, origin, before, None, &mut shutdown).await?;
         }
     }
     let summary = scan.await.map_err(|_| ReadingError::Failed { name })?;
@@ -93,7 +89,7 @@ pub(super) async fn read_into(
     let position = mark(&summary, broken.as_deref(), findings);
     if held.is_some() || position.is_some() {
         let last = held.unwrap_or_default();
-        patience::take_detected(intake, origin, last, position, &mut shutdown).await?;
+        retry::take_detected(intake, origin, last, position, &mut shutdown).await?;
     }
     count(origin, &summary);
     Ok(Reading { summary, broken, findings })

@@ -8,19 +8,21 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
+use rootwatch_core::{fnv, retry};
 
 use crate::outage::{self, Outages};
 use crate::{Attempt, Notifier, Outbox, OutboxError, Sent};
 
 /// The first pause before a retry, and the longest.
-const BACK_OFF: SignedDuration = SignedDuration::from_secs(1);
-const BACK_OFF_MAX: SignedDuration = SignedDuration::from_mins(10);
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_secs(600);
 /// The longest pause that a destination may ask for.
 pub(super) const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// How often saving an outcome is tried, and the first pause in between: together much shorter than a
 /// lease.
 const SAVES_MAX: u32 = 6;
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
+const SAVE_PAUSE_MAX: Duration = Duration::from_millis(1_600);
 
 /// The result of one task.
 #[derive(Debug)]
@@ -225,7 +227,6 @@ impl AttemptContext {
 
     /// Saves the outcome of an attempt; true if it was saved.
     async fn save(&self, id: &DeliveryId, attempt: Attempt) -> bool {
-        let mut pause = SAVE_PAUSE;
         for round in 1..=SAVES_MAX {
             let saved = self.outbox.attempted(id, attempt.clone(), self.clock.now()).await;
             let error = match saved {
@@ -237,8 +238,8 @@ impl AttemptContext {
             };
             tracing::warn!(delivery = %id, %error, "cannot save the outcome of an attempt");
             if round < SAVES_MAX {
+                let pause = retry::back_off(SAVE_PAUSE, SAVE_PAUSE_MAX, round, retry::chance());
                 tokio::time::sleep(pause).await;
-                pause *= 2;
             }
         }
         // The lease runs out and the message is sent again: twice is better than never.
@@ -249,14 +250,11 @@ impl AttemptContext {
 /// The pause before the next attempt: doubled each time, and different for deliveries that failed
 /// together.
 fn back_off(delivery: &Delivery) -> SignedDuration {
-    let doubled = delivery.attempts.saturating_sub(1).min(16);
-    let pause = BACK_OFF.saturating_mul(1 << doubled).min(BACK_OFF_MAX);
-    // Half of the pause is random. The id is the source of randomness: it needs no generator.
-    let chance = delivery.id.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte) ^ u64::from(delivery.attempts)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let share = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-    pause / 2 + (pause / 2).mul_f64(share)
+    // The id is the source of chance: it needs no generator, and a test can repeat it.
+    let hash = fnv::extend(fnv::hash(&delivery.attempts.to_le_bytes()), delivery.id.0.as_bytes());
+    let chance = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+    let pause = retry::back_off(BACK_OFF, BACK_OFF_MAX, delivery.attempts, chance);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_mins(10))
 }
 
 #[cfg(test)]
@@ -273,7 +271,7 @@ mod tests {
         };
         for attempts in 0..40_u32 {
             let full = BACK_OFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-            let full = full.min(BACK_OFF_MAX);
+            let full = SignedDuration::try_from(full.min(BACK_OFF_MAX)).expect("minutes");
             let pause = pause("mail", attempts);
             assert!(pause >= full / 2 && pause <= full, "{attempts}: {pause:?}");
         }
