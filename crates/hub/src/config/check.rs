@@ -59,7 +59,9 @@ impl Checker<'_> {
                 "hub.listen",
                 "is not loopback, and there is no [[token]]: anybody could send",
             );
-            self.hint("create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1");
+            self.hint(
+                "create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1",
+            );
         }
         if let Some(text) = &hub.public_url {
             match url::Url::parse(text) {

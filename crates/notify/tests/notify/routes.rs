@@ -151,6 +151,9 @@ fn routes_can_ask_whether_it_was_approved() {
     );
     let sample = |name| sample::alert(name).expect("a sample").expect("it is known");
     assert_eq!(route(&config.route, &config.destination, &sample("approved")), ["chat"]);
-    assert_eq!(route(&config.route, &config.destination, &sample("outside_window")), ["chat", "page"]);
+    assert_eq!(
+        route(&config.route, &config.destination, &sample("outside_window")),
+        ["chat", "page"]
+    );
     assert_eq!(route(&config.route, &config.destination, &sample("opened")), ["chat", "page"]);
 }
