@@ -494,7 +494,11 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
+/// A title inside a sentence. Only `Root user …` starts in lower case there: most other titles begin with a
+/// name (`AWS Config`, `AssumeRoot`, `KMS key`).
 fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    match text.strip_prefix("Root ") {
+        Some(rest) => format!("root {rest}"),
+        None => text.to_owned(),
+    }
 }
