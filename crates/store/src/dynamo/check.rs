@@ -13,8 +13,8 @@ use crate::rows;
 const PROBLEMS_MAX: usize = 100;
 
 impl DynamoStore {
-    /// Looks whether the table agrees with itself. Reads all of it, which DynamoDB charges for; while
-    /// others write it may see what is not so.
+    /// Compares the items of the table with each other. Reads all of it, which DynamoDB charges for;
+    /// while others write it may report problems that do not exist.
     ///
     /// # Errors
     /// When it cannot be read at all.
@@ -31,20 +31,20 @@ impl DynamoStore {
         check.parts();
         let unverified = collections.keys().filter(|pk| pk.starts_with("V#")).count() as i64;
         if unverified != head.unverified {
-            check.tell(format!("{unverified} unverified records, counted {}", head.unverified));
+            check.report(format!("{unverified} unverified records, counted {}", head.unverified));
         }
         Ok(check.problems)
     }
 }
 
-/// A table that was read whole.
+/// All items of a table.
 struct Check<'a> {
     collections: &'a BTreeMap<String, BTreeMap<String, Item>>,
     problems: Vec<String>,
 }
 
 impl Check<'_> {
-    fn tell(&mut self, problem: String) {
+    fn report(&mut self, problem: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         }
@@ -122,7 +122,7 @@ impl Check<'_> {
                 }
             }
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl Check<'_> {
         let of_parts = self.of("B#").map(|(pk, items)| (pk.clone(), items.len() as i64));
         let found: BTreeMap<String, i64> = of_parts.collect();
         if wanted != found {
-            self.tell(format!("bodies have the parts {wanted:?}, and {found:?} are there"));
+            self.report(format!("bodies have the parts {wanted:?}, and {found:?} are there"));
         }
     }
 
@@ -193,7 +193,7 @@ impl Check<'_> {
         if known != counted {
             problems.push(format!("{known} findings, counted {counted}"));
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl Check<'_> {
         if counted != counts {
             problems.push(format!("deliveries are counted as {counted:?}, and are {counts:?}"));
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 }

@@ -1,13 +1,55 @@
-//! One DynamoDB table, which many deciders may share.
+//! One DynamoDB table, which several hubs may share.
 //!
-//! The head of the table counts commits; every commit moves it, under the condition that it is
-//! still what the decision was made on. So all commits are in one order, and none of them is lost
-//! or half there: see [`head`]. What decisions are made on lies in item collections of the base
-//! table and is read consistently; the one index serves lists for people. Nothing but
-//! [`DynamoStore::check`] reads the whole table.
+//! # Order of commits
 //!
-//! Deliveries are not under the head: workers lease and end them all the time, and would be in the
-//! deciders' way. See [`outbox`] and [`deliveries`].
+//! The *head* item counts commits; the count is the *generation*. Every commit of incidents, findings
+//! or positions increases it in the same transaction, on the condition that it is still the
+//! generation that the decision was made on. So all commits are in one order; if another commit came
+//! first, the decision is made again. A log item for each generation names the incidents that it
+//! touched, so that `catch_up` is one short query. Commits that only enqueue deliveries, notes and
+//! leases do not change the head.
+//!
+//! A DynamoDB transaction takes 100 items and 4 MB. A larger commit is first written as a *journal*,
+//! in chunks that nobody reads yet. A small transaction then moves the head and names the journal:
+//! with it the commit is saved. Then the journal is written out, in transactions that each check that
+//! the head still names it. Every decision starts at the head, waits briefly for a journal that it
+//! names, and then writes it out itself. So a writer may die anywhere, and one that resumes late
+//! overwrites nothing; a test ends a writer before each of its writes. See [`head`].
+//!
+//! Data read after the head may belong to a later commit. The decision is refused then, because its
+//! commit names the generation, and what the later commit touched is read again. A decision that
+//! saves nothing reads the head once more. A starting process uses the generation that it saw when it
+//! opened the table.
+//!
+//! # Requests
+//!
+//! A Lambda function waits for its requests, so they are counted: thirteen from the start of a process
+//! to the end of the first alert's delivery, the message itself included, and eleven for a later
+//! incident. A commit reads all it needs in one request. A process remembers the deliveries that it
+//! wrote last (`recent`) and does not read them again: it writes them on the condition that they have
+//! the remembered version, and reads them if that fails. Failed requests are retried with jitter up to
+//! `TRIES_MAX` times; one token for all attempts keeps a lost answer from becoming a conflict.
+//!
+//! # Item collections
+//!
+//! | Partition key | Items | Read by |
+//! |---|---|---|
+//! | `HEAD`, `L`, `J`, `J#journal` | the head, the log of generations, journals and their chunks | every decision |
+//! | `I#incident` | `E` counts of redundant findings, `F` findings, `H` the incident, `O` originals, `X` redundant findings | correlation, in one query up to `X` |
+//! | `K#finding` | where a finding is | `known`, and every write of it |
+//! | `IT`, `U` | incidents by their last moment; open and acknowledged ones | `incidents_within`, lists, pruning |
+//! | `A#account`, `AA` | rules that matched (`H#`, by time), addresses and keys of an account; the accounts | `look_back`, in one query |
+//! | `D#delivery`, `T#destination#thread` | a delivery; the pending deliveries of a thread, with a version | `record_attempt` |
+//! | `R#destination`, `TO`, `C` | deliveries that may be leased, by time; the destinations; counts by state | `lease`, `stats` |
+//! | `P`, `N#note`, `V#record`, `B#…` | positions, notes, unverified records, bodies too large for an item | |
+//!
+//! Incidents are in one collection by their last moment, not in a bucket for each day: an incident may
+//! last for months, a query from a moment on is exact, and the head limits the rate of commits anyway.
+//! The one index, `list`, is eventually consistent and serves only lists for people and pruning. Only
+//! [`DynamoStore::check`] scans the table. Deliveries have versions of their own, by thread: workers
+//! change them all the time, and under the head they would delay decisions. See [`outbox`] and
+//! [`deliveries`]. Pruning deletes what ended; `ttl` (retention and `EXPIRY_SLACK`) is for tables that
+//! nobody prunes, and `stats` does not see it.
 
 mod check;
 mod crash_point;
@@ -60,40 +102,40 @@ use crate::{
 const SCHEMA: i64 = 1;
 /// The index for lists.
 const LIST_INDEX: &str = "list";
-/// Items over which the numbers of deliveries are spread.
+/// Items that share the counts of deliveries.
 const SHARDS: usize = 8;
-/// Entries of a list that pruning looks at, at once.
+/// Entries of a list that pruning reads in one request.
 const PRUNE_SLICE: usize = 100;
-/// Tries of a commit that depends on no generation, while others commit.
+/// Attempts of a commit that depends on no generation, while others commit.
 const COMMIT_TRIES_MAX: u32 = 40;
-/// A pause between two of them at most.
+/// Maximum pause between two of them.
 const COMMIT_PAUSE_MILLIS_MAX: u64 = 200;
-/// Keys that this process remembers to be there.
+/// Keys that this process knows to exist.
 const KNOWN_KEYS_MAX: usize = 50_000;
 /// Seconds for one request.
 const REQUEST_SECS_MAX: u64 = 10;
-/// How much longer than configured DynamoDB keeps what nobody prunes.
+/// How much longer than the retention DynamoDB keeps items that nobody prunes.
 const EXPIRY_SLACK: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Bytes of a note's value, which lies in one item.
+/// Maximum bytes of a note's value, which has to fit one item.
 const NOTE_VALUE_BYTES_MAX: usize = 300 * 1024;
 
-/// Which table, and how long what ended stays in it.
+/// Which table, and how long ended incidents and deliveries stay in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamoOptions {
     /// The table's name.
     pub table: String,
-    /// After this long, and a month, DynamoDB itself deletes what ended and was not pruned.
+    /// DynamoDB itself deletes what ended and was not pruned after this many days and a month.
     pub retention_days: u32,
 }
 
 impl DynamoOptions {
-    /// This table, with what is otherwise usual.
+    /// This table, with defaults.
     #[must_use]
     pub fn of_table(table: impl Into<String>) -> Self {
         Self { table: table.into(), retention_days: StoreConfig::default().retention_days }
     }
 
-    /// As configured; `None` when a file is.
+    /// As configured; `None` if a file is configured.
     #[must_use]
     pub fn of(config: &StoreConfig) -> Option<Self> {
         let table = config.table.clone()?;
@@ -108,19 +150,19 @@ pub struct DynamoStore {
     retention: SignedDuration,
     /// The last number that a delivery got.
     numbers: AtomicI64,
-    /// Keys of items that are never taken away: known to be there, they need not be written again.
+    /// Keys of items that are never deleted: they need not be written again.
     known_keys: Mutex<HashSet<Key>>,
     /// The generation at which the head was settled when it was read last.
     seen: AtomicU64,
-    /// Deliveries of which this process wrote last.
+    /// Deliveries that this process wrote last.
     recent: Recent,
 }
 
 impl DynamoStore {
-    /// Opens a table, which has to be there. Reads one item of it.
+    /// Opens an existing table. Reads one item of it.
     ///
     /// # Errors
-    /// When it is not there, cannot be read, or is of a version that this program does not know.
+    /// When it does not exist, cannot be read, or is of a version that this program does not know.
     pub async fn open(sdk: &SdkConfig, options: &DynamoOptions) -> Result<Self, StoreError> {
         let retention = SignedDuration::from_hours(24 * i64::from(options.retention_days));
         let store = Self {
@@ -135,10 +177,10 @@ impl DynamoStore {
         Ok(store)
     }
 
-    /// Makes a table as [`TABLE`] says; false when one of this name is there already.
+    /// Creates a table as [`TABLE`] describes; false if one of this name exists.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub async fn create_table(sdk: &SdkConfig, name: &str) -> Result<bool, StoreError> {
         schema::create(&client(sdk), name).await
     }
@@ -176,27 +218,27 @@ impl DynamoStore {
         known_keys.insert(key);
     }
 
-    /// The second at which DynamoDB may take away what ended then and was not pruned.
+    /// The second at which DynamoDB may delete what ended at `ended` and was not pruned.
     fn expiry(&self, ended: Timestamp) -> i64 {
         let later = self.retention.saturating_add(EXPIRY_SLACK);
         ended.saturating_add(later).unwrap_or(Timestamp::MAX).as_second()
     }
 
-    /// Plans and pushes until it is through, or in vain.
+    /// Plans a commit and writes it, again if another commit came first.
     async fn commit_with_retry(
         &self,
         generation: Option<u64>,
         task: &CommitTask<'_>,
     ) -> Result<(), StoreError> {
         for tried in 0..COMMIT_TRIES_MAX {
-            // A decision says which commit it was made on: the head need not be read, for moving it
-            // asks whether that one is still the last.
+            // A decision names its generation: the head need not be read, because the transaction
+            // that moves it checks that generation.
             let head = match generation {
                 Some(generation) => Head::at(generation),
                 None => self.committed_head().await?,
             };
             let outcome = match task.plan(self).await {
-                // Nothing that moves the head: it has to be looked at.
+                // Nothing moves the head, so nothing checks the generation: read it.
                 Ok(plan)
                     if generation.is_some()
                         && !plan.moves
@@ -209,7 +251,7 @@ impl DynamoStore {
                     if self.committed_head().await?.generation == head.generation {
                         return Err(error);
                     }
-                    // It was planned on what others were changing.
+                    // It was planned while others changed what it read.
                     CommitOutcome::HeadMoved
                 }
             };
@@ -229,7 +271,7 @@ impl DynamoStore {
     }
 }
 
-/// What is to become true.
+/// What to commit.
 enum CommitTask<'a> {
     Batch(&'a Batch, Timestamp),
     Handle(&'a IncidentId, &'a Resolution, Option<NotifiedState>, &'a [Delivery]),
@@ -259,7 +301,7 @@ fn client(sdk: &SdkConfig) -> Client {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(REQUEST_SECS_MAX))
         .build();
-    // It is tried again in `table`, which knows of transactions.
+    // `table` retries, as it knows about transactions.
     let config = aws_sdk_dynamodb::config::Builder::from(sdk)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled());
@@ -452,7 +494,7 @@ impl Maintenance for DynamoStore {
                 findings = all.findings,
                 deliveries = all.deliveries,
                 unverified = all.unverified,
-                "pruned what ended before"
+                "pruned ended items"
             );
         }
         Ok(all)

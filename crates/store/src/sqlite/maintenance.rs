@@ -19,7 +19,7 @@ const SLICE_ROWS: usize = 2_000;
 const BACKUP_PAGES: i32 = 1_000;
 const BACKUP_PAUSE: Duration = Duration::from_millis(5);
 
-/// Prunes a slice; says whether there may be more.
+/// Prunes a slice; returns whether there may be more.
 pub(super) fn prune(
     connection: &Connection,
     before: Timestamp,
@@ -69,8 +69,8 @@ pub(super) fn prune(
 }
 
 impl SqliteStore {
-    /// Copies the database while it is in use, and looks whether the copy is sound. The copy
-    /// appears under its name when it is whole. Blocks.
+    /// Copies the database while it is in use, and checks that the copy is consistent. The copy
+    /// appears under its name when it is complete. Blocks.
     ///
     /// # Errors
     /// When the file is there already (unless `replace`), cannot be written, or is not sound.
@@ -93,7 +93,7 @@ impl SqliteStore {
             super::sync_folder(to).map_err(io)
         });
         if copied.is_err() {
-            // The reason is told already.
+            // The caller gets the first error; a leftover `.part` file is deleted by the next backup.
             let _ = std::fs::remove_file(part);
         }
         copied
@@ -102,7 +102,7 @@ impl SqliteStore {
     fn copy(&self, to: &Path) -> Result<(), StoreError> {
         super::private(to)?;
         let source = connect(&self.options, false)?;
-        // One snapshot: a copy that followed the writer would begin again with each write.
+        // One snapshot: a copy that followed the writer would start again with each write.
         source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
         let mut copy = Connection::open(to)?;
         let backup = rusqlite::backup::Backup::new(&source, &mut copy)?;
@@ -117,7 +117,7 @@ impl SqliteStore {
         copy.close().map_err(|(_, error)| store_error(&error))
     }
 
-    /// Looks whether the database is sound and agrees with itself. Blocks; reads all of it.
+    /// Checks the file and compares its tables with each other. Blocks; reads all of it.
     ///
     /// # Errors
     /// When it cannot be read at all.
@@ -151,7 +151,7 @@ impl SqliteStore {
     }
 }
 
-/// What must not be there, and what it means.
+/// Queries whose rows are problems, and what each problem is.
 const CHECKS: [(&str, &str); 9] = [
     (
         "SELECT DISTINCT incident FROM findings WHERE incident NOT IN (SELECT id FROM incidents)

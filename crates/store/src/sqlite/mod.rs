@@ -1,9 +1,9 @@
 //! One file on one machine.
 //!
-//! Write-ahead log, `synchronous=FULL`: what a commit acknowledged survives a crash of the process
-//! and of the machine. One thread writes. It takes all writes that wait and saves them in one
+//! Write-ahead log, `synchronous=FULL`: a commit that was acknowledged survives a crash of the process
+//! and of the machine. One thread writes. It takes all waiting writes and saves them in one
 //! transaction, each in a savepoint of its own, so that they share one flush of the disk and still
-//! fail alone. Readers have connections of their own and never wait for the writer.
+//! fail separately. Readers have their own connections and never wait for the writer.
 
 mod deliveries;
 mod maintenance;
@@ -31,14 +31,13 @@ use crate::{
 };
 use writer::Writer;
 
-/// Marks the file as ours: "Root" in ASCII.
+/// The application id of our files: "Root" in ASCII.
 const APPLICATION_ID: i32 = 0x526f_6f74;
-/// The schema, one migration after the other; a database is of version N when the first N were
-/// applied.
+/// The migrations of the schema; a database has version N when the first N were applied.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
-/// Read connections that are kept.
+/// Maximum number of idle read connections.
 const READERS_KEPT: usize = 4;
-/// Bytes of a page.
+/// Bytes of a database page.
 const PAGE_BYTES: u64 = 4096;
 
 /// How to open a database.
@@ -46,14 +45,14 @@ const PAGE_BYTES: u64 = 4096;
 pub struct SqliteOptions {
     /// The file.
     pub path: PathBuf,
-    /// How long to wait for another program's lock.
+    /// How long to wait while another program holds the lock.
     pub busy_timeout: Duration,
-    /// Pages of 4,096 bytes that the database may take at most; `None` for what the disk holds.
+    /// Maximum number of pages of 4,096 bytes; `None` for no limit but the disk.
     pub pages_max: Option<u64>,
 }
 
 impl SqliteOptions {
-    /// This file, with what is otherwise usual.
+    /// This file, with defaults.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), busy_timeout: Duration::from_secs(5), pages_max: None }
@@ -81,7 +80,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database, makes or migrates it, and looks whether it is sound. Blocks.
+    /// Opens the database, creates or migrates it, and checks that it is consistent. Blocks.
     ///
     /// # Errors
     /// When another hub has it open, it is damaged, of a newer version, or cannot be written.
@@ -97,7 +96,7 @@ impl SqliteStore {
     /// Blocks.
     ///
     /// # Errors
-    /// When it is not there, damaged, of another version, or cannot be read.
+    /// When it does not exist, is damaged, of another version, or cannot be read.
     pub fn open_beside(options: &SqliteOptions) -> Result<Self, StoreError> {
         if !options.path.exists() {
             let name = options.path.display().to_string();
@@ -148,7 +147,7 @@ impl SqliteStore {
         let task = tokio::task::spawn_blocking(move || {
             let kept = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = kept.map_or_else(|| connect(&options, false), Ok)?;
-            // One snapshot for all that a read asks.
+            // One snapshot for all queries of a read.
             connection.execute_batch("BEGIN").map_err(|error| store_error(&error))?;
             let result = read(&connection);
             let ended = connection.execute_batch("COMMIT");
@@ -191,7 +190,7 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
     connection.busy_timeout(options.busy_timeout).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     if writes {
-        // Before anything is written to what may be another program's.
+        // Before anything is written to a file that may belong to another program.
         version(&connection)?;
         connection
             .execute_batch(
@@ -210,7 +209,7 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
     Ok(connection)
 }
 
-/// Makes files so that only their owner can read them.
+/// Options that create files which only their owner can read.
 fn private_options() -> std::fs::OpenOptions {
     let mut options = std::fs::OpenOptions::new();
     #[cfg(unix)]
@@ -221,7 +220,7 @@ fn private_options() -> std::fs::OpenOptions {
     options
 }
 
-/// Makes a file that is not there yet, so that only its owner can read it.
+/// Creates a missing file so that only its owner can read it.
 fn private(path: &Path) -> Result<(), StoreError> {
     let made = private_options().write(true).create_new(true).open(path);
     let made = made.and_then(|_| sync_folder(path));
@@ -288,7 +287,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What an error of SQLite means to the caller.
+/// Converts an error of SQLite.
 fn store_error(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     let reason = error.to_string();
@@ -399,7 +398,7 @@ impl Outbox for SqliteStore {
         busy: &[String],
     ) -> Result<Vec<Delivery>, StoreError> {
         let busy = busy.to_vec();
-        // Most of the time nothing is due: asking costs no flush of the disk.
+        // Usually nothing is due, and a read costs no flush of the disk.
         let asked = busy.clone();
         let any =
             self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
@@ -480,7 +479,7 @@ impl Maintenance for SqliteStore {
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         let mut all = Pruned::default();
-        // In slices, so that nobody waits long behind one.
+        // In slices, so that no other write waits long.
         loop {
             let (pruned, more) =
                 self.writer.write(move |connection| maintenance::prune(connection, before)).await?;
@@ -499,7 +498,7 @@ impl Maintenance for SqliteStore {
                 findings = all.findings,
                 deliveries = all.deliveries,
                 unverified = all.unverified,
-                "pruned what ended before"
+                "pruned ended items"
             );
         }
         Ok(all)

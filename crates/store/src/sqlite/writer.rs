@@ -1,22 +1,22 @@
 //! The one thread that writes.
 
-use std::sync::mpsc;
-
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::store_error;
 use crate::StoreError;
 
-/// Writes that share one transaction at most.
+/// Maximum number of writes in one transaction.
 const GROUP_WRITES_MAX: usize = 256;
+/// Maximum number of writes that wait for the writing thread; further callers wait to enqueue theirs.
+const QUEUED_WRITES_MAX: usize = 4 * GROUP_WRITES_MAX;
 
-/// Says how the transaction ended; `None` when it is on disk.
+/// Reports how the transaction ended; `None` if it is on disk.
 type Finish = Box<dyn FnOnce(Option<StoreError>) + Send>;
-/// Does its part of a transaction; says whether that part stands, and whom to tell.
+/// Does its part of a transaction; returns whether that part succeeded, and how to report the result.
 type WriteTask = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
 
-/// A handle to the writing thread. The thread ends when this is dropped and its task is done.
+/// A handle to the writing thread, which ends when this is dropped and its tasks are done.
 #[derive(Debug)]
 pub(super) struct Writer {
     task: Option<mpsc::Sender<WriteTask>>,
@@ -25,10 +25,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
-        let (task, queue) = mpsc::channel();
+        let (task, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&connection, &queue))
+            .spawn(move || run(&connection, queue))
             .map_err(|error| StoreError::Unavailable { reason: error.to_string() })?;
         Ok(Self { task: Some(task), thread: Some(thread) })
     }
@@ -48,12 +48,12 @@ impl Writer {
                     Some(error) if result.is_ok() => Err(error),
                     _ => result,
                 };
-                // Who asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = answer.send(result);
             });
             (stands, finish)
         });
-        self.task.as_ref().ok_or_else(gone)?.send(task).map_err(|_| gone())?;
+        self.task.as_ref().ok_or_else(gone)?.send(task).await.map_err(|_| gone())?;
         let not_begun = || StoreError::Unavailable {
             reason: "the transaction failed before this was written".to_owned(),
         };
@@ -65,14 +65,14 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.task = None;
         if let Some(thread) = self.thread.take() {
-            // It panicked, or it is done: either way nothing more is to be saved.
+            // It has panicked or finished: either way it saves nothing more.
             let _ = thread.join();
         }
     }
 }
 
-fn run(connection: &Connection, queue: &mpsc::Receiver<WriteTask>) {
-    while let Ok(first) = queue.recv() {
+fn run(connection: &Connection, mut queue: mpsc::Receiver<WriteTask>) {
+    while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_WRITES_MAX
             && let Ok(next) = queue.try_recv()
@@ -81,9 +81,9 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<WriteTask>) {
         }
         together(connection, group);
     }
-    // What is in the log beside the database goes into it: the file alone is then a whole copy.
+    // Move the write-ahead log into the database file, so that the file alone is a complete copy.
     if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-        tracing::debug!(%error, "no checkpoint at the end");
+        tracing::debug!(%error, "cannot checkpoint the write-ahead log on close");
     }
 }
 
@@ -100,7 +100,7 @@ fn together(connection: &Connection, group: Vec<WriteTask>) {
             failed = Some(store_error(&error));
         }
         if failed.is_some() {
-            // Nothing can be saved any more: whoever waits is told why, and tries again.
+            // The transaction has failed: report why, so that the caller retries.
             finishes.push(refuse(task));
             continue;
         }
@@ -125,7 +125,7 @@ fn together(connection: &Connection, group: Vec<WriteTask>) {
         failed = Some(store_error(&error));
     }
     if begun && failed.is_some() && !connection.is_autocommit() {
-        // The reason is told already.
+        // The caller gets the first error; this one adds nothing.
         let _ = connection.execute_batch("ROLLBACK");
     }
     for finish in finishes {
@@ -133,12 +133,12 @@ fn together(connection: &Connection, group: Vec<WriteTask>) {
     }
 }
 
-/// Ends a task that was not begun: dropping it tells who waits that nothing was saved.
+/// Ends a task that has not started: dropping it tells the caller that nothing was saved.
 fn refuse(task: WriteTask) -> Finish {
     Box::new(move |_| drop(task))
 }
 
-/// The same error, for one more who waits.
+/// A copy of the error for one more caller.
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Damaged { reason } => StoreError::Damaged { reason: reason.clone() },
