@@ -93,7 +93,7 @@ impl List {
     }
 }
 
-/// Characters of a cursor at most: the longest name is a finding's key.
+/// Maximum characters of a cursor: the longest name is a finding's key.
 const CURSOR_CHARS_MAX: usize = 4_096;
 
 impl Cursor {
@@ -123,7 +123,7 @@ impl Cursor {
     }
 }
 
-/// How many rows to ask for: one more than fit the page, to see whether there is a next.
+/// The number of items on the page; reads ask for one more to see whether there is a next page.
 pub(super) fn items(page: &PageRequest) -> usize {
     page.items_max.clamp(1, PAGE_ITEMS_MAX)
 }

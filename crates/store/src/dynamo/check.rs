@@ -91,7 +91,7 @@ impl Check<'_> {
             if echoes != counted {
                 problems.push(format!("{pk}: an incident that miscounts its echoes"));
             }
-            // The body may lie in parts.
+            // The body may be stored in parts.
             let Some(entry) = self.entry_of(pk) else {
                 problems.push(format!("{pk}: an incident that no list has, or several times"));
                 continue;
@@ -133,7 +133,7 @@ impl Check<'_> {
         found.next().is_none().then_some(first)
     }
 
-    /// Bodies that lie beside their items.
+    /// Bodies that are stored in parts.
     fn parts(&mut self) {
         let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
         for (pk, items) in self.collections {

@@ -1,5 +1,4 @@
-//! Deliveries as those see them who send, list and prune them: what is ready and leased, how an
-//! attempt went, how many there are. See [`super::outbox`] for how they lie in the table.
+//! Leasing, listing, counting and pruning deliveries. See [`super::outbox`] for their items.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +15,9 @@ use crate::rows::{Cursor, List, items, micros, page_of, time};
 use crate::{DeliveryFilter, Page, PageRequest, StoreError};
 use rootwatch_core::attempt::Attempt;
 
-/// Rounds of a lease in which others may come first.
+/// Attempts to lease while other workers lease first.
 const LEASE_ROUNDS_MAX: usize = 20;
-/// Tries to note an attempt while others work on the same thread.
+/// Attempts to record an attempt while other workers change the same thread.
 const ATTEMPTED_TRIES_MAX: usize = 50;
 
 impl DynamoStore {
@@ -32,7 +31,7 @@ impl DynamoStore {
     }
 
     /// The first entries of each destination that is ready by then: when, their numbers, their ids.
-    /// None means that there are none, whoever was about to owe some included.
+    /// If it is empty, no delivery is ready, pending large commits included.
     async fn ready(
         &self,
         by: Timestamp,
@@ -47,7 +46,7 @@ impl DynamoStore {
         }
         let found = self.ready_of(&self.destinations().await?, by, max, busy).await?;
         if found.is_empty() && self.is_pending().await? {
-            // A large commit owes some, perhaps, and its writer is not done, or has died.
+            // A large commit may enqueue some, and its writer is still at work or has died.
             self.committed_head().await?;
             return self.ready_of(&self.destinations().await?, by, max, busy).await;
         }
@@ -78,7 +77,7 @@ impl DynamoStore {
             let id = DeliveryId(item.needs("id")?.to_owned());
             all.push((unsorted(&key.sk)?, key.sk, id));
         }
-        // The key goes on with the number.
+        // The sort key ends with the number.
         all.sort_unstable_by(|one, other| one.1.cmp(&other.1));
         all.truncate(max);
         Ok(all)
@@ -95,7 +94,7 @@ impl DynamoStore {
         if max == 0 {
             return Ok(Vec::new());
         }
-        // One leased until now or before would be leased again in the next round.
+        // A lease that ends now or earlier would be taken again in the next round.
         let mut mine: BTreeSet<DeliveryId> = BTreeSet::new();
         for _ in 0..LEASE_ROUNDS_MAX {
             let mut ready = self.ready(now, max, busy).await?;
@@ -127,7 +126,7 @@ impl DynamoStore {
         Ok(leased.into_iter().map(|(_, delivery)| delivery).collect())
     }
 
-    /// Leases one, unless somebody else was faster.
+    /// Leases one, unless another worker was faster.
     async fn lease_one(
         &self,
         id: &DeliveryId,
@@ -192,7 +191,7 @@ impl DynamoStore {
                 kept
             };
             if !kept.is_due() {
-                // It ended already: another one sent it after this one's lease ran out.
+                // It has ended: another worker sent it after this worker's lease expired.
                 return Ok(false);
             }
             let has_next = match attempt {
@@ -226,7 +225,7 @@ impl DynamoStore {
         first.first().map(|(at, _, _)| time(*at)).transpose()
     }
 
-    /// When the oldest that is in turn was owed.
+    /// When the oldest pending delivery was enqueued.
     pub(super) async fn oldest_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut oldest: Option<i64> = None;
         for destination in self.destinations().await? {
@@ -299,7 +298,7 @@ impl DynamoStore {
         Ok(page_of(List::Deliveries, all, items_max, |_| "delivery".to_owned()))
     }
 
-    /// What the entries of a list speak of, in their order.
+    /// The deliveries of these list entries, in their order.
     async fn stored_deliveries(
         &self,
         entries: &[(Key, Item)],
@@ -313,7 +312,7 @@ impl DynamoStore {
         kept.collect()
     }
 
-    /// Takes away deliveries that ended before; says how many.
+    /// Deletes deliveries that ended before; returns how many.
     pub(super) async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut pruned = 0;
         let mut from = BEGIN.to_owned();
@@ -324,7 +323,7 @@ impl DynamoStore {
             let Some((_, last)) = entries.last() else { break };
             from = sorted(unsorted(last.needs(LIST_SK)?)?.saturating_add(1));
             let kept = self.stored_deliveries(&entries).await?;
-            // They are in the order in which they were owed.
+            // They are in the order in which they were enqueued.
             let goes_on = kept.iter().any(|one| one.delivery.created_at < before);
             for one in kept {
                 let ended = one.delivery.ended_at.filter(|_| !one.is_due());

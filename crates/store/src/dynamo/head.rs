@@ -1,10 +1,10 @@
-//! The head of the table: how many commits there were, and one that is still being written out.
+//! The head of the table: the number of commits, and a commit that is still being written out.
 //!
-//! A commit that fits one transaction is one. A larger one is written down first, as a journal
-//! that nobody looks at; then one small transaction moves the head, and the commit is there: the
-//! head names the journal. What the journal says is then written out, in transactions that each
-//! ask that the head still name it. Whoever finds it named goes on with it, so that nobody ever
-//! decides on half a commit, and a writer that comes late writes over nothing.
+//! A commit that fits one transaction is one. A larger one is first written as a journal that nobody
+//! reads yet; then one small transaction moves the head and names the journal: with it the commit is
+//! saved. Then the journal is written out, in transactions that each check that the head still names
+//! it. Any process that finds a named journal continues it, so that no decision is made on half a
+//! commit, and a writer that resumes late overwrites nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -29,19 +29,19 @@ pub(super) const TRANSACT_WRITES_MAX: usize = 100;
 pub(super) const TRANSACT_BYTES_MAX: usize = 3_000_000;
 /// Incidents that one commit's log names; one that touches more says only that it was large.
 const LOG_INCIDENTS_MAX: usize = 500;
-/// Commits that are caught up with one by one.
+/// Maximum number of commits to catch up with one by one.
 const CATCH_UP_COMMITS_MAX: u64 = 256;
-/// Incidents that are caught up with one by one.
+/// Maximum number of incidents to catch up with one by one.
 const CATCH_UP_INCIDENTS_MAX: usize = 1_000;
-/// How long the log of a commit is kept.
+/// How long the log of a commit is stored.
 const LOG_KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// How old the journal of a commit that never came to be has to be before it is cleared away.
+/// The age at which the journal of a commit that never happened is deleted.
 const JOURNAL_KEPT: SignedDuration = SignedDuration::from_hours(1);
-/// How often, and how long after one another, one looks whether a commit is still being written out
-/// before one goes on with it.
+/// How often, and at which interval, to check whether a commit is still being written out before
+/// continuing it.
 const PENDING_LOOKS: u32 = 4;
 const PENDING_PAUSE: Duration = Duration::from_millis(40);
-/// Tries to owe a delivery of a journal while others work on its thread.
+/// Attempts to enqueue the deliveries of a journal while others change their threads.
 const ENQUEUE_TRIES_MAX: usize = 50;
 
 /// The head as it was read.
@@ -62,31 +62,31 @@ impl Head {
     }
 }
 
-/// What a commit comes to.
+/// The writes of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     pub(super) deliveries: Vec<Delivery>,
-    /// What was read for owing them.
+    /// Items that were read for enqueueing them.
     pub(super) read: HashMap<Key, Option<Item>>,
-    /// The incidents that are others afterwards.
+    /// The incidents that it changes.
     pub(super) touched: Vec<IncidentId>,
     /// What it adds to the counts of the head.
     pub(super) findings: i64,
     pub(super) unverified: i64,
     /// Keys that need not be written again by this process.
     pub(super) known_keys: Vec<Key>,
-    /// False when it only owes deliveries.
+    /// False if it only enqueues deliveries.
     pub(super) moves: bool,
 }
 
-/// How a commit went.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommitOutcome {
     Committed,
     /// Another commit came first.
     HeadMoved,
-    /// Another changed a thread of deliveries.
+    /// Another process changed a thread of deliveries.
     DeliveriesChanged,
 }
 
@@ -132,7 +132,7 @@ impl DynamoStore {
         Ok(self.head().await?.pending.is_some())
     }
 
-    /// The head, with every commit written out up to here.
+    /// The head, once no commit is pending: a pending one is waited for, then written out.
     pub(super) async fn committed_head(&self) -> Result<Head, StoreError> {
         let mut seen: Option<String> = None;
         let mut looks = 0;
@@ -142,7 +142,7 @@ impl DynamoStore {
                 self.seen.store(head.generation, Ordering::Relaxed);
                 return Ok(head);
             };
-            // Mostly its writer is at it: two would be in each other's way.
+            // Usually its writer is still at work: two would delay each other.
             looks = if seen.as_ref() == Some(id) { looks + 1 } else { 0 };
             seen = Some(id.clone());
             if looks < PENDING_LOOKS {
@@ -161,10 +161,10 @@ impl DynamoStore {
             let ops = inflate(&bytes).and_then(|text| decode(&text));
             match ops {
                 Ok(ops) if is_whole => {
-                    tracing::info!(journal = id, "writing out what another began");
+                    tracing::info!(journal = id, "writing out a commit that another process began");
                     self.write_out(id, &ops).await?;
                 }
-                // Somebody else was done meanwhile, or it is really broken.
+                // Another process has finished it meanwhile, or it is damaged.
                 unreadable => {
                     if self.head().await?.pending.as_deref() == Some(id) {
                         return Err(unreadable.err().unwrap_or_else(|| StoreError::Damaged {
@@ -219,7 +219,7 @@ impl DynamoStore {
         self.push_large(head, plan).await
     }
 
-    /// The writes that move the head, and log what was touched.
+    /// The writes that move the head and log the touched incidents.
     fn move_head(&self, head: &Head, plan: &Plan, pending: Option<&str>) -> Vec<Write> {
         let next = head.generation as i64 + 1;
         let mut edit = Edit::of(head_key()).set("generation", next).set("schema", SCHEMA);
@@ -251,14 +251,14 @@ impl DynamoStore {
             plan.ops.push(Op::Enqueue(crate::rows::json(&delivery)?.into_bytes()));
         }
         let bytes = deflate(&encode(&plan.ops))?;
-        // When it began, nobody else's number, and how many chunks there are.
+        // The time, a random number, and the number of chunks.
         let id = format!(
             "{}-{:016x}-{}",
             sorted(Timestamp::now().as_microsecond()),
             self.table.random_u64(),
             bytes.len().div_ceil(PART_BYTES_MAX)
         );
-        // Listed first: what nobody ever names is found again, and cleared away.
+        // Listed first, so that pruning finds and deletes a journal that no commit names.
         self.table.put(&journal_key(&id), &Item::default()).await?;
         let pk = chunks_of(&id);
         let mut asks: Vec<Ask<'_, ()>> = Vec::new();
@@ -274,17 +274,17 @@ impl DynamoStore {
             self.clear(&id).await;
             return Ok(CommitOutcome::HeadMoved);
         }
-        // It is saved. Whatever happens from here on, the next who looks goes on with it.
+        // The commit is saved. Whatever happens now, the next process to read the head continues it.
         match self.write_out(&id, &plan.ops).await {
             Ok(()) => self.seen.store(head.generation + 1, Ordering::Relaxed),
             Err(error) => {
-                tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
+                tracing::warn!(%error, journal = id, "a large commit is saved; another process will write it out");
             }
         }
         Ok(CommitOutcome::Committed)
     }
 
-    /// Writes out what a journal says, unless somebody else was done first.
+    /// Writes out a journal, unless another process finished it first.
     async fn write_out(&self, id: &str, ops: &[Op]) -> Result<(), StoreError> {
         let fence = || Write::Check(pending_is(id));
         let mut writes = vec![fence()];
@@ -318,7 +318,7 @@ impl DynamoStore {
         Ok(())
     }
 
-    /// Owes the deliveries of a journal; false when somebody else was done first.
+    /// Enqueues the deliveries of a journal; false if another process finished it first.
     async fn enqueue_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
         let mut left = owed;
         let mut tries = 0;
@@ -328,7 +328,7 @@ impl DynamoStore {
             outbox.prefetch(some, &HashMap::new()).await?;
             let mut taken = 0;
             for delivery in left {
-                // One delivery writes six items at most, and its body perhaps in parts.
+                // One delivery writes up to six items, and perhaps its body in parts.
                 let full = outbox.len() + 10 > TRANSACT_WRITES_MAX;
                 if taken > 0 && (full || outbox.bytes() > TRANSACT_BYTES_MAX / 2) {
                     break;
@@ -359,14 +359,14 @@ impl DynamoStore {
 
     pub(super) fn busy(&self) -> StoreError {
         StoreError::Unavailable {
-            reason: format!("others write to the DynamoDB table {} all the time", self.table.name),
+            reason: format!("too many concurrent writes to the DynamoDB table {}", self.table.name),
         }
     }
 
-    /// Takes a journal away that is of no use any more. What stays is cleared by pruning.
+    /// Deletes a journal that is not needed any more. If it fails, pruning deletes it.
     async fn clear(&self, id: &str) {
         if let Err(error) = self.try_clear(id).await {
-            tracing::debug!(%error, journal = id, "not cleared away");
+            tracing::debug!(%error, journal = id, "cannot delete a journal; pruning will");
         }
     }
 
@@ -404,8 +404,8 @@ impl DynamoStore {
 
     pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {
         let Some(since) = since else {
-            // Whoever begins may begin with any commit that was seen: what came after it is caught up
-            // with, or found out when something is to be saved.
+            // Any known generation will do to start from: later commits are caught up with, or
+            // detected when something is saved.
             return Ok(CaughtUp::Anew { generation: self.seen.load(Ordering::Relaxed) });
         };
         let generation = self.committed_head().await?.generation;

@@ -1,4 +1,4 @@
-//! Where incidents and findings lie in the table: their keys, and what their items say.
+//! The keys and items of incidents and findings.
 
 use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::finding::FindingKey;
@@ -8,11 +8,11 @@ use super::item::{Item, Key, name, sorted};
 use crate::rows::{self, from_json, json, micros_or_none};
 use crate::{Resolution, StoreError};
 
-/// Accounts that the entry of an incident in time names; of one with more the incident is asked.
+/// Maximum number of accounts in the list entry of an incident; with more, the incident has to be read.
 pub(super) const ENTRY_ACCOUNTS_MAX: usize = 20;
 
-/// The collection of an incident: `E` counts of echoes, `F` findings, `H` the incident itself, `O`
-/// findings as they stood by themselves, `X` echoes.
+/// The collection of an incident: `E` counts of redundant findings, `F` findings, `H` the incident
+/// itself, `O` findings as classified on their own, `X` redundant findings.
 pub(super) fn incident_pk(id: &IncidentId) -> String {
     format!("I#{}", name(&id.0))
 }
@@ -21,20 +21,20 @@ pub(super) fn head_of(id: &IncidentId) -> Key {
     Key::new(incident_pk(id), "H")
 }
 
-/// Names the incident of a finding.
+/// The item that names the incident of a finding.
 pub(super) fn known_key(key: &FindingKey) -> Key {
     Key::new(format!("K#{}", name(&key.0)), "K")
 }
 
-/// Begins what was heard of an account, before its addresses (`I#`) and keys (`K#`), so that one range
-/// has all of it since some moment.
+/// Sort key prefix of rule matches in an account. It sorts before addresses (`I#`) and keys (`K#`), so
+/// that one range has all of them since some moment.
 pub(super) const MATCHES: &str = "H#";
 
 pub(super) fn past_pk(account: &str) -> String {
     format!("A#{}", name(account))
 }
 
-/// The place in the list of all incidents, by their last moment.
+/// The key in the list of all incidents, by their last moment.
 pub(super) fn entry_key(last: i64, id: &IncidentId) -> Key {
     Key::new("IT", format!("{}#{}", sorted(last), name(&id.0)))
 }
@@ -63,7 +63,7 @@ pub(super) fn original_key(id: &IncidentId, key: &str) -> Key {
     Key::new(incident_pk(id), format!("O#{}", name(key)))
 }
 
-/// Where a finding is shown: `F`, or `X` for an echo.
+/// The key of a shown finding: letter `F`, or `X` for a redundant one.
 pub(super) fn shown_key(id: &IncidentId, letter: &str, at: i64, key: &str) -> Key {
     Key::new(incident_pk(id), format!("{letter}#{}#{}", sorted(at), name(key)))
 }
@@ -76,7 +76,7 @@ pub(super) fn is_unended(state: IncidentState) -> bool {
     matches!(state, IncidentState::Open | IncidentState::Acknowledged)
 }
 
-/// The head item of an incident, opened up.
+/// The head item of an incident, parsed.
 #[derive(Debug, Clone)]
 pub(super) struct HeadItem {
     /// Without findings.
@@ -85,7 +85,7 @@ pub(super) struct HeadItem {
     pub(super) notified: NotifiedState,
     pub(super) resolution: Option<Resolution>,
     pub(super) total: i64,
-    /// Findings as they stood by themselves that are kept.
+    /// Number of stored findings as classified on their own.
     pub(super) originals: i64,
     pub(super) digested: bool,
     pub(super) changed: i64,
@@ -121,7 +121,7 @@ impl HeadItem {
         Ok(item)
     }
 
-    /// What the list of all incidents says of it.
+    /// Its entry in the list of all incidents.
     pub(super) fn entry(&self) -> Item {
         let incident = &self.incident;
         let mut item = Item::default()
@@ -137,7 +137,7 @@ impl HeadItem {
         item
     }
 
-    /// What the list of those that have not ended says of it.
+    /// Its entry in the list of open and acknowledged incidents.
     pub(super) fn unended(&self) -> Option<Item> {
         let item = Item::default()
             .with("id", self.incident.id.0.as_str())
@@ -154,7 +154,7 @@ impl HeadItem {
     }
 }
 
-/// What the lists of incidents say of one.
+/// The list entries of an incident.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) last: i64,
@@ -162,7 +162,7 @@ pub(super) struct Listed {
     pub(super) unended: Option<Item>,
 }
 
-/// What is kept of a finding beside its content.
+/// What is stored about a finding besides its content.
 #[derive(Debug, Clone)]
 pub(super) struct KnownFinding {
     pub(super) incident: IncidentId,
@@ -172,7 +172,7 @@ pub(super) struct KnownFinding {
     pub(super) redundant_to: Option<String>,
     pub(super) has_original: bool,
     pub(super) received: i64,
-    /// The account under which rules that look back find it.
+    /// The account whose history lists it, if a rule matched.
     pub(super) matched_account: Option<String>,
 }
 

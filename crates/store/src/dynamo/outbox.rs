@@ -1,4 +1,4 @@
-//! What is owed: threads of deliveries, and the writes that a change to them takes.
+//! Pending deliveries: threads of deliveries, and the writes of a change to them.
 //!
 //! Of each thread and destination an item counts what has not ended; with its version every change
 //! to the thread is in one order, without the head of the table. The oldest that has not ended is
@@ -24,7 +24,7 @@ fn delivery_key(id: &DeliveryId) -> Key {
     Key::new(format!("D#{}", name(&id.0)), "D")
 }
 
-/// What has to be read for owing these.
+/// The keys to read for enqueueing these.
 pub(super) fn keys_of(deliveries: &[Delivery]) -> impl Iterator<Item = Key> {
     deliveries.iter().flat_map(|one| {
         let thread = thread_pk(&one.destination, &one.alert.thread());
@@ -46,7 +46,7 @@ fn waiting_key(thread: &str, seq: i64) -> Key {
     Key::new(thread, format!("W#{}", sorted(seq)))
 }
 
-/// What is kept of a delivery, as read.
+/// A delivery with its item, as read.
 #[derive(Debug, Clone)]
 pub(super) struct StoredDelivery {
     pub(super) key: Key,
@@ -99,7 +99,7 @@ impl StoredDelivery {
     }
 }
 
-/// When it can be leased: when due, or when its lease runs out.
+/// When it can be leased: when due, or when its lease expires.
 fn ready_at(delivery: &Delivery) -> i64 {
     let due = micros(delivery.due_at);
     due.max(delivery.leased_until.map_or(due, micros))
@@ -114,10 +114,10 @@ pub(super) fn ready_item(id: &DeliveryId, created_at: Timestamp) -> Item {
     Item::default().with("id", id.0.as_str()).with("created", micros(created_at))
 }
 
-/// A thread to a destination, as it is going to be.
+/// A thread to a destination, as it will be after the change.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Thread {
-    /// `None` when there is no item yet.
+    /// `None` if there is no item yet.
     version: Option<i64>,
     last: i64,
     unended: i64,
@@ -135,18 +135,18 @@ impl Thread {
     }
 }
 
-/// Changes to deliveries, which are to be written in one transaction.
+/// Changes to deliveries that one transaction writes.
 #[derive(Debug)]
 pub(super) struct OutboxWrites<'a> {
     store: &'a DynamoStore,
     threads: BTreeMap<String, Thread>,
-    /// Deliveries by id: whether they are there.
+    /// Whether deliveries exist, by id.
     known: HashMap<DeliveryId, bool>,
     writes: Vec<Write>,
     bytes: usize,
     counts: BTreeMap<usize, BTreeMap<String, i64>>,
     destinations: BTreeSet<String>,
-    /// What is owed anew and lies in one item.
+    /// New deliveries that fit one item.
     owed: Vec<StoredDelivery>,
 }
 
@@ -164,14 +164,14 @@ impl<'a> OutboxWrites<'a> {
         }
     }
 
-    /// Goes on from what this process wrote of a thread last, if it did.
+    /// Continues with the thread as this process wrote it last, if it did.
     pub(super) fn recall(&mut self, pk: &str) {
         if let Some(thread) = self.store.recent.thread(pk) {
             self.threads.insert(pk.to_owned(), thread);
         }
     }
 
-    /// Reads what owing these needs, at once, but for what was `read` already.
+    /// Reads in one request what enqueueing these needs, except what was `read` already.
     pub(super) async fn prefetch(
         &mut self,
         deliveries: &[Delivery],
@@ -219,8 +219,8 @@ impl<'a> OutboxWrites<'a> {
         *counts.entry(format!("{destination}{UNIT}{}", state.name())).or_default() += by;
     }
 
-    /// Owes a delivery, behind those of its thread and destination that have not ended. One that
-    /// is there already stays as it is.
+    /// Enqueues a delivery behind the pending ones of its thread and destination. One that exists
+    /// stays unchanged.
     pub(super) async fn enqueue(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
         let key = delivery_key(&delivery.id);
         let is_known = match self.known.get(&delivery.id) {
@@ -288,8 +288,7 @@ impl<'a> OutboxWrites<'a> {
         Ok(())
     }
 
-    /// Ends a delivery that is due, and gives the turn to the next of its thread; says whether there
-    /// is one.
+    /// Ends a pending delivery and makes the next of its thread ready; returns whether there is one.
     pub(super) async fn end(
         &mut self,
         kept: &StoredDelivery,
@@ -333,7 +332,7 @@ impl<'a> OutboxWrites<'a> {
                 let id = DeliveryId(next.needs("id")?.to_owned());
                 let Some(next) = self.store.stored_delivery(&id).await? else {
                     return Err(StoreError::Damaged {
-                        reason: format!("the delivery {id} waits and is not there"),
+                        reason: format!("delivery {id} is pending but missing"),
                     });
                 };
                 self.push(Write::Edit(next.edit().set("turn", 1)));
@@ -345,13 +344,13 @@ impl<'a> OutboxWrites<'a> {
         Ok(false)
     }
 
-    /// How many writes it comes to.
+    /// The number of writes.
     pub(super) fn len(&self) -> usize {
         let threads = self.threads.values().filter(|thread| thread.is_changed).count();
         self.writes.len() + threads + self.counts.len() + self.destinations.len()
     }
 
-    /// About how many bytes.
+    /// Approximate bytes of the writes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + 512 * (self.len() - self.writes.len())
     }
@@ -388,7 +387,7 @@ impl<'a> OutboxWrites<'a> {
         writes
     }
 
-    /// Remembers what need not be written again, or read again.
+    /// After the transaction: remembers what need not be written or read again.
     pub(super) fn done(self) {
         for (pk, thread) in self.threads.into_iter().filter(|(_, thread)| thread.is_changed) {
             let version = Some(thread.version.unwrap_or_default() + 1);
@@ -407,7 +406,7 @@ impl<'a> OutboxWrites<'a> {
     }
 }
 
-/// Names a destination to which something was ever owed.
+/// The item of a destination that has ever had a delivery.
 fn destination_key(destination: &str) -> Key {
     Key::new("TO", format!("={}", name(destination)))
 }

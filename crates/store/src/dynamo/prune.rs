@@ -15,9 +15,9 @@ use super::table::{BEGIN, Range};
 use crate::rows::micros;
 use crate::{Pruned, StoreError};
 
-/// Incidents that one commit prunes at most.
+/// Maximum number of incidents that one commit prunes.
 const PRUNE_INCIDENTS: usize = 50;
-/// Findings that one commit prunes at most; of one incident more.
+/// Maximum number of findings that one commit prunes; exceeded by those of one incident.
 const PRUNE_FINDINGS: u64 = 2_000;
 
 impl DynamoStore {
@@ -33,7 +33,7 @@ impl DynamoStore {
             };
             let entries = self.table.range(range).await?;
             let Some((last, _)) = entries.last() else { break };
-            // The next key that there can be.
+            // The next possible key.
             from = format!("{}\u{1}", last.sk);
             let ended = entries.iter().filter(|(_, item)| {
                 let state = item.text("state");
@@ -102,7 +102,7 @@ impl DynamoStore {
             let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
             let taken = loop {
                 let head = self.committed_head().await?;
-                // The list may be behind.
+                // The index is eventually consistent.
                 let there = self.table.get(&keys).await?;
                 let mut planner = super::overlay::Overlay::new(&self.table);
                 let taken = there.len();
@@ -135,7 +135,7 @@ impl DynamoStore {
             for (key, entry) in &entries {
                 let at = entry.needs(LIST_SK)?;
                 let edit = super::write::Edit::of(key.clone()).is(LIST_SK, at);
-                // One that was put again meanwhile stays.
+                // A note that was saved again meanwhile stays.
                 self.table.write(&super::write::Write::Drop(edit)).await?;
             }
             if entries.len() < super::PRUNE_SLICE {

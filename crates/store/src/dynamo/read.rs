@@ -1,8 +1,8 @@
-//! What is read, for decisions and for people.
+//! Reads for decisions and for lists.
 //!
-//! What decisions are made on is read as it comes, after the head was found settled at some commit.
-//! Were another commit to come in between, what was read might be of both; but then the decision, which
-//! names the first, is refused, and what the second touched is read again.
+//! Reads for a decision start after the head without a pending commit. If another commit happens in
+//! between, they may mix both; but then the decision, which names the first generation, is refused, and
+//! what the second commit touched is read again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,9 +22,9 @@ use crate::{
     StoredIncident, Unverified,
 };
 
-/// How often a read begins anew because others commit all the time.
+/// Attempts of a read while others commit.
 const READ_TRIES_MAX: usize = 8;
-/// Entries of a list that are read at once when most may not fit the filter.
+/// Entries of a list to read at once if the filter may exclude most.
 const LIST_SLICE: usize = 200;
 
 fn stored(head: HeadItem) -> Result<StoredIncident, StoreError> {
@@ -38,7 +38,7 @@ fn stored(head: HeadItem) -> Result<StoredIncident, StoreError> {
     })
 }
 
-/// What the list of all incidents says of one.
+/// An entry in the list of all incidents.
 struct Entry {
     id: IncidentId,
     last: i64,
@@ -51,7 +51,8 @@ impl Entry {
         Ok(Self { id, last: unsorted(&key.sk)?, item })
     }
 
-    /// Whether it fits, as far as the entry says; the accounts of a large one it does not.
+    /// True if the entry matches the filter. An entry of an incident with many accounts does not list
+    /// them and matches.
     fn fits(&self, filter: &IncidentFilter) -> bool {
         let text = |name: &str| self.item.text(name).unwrap_or_default();
         let number = |name: &str| self.item.number(name).unwrap_or_default();
@@ -91,7 +92,7 @@ impl DynamoStore {
         unended: bool,
     ) -> Result<Vec<StoredIncident>, StoreError> {
         let mut wanted: HashSet<IncidentId> = HashSet::new();
-        // A span in which nothing is asks for nothing.
+        // An empty span needs no read.
         if from < Timestamp::MAX {
             let range = Range { from: sorted(micros(from)), ..Range::all("IT") };
             for (_, item) in self.table.range(range).await? {
@@ -124,7 +125,8 @@ impl DynamoStore {
         self.load_all(ids).await
     }
 
-    /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
+    /// Incidents for correlation: redundant findings are counted, not listed. Deleted incidents are left
+    /// out.
     async fn load_all(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let mut asks: Vec<Ask<'_, Option<StoredIncident>>> = Vec::new();
         let mut asked = HashSet::new();
@@ -137,7 +139,7 @@ impl DynamoStore {
 
     async fn load(&self, id: &IncidentId) -> Result<Option<StoredIncident>, StoreError> {
         let pk = incident_pk(id);
-        // RedundantCount come behind everything else.
+        // Redundant findings have the last sort keys.
         let range = Range { to: "W".to_owned(), ..Range::all(&pk) };
         let mut found: Option<StoredIncident> = None;
         let (mut findings, mut superseded) = (Vec::new(), Vec::new());
@@ -176,7 +178,7 @@ impl DynamoStore {
             if after == before {
                 return answer;
             }
-            // Part of it may be of another commit.
+            // Part of it may belong to another commit.
             before = after;
         }
         Err(self.busy())
@@ -192,7 +194,7 @@ impl DynamoStore {
         let mut stored = stored(HeadItem::read(&item)?)?;
         let incident = &mut stored.incident;
         let pk = incident_pk(id);
-        // What states no time comes last.
+        // Findings without a time come last.
         let timed = (sorted(NO_TIME + 1), END.to_owned());
         let timeless = (BEGIN.to_owned(), format!("{}{END}", sorted(NO_TIME)));
         for (from, to) in [timed, timeless] {
@@ -259,7 +261,7 @@ impl DynamoStore {
         for account in &accounts {
             asks.push(Box::pin(async move {
                 let pk = past_pk(account);
-                // What was heard comes first, then addresses and keys.
+                // Matches come first, then addresses and keys.
                 let from = format!("{MATCHES}{}", sorted(micros(matches_since)));
                 let found = self.table.range(Range { from, ..Range::all(&pk) }).await?;
                 Ok((account, found))
@@ -412,7 +414,7 @@ impl DynamoStore {
         let mut found = self.table.get(&keys).await?;
         let mut all = Vec::new();
         for (key, entry) in entries {
-            // What was moved since is in the list again, in its new place.
+            // A finding that moved meanwhile is in the list again under its new key.
             if let Some(item) = found.remove(&key) {
                 all.push((entry.needs(LIST_SK)?.to_owned(), key, item));
             }
@@ -498,7 +500,7 @@ impl DynamoStore {
     }
 }
 
-/// Whether most may not fit.
+/// True if the filter may exclude most findings (by account, class, severity or rule).
 fn is_narrow(filter: &FindingFilter) -> bool {
     filter.account.is_some()
         || !filter.root_use.is_empty()
@@ -513,7 +515,7 @@ fn fits(finding: &Finding, filter: &FindingFilter) -> bool {
         && filter.rule.as_ref().is_none_or(|rule| finding.rules.contains(rule))
 }
 
-/// The incidents that ended and of which nothing was heard since.
+/// True if the incident ended and nothing has changed since.
 pub(super) fn is_over(incident: &Incident, changed: i64, before: Timestamp) -> bool {
     !is_unended(incident.state)
         && incident.last_at.is_none_or(|last| last < before)

@@ -1,4 +1,4 @@
-//! What a transaction is put together of.
+//! The writes of a transaction.
 
 use std::collections::HashMap;
 
@@ -12,21 +12,21 @@ use super::item::{Item, Key, Val};
 /// One write of a transaction.
 #[derive(Debug, Clone)]
 pub(super) enum Write {
-    /// The whole item, whatever was there.
+    /// Puts the item, replacing any existing one.
     Put(Key, Item),
-    /// The whole item, when there is none.
+    /// Puts the item if there is none.
     New(Key, Item),
     Delete(Key),
-    /// Only when it is there.
+    /// Deletes the item if it exists.
     Take(Key),
     Edit(Edit),
-    /// Nothing is written; the conditions have to hold.
+    /// Writes nothing; the conditions have to hold.
     Check(Edit),
-    /// Takes it away when the conditions hold.
+    /// Deletes the item if the conditions hold.
     Drop(Edit),
 }
 
-/// Changes of some attributes, and what has to be so before.
+/// Changes to some attributes, and conditions on the item before.
 #[derive(Debug, Clone)]
 pub(super) struct Edit {
     key: Key,
@@ -81,21 +81,21 @@ impl Edit {
         self
     }
 
-    /// Only when the attribute has this value.
+    /// Only if the attribute has this value.
     pub(super) fn is(mut self, name: &str, value: impl Into<Val>) -> Self {
         let (name, value) = (self.name(name), self.value(value));
         self.conditions.push(format!("{name} = {value}"));
         self
     }
 
-    /// Only when there is no such attribute.
+    /// Only if the attribute is absent.
     pub(super) fn lacks(mut self, name: &str) -> Self {
         let name = self.name(name);
         self.conditions.push(format!("attribute_not_exists({name})"));
         self
     }
 
-    /// Only when there is such an attribute.
+    /// Only if the attribute is present.
     pub(super) fn has(mut self, name: &str) -> Self {
         let name = self.name(name);
         self.conditions.push(format!("attribute_exists({name})"));
@@ -129,7 +129,7 @@ impl Write {
         }
     }
 
-    /// About what it adds to a transaction.
+    /// Approximate bytes that it adds to a transaction.
     pub(super) fn bytes(&self) -> usize {
         let body = match self {
             Self::Put(_, item) | Self::New(_, item) => item.bytes(),

@@ -11,9 +11,10 @@ use crate::maintenance::EXPIRING_NOTES;
 use crate::rows::micros;
 use crate::{Pruned, StoreError};
 
-/// Incidents that one transaction prunes at most.
+/// Maximum number of incidents that one transaction prunes.
 const SLICE_INCIDENTS: usize = 50;
-/// Rows of each kind that one transaction prunes at most; of findings those of one incident more.
+/// Maximum number of rows of each kind that one transaction prunes; findings may exceed it by those of
+/// one incident.
 const SLICE_ROWS: usize = 2_000;
 /// Pages that a backup copies at a time, and how long it lets others work in between.
 const BACKUP_PAGES: i32 = 1_000;
@@ -73,7 +74,7 @@ impl SqliteStore {
     /// appears under its name when it is complete. Blocks.
     ///
     /// # Errors
-    /// When the file is there already (unless `replace`), cannot be written, or is not sound.
+    /// When the file exists (unless `replace`), cannot be written, or is damaged.
     pub fn backup(&self, to: &Path, replace: bool) -> Result<(), StoreError> {
         let unavailable = |reason: String| StoreError::Unavailable { reason };
         if to.exists() && !replace {
@@ -142,10 +143,10 @@ impl SqliteStore {
         Ok(problems)
     }
 
-    /// Bytes of the database file; what is in the log beside it is not counted.
+    /// Bytes of the database file, without the write-ahead log.
     ///
     /// # Errors
-    /// When the file cannot be looked at.
+    /// When the file cannot be read.
     pub fn size_bytes(&self) -> std::io::Result<u64> {
         std::fs::metadata(self.path()).map(|metadata| metadata.len())
     }

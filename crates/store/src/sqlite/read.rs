@@ -1,4 +1,4 @@
-//! Rows become what they were made of.
+//! Reads rows.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -33,7 +33,7 @@ pub(super) fn known(
     Ok(known)
 }
 
-/// The columns of [`INCIDENT`], as they stand.
+/// The columns of [`INCIDENT`], unparsed.
 struct Raw {
     head: String,
     revision: u64,
@@ -69,7 +69,7 @@ impl Raw {
     }
 }
 
-/// A statement put together of conditions that hold all.
+/// Conditions of a statement, joined with AND.
 #[derive(Default)]
 struct Conditions {
     text: Vec<String>,
@@ -93,7 +93,7 @@ impl Conditions {
         }
     }
 
-    /// Everything after the last item of the page before, newest first.
+    /// Only items after the last item of the page before, newest first.
     fn after(
         &mut self,
         list: List,
@@ -158,7 +158,7 @@ pub(super) fn incidents_of(
     Ok(incidents)
 }
 
-/// Gives an incident its findings for correlation: echoes are counted, not listed.
+/// Loads the findings of an incident for correlation: redundant ones are counted, not listed.
 fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreError> {
     let mut ask = connection.prepare_cached(
         "SELECT shown, original FROM findings WHERE incident = ?1 AND echo_of IS NULL",

@@ -1,4 +1,4 @@
-//! One batch becomes rows.
+//! Writes a batch as rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,11 +14,11 @@ use super::deliveries;
 use crate::rows::{self, head, json, micros, micros_or_none};
 use crate::{Batch, NOTE_BYTES_MAX, Resolution, StoreError};
 
-/// What a batch makes of one incident.
+/// An incident that a batch changes.
 struct LoadedHead {
     /// Without findings.
     incident: Incident,
-    /// Its accounts as the store has them; none for an incident that opens.
+    /// Its accounts in the store; empty for an incident that opens.
     accounts: Vec<String>,
     /// The revision before; `None` for an incident that opens.
     revision: Option<u64>,
@@ -30,7 +30,7 @@ struct BatchWriter<'a> {
     heads: BTreeMap<IncidentId, LoadedHead>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
-    /// Incidents that the batch knows of: none other loses a finding to it.
+    /// Incidents that the batch names: it takes findings from no other.
     named: HashSet<IncidentId>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), Store
     let mut writer = BatchWriter { connection, heads: BTreeMap::new(), received, now, named };
     for change in &batch.changes {
         writer.change(change).map_err(|error| match error {
-            // Another writer let it join another, or pruned it.
+            // Another writer merged or pruned it.
             StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
             error => error,
         })?;
@@ -101,7 +101,7 @@ impl BatchWriter<'_> {
                 self.load(id)?.incident.state = IncidentState::Quiet;
                 Ok(())
             }
-            // What they say is in the growth that came before, or changes nothing.
+            // Their effect is in the update before them, or they change nothing.
             _ => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl BatchWriter<'_> {
             let original = originals.get(&finding.key).copied();
             self.put(&growth.id, finding, Some(finding), original, None)?;
         }
-        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        // Only the difference: findings whose classification within the incident changed.
         let before = self.with_original(&growth.id)?;
         for original in &growth.superseded {
             if written.contains(&original.key) {
@@ -187,7 +187,7 @@ impl BatchWriter<'_> {
             }
         }
         for key in before.iter().filter(|key| !originals.contains_key(key)) {
-            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            // Classified as on its own again, unless it has moved to another incident.
             if !written.contains(key) && !growth.removed.contains(key) {
                 self.put_original(key, None, None)?;
             }
@@ -225,7 +225,8 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Writes a finding's row; a finding that comes from another incident brings its echoes.
+    /// Writes a finding's row. The redundant findings of one that moves from another incident move
+    /// with it.
     fn put(
         &mut self,
         id: &IncidentId,
@@ -243,7 +244,7 @@ impl BatchWriter<'_> {
             redundant_to: redundant_to.map(|key| key.0.as_str()),
             received_at: self.received.get(&finding.key).copied().unwrap_or(self.now),
         };
-        // Most are new: these cost no look before.
+        // Most findings are new: inserting first saves a read.
         let before = if row.insert(self.connection)? {
             None
         } else {
@@ -274,7 +275,7 @@ impl BatchWriter<'_> {
                 )?;
                 let echoes = carry.execute([&finding.key.0, &id.0])? as i64;
                 self.load(id)?.findings_total += is_shown + echoes;
-                // The other one may be gone already.
+                // The other incident may have been deleted.
                 match self.load(&IncidentId(home)) {
                     Ok(other) => other.findings_total -= i64::from(was_shown) + echoes,
                     Err(StoreError::NotFound { .. }) => {}
@@ -285,7 +286,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// What is not shown keeps its original, whatever the batch says: nothing else is left of it.
+    /// A hidden finding keeps its original, whatever the batch says: nothing else is left of it.
     fn put_original(
         &self,
         key: &FindingKey,
@@ -300,7 +301,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Findings of an incident that it judges otherwise than they stood by themselves.
+    /// Findings that their incident classifies differently from the finding on its own.
     fn with_original(&self, id: &IncidentId) -> Result<HashSet<FindingKey>, StoreError> {
         let mut ask = self.connection.prepare_cached(
             "SELECT key FROM findings WHERE incident = ?1 AND original IS NOT NULL",
@@ -317,7 +318,7 @@ impl BatchWriter<'_> {
         Ok(shown.optional()?.flatten())
     }
 
-    /// What later records are judged by: see [`crate::LookBack`].
+    /// Saves the history that rules refer to: see [`crate::LookBack`].
     fn remember(&self, finding: &Finding) -> Result<(), StoreError> {
         let account = finding.account_id.as_deref().unwrap_or_default();
         if let Some(key) = &finding.access_key_id {
@@ -378,7 +379,7 @@ struct FindingRow<'a> {
 }
 
 impl FindingRow<'_> {
-    /// Writes the row if there is none with its key; false if there is.
+    /// Inserts the row; false if a row with its key exists.
     fn insert(&self, connection: &Connection) -> Result<bool, StoreError> {
         self.write(
             connection,

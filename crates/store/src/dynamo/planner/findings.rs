@@ -1,5 +1,5 @@
-//! One finding becomes items: where it lies now, what was there before it, the echoes that follow it,
-//! and what later records are judged by.
+//! Plans the items of one finding: the finding, its redundant findings, and the history that rules refer
+//! to.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ impl Planner<'_> {
         item.map(|item| KnownFinding::read(&item)).transpose()
     }
 
-    /// Writes a finding; one that comes from another incident brings its echoes.
+    /// Writes a finding. The redundant findings of one that moves from another incident move with it.
     pub(super) async fn put(
         &mut self,
         id: &IncidentId,
@@ -121,7 +121,7 @@ impl Planner<'_> {
                 let head = &mut self.load(id).await?.head;
                 head.total += is_shown + echoes;
                 head.originals += is_original;
-                // The other one may be gone already.
+                // The other incident may have been deleted.
                 match self.load(&known.incident).await {
                     Ok(other) => {
                         other.head.total -= was_shown + echoes;
@@ -135,7 +135,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes the items of a finding away, but for what says that it is known.
+    /// Deletes the items of a finding, except the one that marks it as known.
     fn take(&mut self, known: &KnownFinding, key: &str) {
         if known.is_shown() {
             self.overlay.delete(known.shown_key(key));
@@ -148,7 +148,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Counts one more echo; these come by the thousand.
+    /// Counts one more redundant finding; there may be thousands.
     async fn count_echo(
         &mut self,
         id: &IncidentId,
@@ -164,7 +164,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Counts the echoes of a finding from what there is.
+    /// Counts the redundant findings of a finding from their items.
     async fn recount_echoes(&mut self, id: &IncidentId, echoed: &str) -> Result<(), StoreError> {
         let echoes = self.overlay.collection(&incident_pk(id), "X#").await?;
         let mut of = echoes.iter().filter(|(_, item)| item.text("e") == Some(echoed)).peekable();
@@ -182,14 +182,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Lets the echoes of a finding follow it; says how many there are.
+    /// Moves the redundant findings of a finding with it; returns how many there are.
     async fn carry_echoes(
         &mut self,
         from: &IncidentId,
         to: &IncidentId,
         echoed: &str,
     ) -> Result<i64, StoreError> {
-        // Mostly all findings of an incident go on at once.
+        // Usually all findings of an incident move together.
         self.overlay.load(&incident_pk(from), "E#").await?;
         let counted = echoes_key(from, echoed);
         let Some(counts) = self.overlay.get(&counted).await? else { return Ok(0) };
@@ -218,7 +218,7 @@ impl Planner<'_> {
         Ok(carried)
     }
 
-    /// What is not shown keeps its original, whatever the batch says: nothing else is left of it.
+    /// A hidden finding keeps its original, whatever the batch says: nothing else is left of it.
     pub(super) async fn put_original(
         &mut self,
         mut known: KnownFinding,
@@ -247,7 +247,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Findings of an incident that it judges otherwise than they stood by themselves.
+    /// Findings that their incident classifies differently from the finding on its own.
     pub(super) async fn with_original(
         &mut self,
         id: &IncidentId,
@@ -259,7 +259,7 @@ impl Planner<'_> {
         found.iter().map(|(_, item)| Ok(FindingKey(item.needs("k")?.to_owned()))).collect()
     }
 
-    /// Where later records find what they are judged by: see [`crate::LookBack`].
+    /// The keys of the history that rules refer to: see [`crate::LookBack`].
     pub(super) fn past_keys(&self, finding: &Finding) -> Vec<Key> {
         let account = finding.account_id.as_deref().unwrap_or_default();
         let pk = past_pk(account);
@@ -292,7 +292,7 @@ impl Planner<'_> {
     }
 }
 
-/// The address from which the root user came through.
+/// The address of a successful call by the root user.
 fn successful_address(finding: &Finding) -> Option<&str> {
     let came = finding.root_use == RootUse::Direct && finding.outcome == Outcome::Success;
     finding.source_ip.as_deref().filter(|ip| came && is_client_address(ip))

@@ -1,6 +1,6 @@
-//! One batch becomes items. What each change means is what it means in [`crate::sqlite`].
+//! Plans the items of a batch. Each change means the same as in [`crate::sqlite`].
 //!
-//! Here is what happens to whole incidents; [`findings`] has what that means for one finding.
+//! This file plans incidents; [`findings`] plans single findings.
 
 mod findings;
 
@@ -28,11 +28,11 @@ use crate::{Batch, NOTE_BYTES_MAX, Resolution, StoreError};
 #[derive(Debug)]
 struct LoadedIncident {
     head: HeadItem,
-    /// What the lists say of it; `None` for an incident that opens.
+    /// Its list entries; `None` for an incident that opens.
     before: Option<Listed>,
 }
 
-/// A batch on its way to a plan.
+/// Turns a batch into a plan.
 #[derive(Debug)]
 pub(super) struct Planner<'a> {
     store: &'a DynamoStore,
@@ -40,7 +40,7 @@ pub(super) struct Planner<'a> {
     loaded: BTreeMap<IncidentId, LoadedIncident>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
-    /// Incidents that the batch knows of: none other loses a finding to it.
+    /// Incidents that the batch names: it takes findings from no other.
     named: HashSet<IncidentId>,
     plan: Plan,
 }
@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What a batch comes to, on what the table is now.
+    /// The plan of a batch, from the current items of the table.
     pub(super) async fn of_batch(
         store: &'a DynamoStore,
         batch: &'a Batch,
@@ -112,7 +112,7 @@ impl<'a> Planner<'a> {
         planner.finish(batch.deliveries.clone())
     }
 
-    /// Reads what the batch speaks of, at once.
+    /// Reads all items that the batch needs in one request.
     async fn prefetch(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let mut keys: Vec<Key> = Vec::new();
         keys.extend(batch.expected.iter().map(|(id, _)| head_of(id)));
@@ -224,7 +224,7 @@ impl<'a> Planner<'a> {
             let original = originals.get(&finding.key).copied();
             self.put(id, finding, Some(finding), original, None).await?;
         }
-        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        // Only the difference: findings whose classification within the incident changed.
         let before = self.with_original(id).await?;
         for original in &growth.superseded {
             if written.contains(&original.key) {
@@ -243,7 +243,7 @@ impl<'a> Planner<'a> {
             }
         }
         for key in before.iter().filter(|key| !originals.contains_key(key)) {
-            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            // Classified as on its own again, unless it has moved to another incident.
             if !written.contains(key)
                 && !growth.removed.contains(key)
                 && let Some(known) = self.known(key).await?
@@ -342,7 +342,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Notes that a digest listed these incidents; what is not there any more is no trouble.
+    /// Marks these incidents as listed in a digest; deleted ones are ignored.
     pub(super) async fn digest(&mut self, ids: &[IncidentId]) -> Result<(), StoreError> {
         self.overlay.fetch(ids.iter().map(head_of)).await?;
         for id in ids {
