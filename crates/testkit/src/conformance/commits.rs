@@ -1,4 +1,4 @@
-//! A commit is all or nothing, and nobody overwrites what another wrote.
+//! A commit is all or nothing, and no writer overwrites another.
 
 use std::collections::HashSet;
 
@@ -48,7 +48,7 @@ pub async fn a_commit_is_all_or_nothing(store: &dyn Store) {
     assert_ne!(everything(store).await, before);
 }
 
-/// An incident that somebody changed meanwhile is a conflict, and nothing is saved.
+/// An incident that another writer changed meanwhile is a conflict, and nothing is saved.
 pub async fn another_revision_is_a_conflict(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let first = in_session(PROD, at(10), "ListUsers", at(0));
@@ -77,9 +77,9 @@ pub async fn another_revision_is_a_conflict(store: &dyn Store) {
     assert!(matches!(store.commit(batch).await, Err(StoreError::Conflict { .. })));
 }
 
-/// What was saved and is saved again is there once: an incident that is there is not opened again,
-/// a finding is not taken from an incident that the batch does not know.
-pub async fn what_is_there_is_not_written_over(store: &dyn Store) {
+/// Data that is saved twice is stored once: an existing incident is not opened again, and a batch takes
+/// no finding from an incident that it does not name.
+pub async fn existing_data_is_not_overwritten(store: &dyn Store) {
     let one = in_session(PROD, at(10), "ListUsers", at(0));
     let other = in_session(PROD, at(5), "GetUser", at(0));
     let batch = opening(vec![one.clone()]);
@@ -93,8 +93,8 @@ pub async fn what_is_there_is_not_written_over(store: &dyn Store) {
     assert_eq!(everything(store).await, before);
 }
 
-/// What was told stays until something else is told, whatever the incident does.
-pub async fn what_was_told_stays(store: &dyn Store) {
+/// The notified state stays until another is saved, whatever happens to the incident.
+pub async fn the_notified_state_stays(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(10), "A", at(0))]);
     let id = open.incidents().next().expect("an incident").id.clone();
@@ -127,7 +127,7 @@ async fn write_all(store: &dyn Store, findings: &[Finding], size: usize) -> usiz
                 Err(StoreError::Conflict { .. }) => conflicts += 1,
                 Err(error) => panic!("{error}"),
             }
-            assert!(conflicts < 10_000, "the writers never get through");
+            assert!(conflicts < 10_000, "the writers never finish");
         }
     }
     conflicts
@@ -157,7 +157,7 @@ pub async fn two_writers_lose_nothing_and_double_nothing(store: &dyn Store) {
 }
 
 /// Findings are known by their keys: shown, corrected and echoed ones.
-pub async fn what_came_is_known(store: &dyn Store) {
+pub async fn saved_findings_are_known(store: &dyn Store) {
     assert!(store.known(&[]).await.expect("known").is_empty());
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let first = in_session(PROD, at(0), "ListUsers", at(0));
@@ -198,9 +198,8 @@ pub async fn what_came_is_known(store: &dyn Store) {
     assert_eq!(totals, findings.len() as u64 - 1);
 }
 
-/// What rules look back at: keys, addresses from which the root user came through, rules that
-/// spoke.
-pub async fn the_past_is_remembered(store: &dyn Store) {
+/// The history that rules refer to: keys, addresses of successful calls by the root user, matches.
+pub async fn history_is_returned(store: &dyn Store) {
     assert_eq!(store.look_back(Timestamp::MIN, None).await.expect("past"), LookBack::default());
     let with_key = |secs: i64, key: &str, address: &str, outcome: Outcome| {
         let mut one = in_session(PROD, at(secs), "ListUsers", at(0));
@@ -271,7 +270,7 @@ pub async fn incidents_are_found_by_their_time(store: &dyn Store) {
 
 /// What a later record corrected stays with its incident, even when a writer that does not know
 /// of it goes on with the incident.
-pub async fn what_was_corrected_is_not_lost(store: &dyn Store) {
+pub async fn corrected_findings_are_not_lost(store: &dyn Store) {
     let first = in_session(PROD, at(0), "ListUsers", at(0));
     let mut correction = first.clone();
     correction.key.0.push_str(" corrected");
@@ -298,7 +297,7 @@ pub async fn what_was_corrected_is_not_lost(store: &dyn Store) {
 
 /// A finding that its incident judges otherwise, and that a later record corrects, is held as
 /// correlation holds it, in whatever order they come.
-pub async fn what_is_judged_otherwise_may_be_corrected(store: &dyn Store) {
+pub async fn reclassified_findings_may_be_corrected(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let mut revised = false;
     for (nth, order) in

@@ -1,4 +1,4 @@
-//! The store has what correlation has.
+//! The store holds what correlation holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

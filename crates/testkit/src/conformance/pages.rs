@@ -255,7 +255,7 @@ pub async fn deliveries_are_filtered(store: &dyn Store) {
 }
 
 /// An unverified record is kept as it came, once, and is never known as a finding.
-pub async fn unverified_records_are_kept_apart(store: &dyn Store) {
+pub async fn unverified_records_are_listed_apart(store: &dyn Store) {
     let mut again = unverified(2);
     again.reason = "another reason".to_owned();
     let records = vec![unverified(1), unverified(2), again.clone()];

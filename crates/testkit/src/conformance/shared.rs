@@ -71,9 +71,9 @@ pub async fn a_shared_store_says_what_moved(store: &dyn Store) {
     assert!(matches!(store.catch_up(Some(future)).await, Ok(CaughtUp::Anew { .. })));
 }
 
-/// What was decided on an earlier generation is refused whole; on the present one it is saved, and
-/// so is what does not ask.
-pub async fn who_was_overtaken_is_told_so(store: &dyn Store) {
+/// A batch that was decided on an earlier generation is refused completely. One on the current
+/// generation, or without one, is saved.
+pub async fn a_decision_on_an_earlier_generation_is_refused(store: &dyn Store) {
     let early = generation(store).await;
     let on = |nth: usize, generation: Option<u64>| Batch {
         generation,

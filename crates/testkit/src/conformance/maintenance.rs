@@ -1,4 +1,4 @@
-//! Notes, positions, what people do, and what is taken away.
+//! Notes, positions, operators, digests and pruning.
 
 use rootwatch_core::alert::{DeliveryId, NotifiedState};
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
@@ -56,8 +56,8 @@ pub async fn notes_and_positions_stay(store: &dyn Store) {
     }
 }
 
-/// What somebody does to an incident stays with it, cut where a character ends.
-pub async fn people_handle_incidents(store: &dyn Store) {
+/// The resolution of an incident is saved with it; a long note is cut at the end of a character.
+pub async fn operators_resolve_incidents(store: &dyn Store) {
     save(store, opening(vec![lonely(1)])).await;
     let id = all(store).await[0].incident.id.clone();
     let told =
@@ -101,7 +101,7 @@ pub async fn people_handle_incidents(store: &dyn Store) {
     assert_eq!(deliveries.items.len(), 1);
 }
 
-/// A digest lists an incident once; one that rose or went meanwhile is no trouble.
+/// A digest lists an incident once; one that escalated or was deleted meanwhile is ignored.
 pub async fn a_digest_lists_once(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let mut small = in_session(PROD, at(0), "ListUsers", at(0));
@@ -144,8 +144,8 @@ pub async fn a_digest_lists_once(store: &dyn Store) {
     assert_eq!(stats.open_incidents.get(&Severity::Critical), Some(&1));
 }
 
-/// Pruning takes what ended before, however much, and nothing that is still owed or open.
-pub async fn only_what_ended_is_pruned(store: &dyn Store) {
+/// Pruning deletes everything that ended before, and nothing that is pending or open.
+pub async fn only_ended_items_are_pruned(store: &dyn Store) {
     assert_eq!(store.prune(at(1_000_000)).await.expect("pruned"), Pruned::default());
     let mut batch = opening((0..260).map(lonely).collect());
     batch.now = Some(at(2_000));
