@@ -7,12 +7,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Finding, FindingKey, NeedsRoot, Reason, RootUse, Severity};
-use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState};
+use crate::finding::{Finding, FindingKey, NeedsRoot, RootUse, Severity};
+use crate::incident::{Incident, IncidentHead, IncidentId, IncidentKind, IncidentState};
 use crate::rules::Ruleset;
 use crate::window::{Approval, Window, approval};
 
@@ -124,33 +125,12 @@ pub struct AccountName {
     pub unit: Option<String>,
 }
 
-/// An incident without its findings. See [`Incident`] for the fields.
+/// An incident without its findings, for people. In JSON, the head's fields are the summary's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentSummary {
-    /// See [`Incident::id`].
-    pub id: IncidentId,
-    /// See [`Incident::kind`].
-    pub kind: IncidentKind,
-    /// See [`Incident::state`].
-    pub state: IncidentState,
-    /// See [`Incident::severity`].
-    pub severity: Severity,
-    /// See [`Incident::title`].
-    pub title: String,
-    /// See [`Incident::accounts`], with their names.
-    pub accounts: Vec<AccountName>,
-    /// See [`Incident::root_use`].
-    pub root_use: RootUse,
-    /// See [`Incident::reasons`].
-    pub reasons: Vec<Reason>,
-    /// See [`Incident::first_at`].
-    pub first_at: Option<Timestamp>,
-    /// See [`Incident::last_at`].
-    pub last_at: Option<Timestamp>,
-    /// See [`Incident::addresses`].
-    pub addresses: Vec<String>,
-    /// See [`Incident::related`].
-    pub related: Vec<IncidentId>,
+    /// The incident's head, with the names of its accounts. The summary derefs to it.
+    #[serde(flatten)]
+    pub head: IncidentHead<AccountName>,
     /// How many findings there are, those that are not quoted included.
     pub findings_total: u64,
     /// Ids of all rules that spoke, the worst first.
@@ -159,6 +139,20 @@ pub struct IncidentSummary {
     pub needs_root: NeedsRoot,
     /// Who acknowledged or resolved it.
     pub by: Option<String>,
+}
+
+impl Deref for IncidentSummary {
+    type Target = IncidentHead<AccountName>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.head
+    }
+}
+
+impl DerefMut for IncidentSummary {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.head
+    }
 }
 
 /// What somebody is to be told.
@@ -309,21 +303,12 @@ pub fn brief(
     names: &dyn Fn(&str) -> AccountName,
     rules: &Ruleset,
 ) -> IncidentSummary {
-    let accounts = incident.accounts.iter().take(BRIEF_ACCOUNTS_MAX);
     let worst = incident.findings.iter().rev().max_by_key(|finding| finding.severity);
+    let mut head = incident.head.with_accounts(BRIEF_ACCOUNTS_MAX, names);
+    head.addresses.truncate(BRIEF_LISTED_MAX);
+    head.related.truncate(BRIEF_LISTED_MAX);
     IncidentSummary {
-        id: incident.id.clone(),
-        kind: incident.kind,
-        state: incident.state,
-        severity: incident.severity,
-        title: incident.title.clone(),
-        accounts: accounts.map(|account| names(account)).collect(),
-        root_use: incident.root_use,
-        reasons: incident.reasons.clone(),
-        first_at: incident.first_at,
-        last_at: incident.last_at,
-        addresses: incident.addresses.iter().take(BRIEF_LISTED_MAX).cloned().collect(),
-        related: incident.related.iter().take(BRIEF_LISTED_MAX).cloned().collect(),
+        head,
         findings_total,
         rules: rules_of(incident, rules),
         needs_root: worst.map_or(NeedsRoot::Unknown, |finding| finding.needs_root),

@@ -21,11 +21,14 @@ mod regroup;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Deref;
 
 use jiff::Timestamp;
 
-use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
-use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState, RedundantCount, by_time};
+use crate::finding::{Finding, FindingKey, Severity};
+use crate::incident::{
+    Incident, IncidentHead, IncidentId, IncidentKind, IncidentState, RedundantCount, by_time,
+};
 pub use echo::INCIDENT_FINDINGS_KEPT_MAX;
 use gather::drafts;
 use links::View;
@@ -124,32 +127,10 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncidentUpdate {
-    /// The incident.
-    pub id: IncidentId,
-    /// See [`Incident::kind`], as all the fields up to `superseded`: the value from now on.
-    pub kind: IncidentKind,
-    /// The state from now on.
-    pub state: IncidentState,
+    /// What the incident is from now on. The update derefs to it.
+    pub head: IncidentHead,
     /// True when the incident was quiet or resolved and is open again.
     pub reopened: bool,
-    /// The severity from now on.
-    pub severity: Severity,
-    /// The title from now on.
-    pub title: String,
-    /// The accounts from now on.
-    pub accounts: Vec<String>,
-    /// The root use from now on.
-    pub root_use: RootUse,
-    /// The reasons from now on.
-    pub reasons: Vec<Reason>,
-    /// The first moment from now on.
-    pub first_at: Option<Timestamp>,
-    /// The last moment from now on.
-    pub last_at: Option<Timestamp>,
-    /// The addresses from now on.
-    pub addresses: Vec<String>,
-    /// The related incidents from now on.
-    pub related: Vec<IncidentId>,
     /// See [`Incident::superseded`]: the whole list from now on.
     pub superseded: Vec<Finding>,
     /// Findings new to the timeline.
@@ -170,19 +151,18 @@ pub struct IncidentUpdate {
     pub echoes: BTreeMap<FindingKey, RedundantCount>,
 }
 
+impl Deref for IncidentUpdate {
+    type Target = IncidentHead;
+
+    fn deref(&self) -> &IncidentHead {
+        &self.head
+    }
+}
+
 impl IncidentUpdate {
     fn differs_from(&self, before: &Incident) -> bool {
         !(self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty())
-            || self.state != before.state
-            || self.kind != before.kind
-            || self.severity != before.severity
-            || self.title != before.title
-            || self.root_use != before.root_use
-            || self.reasons != before.reasons
-            || self.accounts != before.accounts
-            || self.addresses != before.addresses
-            || self.related != before.related
-            || (self.first_at, self.last_at) != (before.first_at, before.last_at)
+            || self.head != before.head
             || self.superseded != before.superseded
     }
 
@@ -190,8 +170,8 @@ impl IncidentUpdate {
     fn counts_echo_in(&self, incident: &mut Incident) -> bool {
         let (Some(echoed), [echo]) = (&self.redundant_to, &self.added[..]) else { return false };
         incident.echoes.entry(echoed.clone()).or_default().add(echo.event_time);
-        incident.last_at = self.last_at;
-        incident.state = self.state;
+        incident.head.last_at = self.head.last_at;
+        incident.head.state = self.head.state;
         true
     }
 
@@ -200,7 +180,6 @@ impl IncidentUpdate {
         if self.counts_echo_in(incident) {
             return;
         }
-        let Self { kind, state, severity, title, accounts, root_use, reasons, .. } = self;
         if !self.removed.is_empty() {
             let gone: HashSet<&FindingKey> = self.removed.iter().collect();
             incident.findings.retain(|finding| !gone.contains(&finding.key));
@@ -215,17 +194,7 @@ impl IncidentUpdate {
         incident.findings.extend(self.added);
         incident.findings.sort_by(by_time);
         incident.findings.dedup_by(|later, one| later.key == one.key);
-        incident.kind = kind;
-        incident.state = state;
-        incident.severity = severity;
-        incident.title = title;
-        incident.accounts = accounts;
-        incident.root_use = root_use;
-        incident.reasons = reasons;
-        incident.first_at = self.first_at;
-        incident.last_at = self.last_at;
-        incident.addresses = self.addresses;
-        incident.related = self.related;
+        incident.head = self.head;
         incident.superseded = self.superseded;
         incident.echoes.extend(self.echoes);
         let gone = self.removed.iter().filter(|key| incident.original(key).is_none());
@@ -351,23 +320,13 @@ pub fn correlate_all(findings: Vec<Finding>, policy: &CorrelatePolicy) -> Vec<In
     let mut take = |index: usize| stock.get_mut(order[index]).and_then(Option::take);
     let mut incidents: Vec<Incident> = Vec::with_capacity(drafts.len());
     for ((draft, id), related) in drafts.into_iter().zip(ids).zip(related) {
+        let head = draft.head(id, IncidentState::Open, related);
         let shown = draft.shown.into_iter();
         let findings = shown
             .filter_map(|one| one.revised.map_or_else(|| take(one.index), |finding| Some(*finding)))
             .collect();
         incidents.push(Incident {
-            id,
-            kind: draft.kind,
-            state: IncidentState::Open,
-            severity: draft.severity,
-            title: draft.title,
-            accounts: draft.accounts,
-            root_use: draft.root_use,
-            reasons: draft.reasons,
-            first_at: draft.first_at,
-            last_at: draft.last_at,
-            addresses: draft.addresses,
-            related,
+            head,
             findings,
             superseded: draft.superseded.into_iter().filter_map(&mut take).collect(),
             echoes: BTreeMap::new(),

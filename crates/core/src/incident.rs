@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -123,10 +124,12 @@ impl RedundantCount {
     }
 }
 
-/// Findings that belong together. All but the id and the state follow from the findings, in
-/// whatever order they came.
+/// An incident without its findings. All but the id and the state follow from the findings, in
+/// whatever order they arrived.
+///
+/// `A` is how an account is written: its id, or its id with the name that people gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Incident {
+pub struct IncidentHead<A = String> {
     /// Stays the same for the life of the incident.
     pub id: IncidentId,
     /// What gathered the findings.
@@ -139,7 +142,7 @@ pub struct Incident {
     pub title: String,
     /// Accounts whose root user is concerned, sorted. More than one for a spray or for privileged
     /// sessions into several accounts.
-    pub accounts: Vec<String>,
+    pub accounts: Vec<A>,
     /// The strongest root use among the findings.
     pub root_use: RootUse,
     /// Why the severity is what it is, the strongest first, each code once.
@@ -150,8 +153,42 @@ pub struct Incident {
     pub last_at: Option<Timestamp>,
     /// Addresses from which a client called, in order of first use; service names left out.
     pub addresses: Vec<String>,
-    /// Other incidents that belong to the same story (the spray that came before a break-in).
+    /// Other incidents of the same attack (the spray that came before a break-in).
     pub related: Vec<IncidentId>,
+}
+
+impl IncidentHead {
+    /// The same head with the first accounts written otherwise.
+    #[must_use]
+    pub fn with_accounts<A>(
+        &self,
+        accounts_max: usize,
+        name: &dyn Fn(&str) -> A,
+    ) -> IncidentHead<A> {
+        IncidentHead {
+            id: self.id.clone(),
+            kind: self.kind,
+            state: self.state,
+            severity: self.severity,
+            title: self.title.clone(),
+            accounts: self.accounts.iter().take(accounts_max).map(|id| name(id)).collect(),
+            root_use: self.root_use,
+            reasons: self.reasons.clone(),
+            first_at: self.first_at,
+            last_at: self.last_at,
+            addresses: self.addresses.clone(),
+            related: self.related.clone(),
+        }
+    }
+}
+
+/// Findings that belong together. Derefs to its [`IncidentHead`]; in JSON, the head's fields are the
+/// incident's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Everything but the findings.
+    #[serde(flatten)]
+    pub head: IncidentHead,
     /// The findings, sorted by time (those without one last), then key. Each once, as the incident
     /// judges them.
     pub findings: Vec<Finding>,
@@ -167,6 +204,27 @@ pub struct Incident {
     pub echoes: BTreeMap<FindingKey, RedundantCount>,
 }
 
+impl Deref for Incident {
+    type Target = IncidentHead;
+
+    fn deref(&self) -> &IncidentHead {
+        &self.head
+    }
+}
+
+impl DerefMut for Incident {
+    fn deref_mut(&mut self) -> &mut IncidentHead {
+        &mut self.head
+    }
+}
+
+impl From<IncidentHead> for Incident {
+    /// The incident with this head and no findings.
+    fn from(head: IncidentHead) -> Self {
+        Self { head, findings: Vec::new(), superseded: Vec::new(), echoes: BTreeMap::new() }
+    }
+}
+
 impl Incident {
     /// An incident of our own: alerts to a destination cannot be delivered, since `at`.
     ///
@@ -176,7 +234,7 @@ impl Incident {
     /// secrets.
     #[must_use]
     pub fn telling(destination: &str, at: Timestamp, why: &str) -> Self {
-        Self {
+        Self::from(IncidentHead {
             id: IncidentId::derived(&format!("telling {destination} {at}"), 0),
             kind: IncidentKind::DeliveryOutage,
             state: IncidentState::Open,
@@ -189,10 +247,7 @@ impl Incident {
             last_at: Some(at),
             addresses: Vec::new(),
             related: Vec::new(),
-            findings: Vec::new(),
-            superseded: Vec::new(),
-            echoes: BTreeMap::new(),
-        }
+        })
     }
 
     /// How many findings there are, echoes included.

@@ -380,7 +380,7 @@ impl Memory {
 
     /// The open incident that says that a destination cannot be reached.
     pub(crate) fn telling(&self, destination: &str) -> Option<&Incident> {
-        let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").title;
+        let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").head.title;
         self.open.incidents().find(|incident| {
             incident.kind == IncidentKind::DeliveryOutage
                 && incident.state != IncidentState::Quiet

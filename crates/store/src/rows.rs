@@ -60,23 +60,7 @@ pub(super) fn state(state: IncidentState) -> &'static str {
 
 /// An incident without what has rows of its own.
 pub(super) fn head(incident: &Incident) -> Incident {
-    Incident {
-        id: incident.id.clone(),
-        kind: incident.kind,
-        state: incident.state,
-        severity: incident.severity,
-        title: incident.title.clone(),
-        accounts: incident.accounts.clone(),
-        root_use: incident.root_use,
-        reasons: incident.reasons.clone(),
-        first_at: incident.first_at,
-        last_at: incident.last_at,
-        addresses: incident.addresses.clone(),
-        related: incident.related.clone(),
-        findings: Vec::new(),
-        superseded: Vec::new(),
-        echoes: std::collections::BTreeMap::new(),
-    }
+    Incident::from(incident.head.clone())
 }
 
 /// Where a page begins: a number and a name, of the last item before it.

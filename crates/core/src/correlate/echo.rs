@@ -19,7 +19,7 @@ use crate::correlate::open::{OpenIncidents, Place};
 use crate::correlate::regroup::state;
 use crate::correlate::{CorrelatePolicy, IncidentUpdate};
 use crate::finding::{Finding, Mfa, Outcome, RootUse, SessionFacts};
-use crate::incident::Incident;
+use crate::incident::{Incident, IncidentHead};
 
 /// How many earlier findings of the same part are looked at for one that says as much.
 const ECHO_LOOK_MAX: usize = 64;
@@ -244,20 +244,10 @@ impl Pending {
 /// The growth of an incident by a finding that leaves it what it was, but for its last moment.
 fn unchanged(incident: &Incident, finding: &Finding) -> IncidentUpdate {
     let (state, reopened) = state(&[incident], true);
+    let last_at = incident.last_at.max(finding.event_time);
     IncidentUpdate {
-        id: incident.id.clone(),
-        kind: incident.kind,
-        state,
+        head: IncidentHead { state, last_at, ..incident.head.clone() },
         reopened,
-        severity: incident.severity,
-        title: incident.title.clone(),
-        accounts: incident.accounts.clone(),
-        root_use: incident.root_use,
-        reasons: incident.reasons.clone(),
-        first_at: incident.first_at,
-        last_at: incident.last_at.max(finding.event_time),
-        addresses: incident.addresses.clone(),
-        related: incident.related.clone(),
         superseded: incident.superseded.clone(),
         added: vec![finding.clone()],
         changed: Vec::new(),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::correlate::CorrelatePolicy;
 use crate::correlate::links::{Spray, View, filled, partition};
 use crate::finding::{Finding, Mfa, Outcome, Reason, RootUse, Severity};
-use crate::incident::IncidentKind;
+use crate::incident::{IncidentHead, IncidentId, IncidentKind, IncidentState};
 
 /// Failed sign-ins into one account from which an incident is at least medium.
 const FAILURES_MEDIUM: u64 = 5;
@@ -64,6 +64,31 @@ pub(super) struct Draft {
     pub(super) shown: Vec<Shown>,
     /// Findings that were revised or corrected, by key.
     pub(super) superseded: Vec<usize>,
+}
+
+impl Draft {
+    /// The head of the incident that the draft becomes.
+    pub(super) fn head(
+        &self,
+        id: IncidentId,
+        state: IncidentState,
+        related: Vec<IncidentId>,
+    ) -> IncidentHead {
+        IncidentHead {
+            id,
+            kind: self.kind,
+            state,
+            severity: self.severity,
+            title: self.title.clone(),
+            accounts: self.accounts.clone(),
+            root_use: self.root_use,
+            reasons: self.reasons.clone(),
+            first_at: self.first_at,
+            last_at: self.last_at,
+            addresses: self.addresses.clone(),
+            related,
+        }
+    }
 }
 
 /// One finding of a timeline.

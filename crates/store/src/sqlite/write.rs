@@ -192,19 +192,7 @@ impl Work<'_> {
                 self.put_original(key, None, None)?;
             }
         }
-        let head = self.load(&growth.id)?;
-        let incident = &mut head.incident;
-        incident.kind = growth.kind;
-        incident.state = growth.state;
-        incident.severity = growth.severity;
-        incident.title.clone_from(&growth.title);
-        incident.accounts.clone_from(&growth.accounts);
-        incident.root_use = growth.root_use;
-        incident.reasons.clone_from(&growth.reasons);
-        incident.first_at = growth.first_at;
-        incident.last_at = growth.last_at;
-        incident.addresses.clone_from(&growth.addresses);
-        incident.related.clone_from(&growth.related);
+        self.load(&growth.id)?.incident.head.clone_from(&growth.head);
         Ok(())
     }
 
