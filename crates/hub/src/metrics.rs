@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
 use rootwatch_store::Standing;
 

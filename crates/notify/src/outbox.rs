@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 
 /// Why an outbox could not do what it was asked; in words, for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::Delivery;
+use rootwatch_core::delivery::Delivery;
 
 /// An attempt that could not begin this long after its lease began is given back.
 const TURN: Duration = Duration::from_secs(25);

@@ -178,7 +178,7 @@ impl Entry {
                 .iter()
                 .map(|located| Found {
                     finding: located.detected.finding.clone(),
-                    waiting: located.detected.waiting.clone(),
+                    waiting: located.detected.deferred.clone(),
                     file: located.file.to_string(),
                 })
                 .collect(),
@@ -219,7 +219,7 @@ impl Entry {
             .findings
             .into_iter()
             .map(|found| Located {
-                detected: Detected { finding: found.finding, waiting: found.waiting },
+                detected: Detected { finding: found.finding, deferred: found.waiting },
                 file: Arc::from(found.file),
             })
             .collect();
