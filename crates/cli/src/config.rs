@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rootwatch_hub::clock::SystemClock;
+use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::{self, Inputs, Loaded, Problem, Refused, secrets};
 
 use crate::EXIT_USAGE;

@@ -19,8 +19,8 @@ use rootwatch_core::alert::AlertKind;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::config::{AccountConfig, Config, Scope, TelemetryConfig, TokenConfig};
-use rootwatch_hub::hub::{Parts, Running};
 use rootwatch_hub::telemetry;
+use rootwatch_hub::{Parts, Running};
 use rootwatch_store::{DeliveryFilter, PageRequest, Store};
 
 use self::clock::StoryClock;
@@ -37,7 +37,7 @@ const ASK_EVERY: Duration = Duration::from_millis(5);
 const QUIET_SECS: u32 = 3_600;
 
 /// What is logged: that the clock jumps is no news here.
-const LOG_LEVEL: &str = "warn,rootwatch_hub::engine::upkeep=error";
+const LOG_LEVEL: &str = "warn,rootwatch_engine::schedule=error";
 
 /// The accounts of the story.
 const ACCOUNTS: [(&str, &str, &str); 3] = [

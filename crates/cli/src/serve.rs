@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rootwatch_hub::clock::SystemClock;
+use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::config::{Loaded, rules};
-use rootwatch_hub::hub::{Hub, Parts, Running};
 use rootwatch_hub::telemetry::{self, Telemetry};
+use rootwatch_hub::{Hub, Parts, Running};
 use rootwatch_notify::standard_output;
 
 use crate::args::ServeArgs;

@@ -38,7 +38,7 @@ pub(crate) async fn open(config: &StoreConfig) -> anyhow::Result<Arc<dyn Store>>
 }
 
 async fn open_table(config: &StoreConfig) -> anyhow::Result<Option<DynamoStore>> {
-    let table = rootwatch_hub::store::open_table(config).await;
+    let table = rootwatch_hub::open_table(config).await;
     table.context(Failed::to(format!("open the store {}", place(config))))
 }
 
@@ -87,7 +87,7 @@ fn init(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let is_new = match &config.table {
             Some(table) => {
-                let made = rootwatch_hub::store::create_table(table).await;
+                let made = rootwatch_hub::create_table(table).await;
                 made.context(Failed::to(format!("make the {place}")))?
             }
             None => !config.path.is_file(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rootwatch_core::hex;
 
 use crate::args::{ScopeArg, TokenCommand};
 use crate::{Failed, Hint};
@@ -42,17 +43,13 @@ pub(crate) fn make() -> anyhow::Result<(String, String)> {
         .fill(&mut bytes)
         .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))
         .context(Failed::to("make a token"))?;
-    let token = format!("rw_{}", hex(&bytes));
+    let token = format!("rw_{}", hex::encode(&bytes));
     let sha256 = hash(&token);
     Ok((token, sha256))
 }
 
 fn hash(token: &str) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
 }
 
 fn page(name: &str, scopes: &[ScopeArg], token: &str, sha256: &str) -> String {

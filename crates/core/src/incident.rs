@@ -25,7 +25,7 @@ impl IncidentId {
     pub fn derived(opening: &str, attempt: u32) -> Self {
         let again = attempt.to_be_bytes();
         let again = if attempt == 0 { &again[..0] } else { &again[..] };
-        let mut hash = fnv::hash(opening.bytes().chain(again.iter().copied()));
+        let mut hash = fnv::extend(fnv::hash(opening.as_bytes()), again);
         let mut id = String::with_capacity(7);
         for place in 0..6 {
             if place == 3 {

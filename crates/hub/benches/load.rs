@@ -35,10 +35,9 @@ use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::clock::SystemClock;
 use rootwatch_hub::config::Config;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::hub::{Hub, Parts, Running};
+use rootwatch_hub::{Hub, Parts, Running, SystemClock};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{
     Attempt, Batch, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page, PageRequest,

@@ -13,36 +13,23 @@ use aws_config::SdkConfig;
 use axum::Router;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use rootwatch_engine::{Ingest, Origin};
 use rootwatch_notify::worker::Round;
 use rootwatch_notify::{AwsAccess, Worker};
 use rootwatch_store::StoreError;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use rootwatch_web::{Doors, Tokens};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::engine::Ingest;
-use crate::http::auth::Tokens;
-use crate::http::{self, Doors};
-use crate::hub::{Assembled, HubError, Parts, assemble};
-use crate::intake::Origin;
+use crate::assembly::{Assembled, HubError, Parts, assemble};
+use crate::config::LambdaConfig;
 use crate::sources::{self, Desk, Objects, Surroundings, Verdict};
 
 /// Objects that one process reads at once: most of the time S3 is waited for.
 const OBJECTS_AT_ONCE_MAX: usize = 16;
 /// Longest pause in which a call waits for a delivery that is to be tried again soon.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// What the function takes beside requests. Only AWS Lambda reads this.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LambdaConfig {
-    /// Buckets whose log files may be read when a notification names one. By default none.
-    pub buckets: Vec<String>,
-    /// Account id of 12 digits that has to own these buckets. By default any.
-    pub bucket_owner: Option<String>,
-}
 
 /// One message of a queue.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +74,13 @@ impl Function {
         // One set of credentials and one way out for all that asks AWS.
         let aws = AwsAccess::of(sdk.clone());
         let assembled = assemble(parts, tokens, false, &aws).await?;
-        let Assembled { engine, ingest, store, rules, worker, doors, health, .. } = assembled;
+        let Assembled { engine, ingest, store, rules, worker, doors, status } = assembled;
         let (incoming, stop_incoming) = watch::channel(false);
         let (deciding, stop_deciding) = watch::channel(false);
         let around = Surroundings {
             intake: Arc::new(sources::Engine { ingest: ingest.clone(), store }),
             rules,
-            health,
+            status,
             shutdown: stop_incoming,
         };
         let client = sources::s3_client(sdk, None, None);
@@ -114,7 +101,7 @@ impl Function {
 
     /// The HTTP doors.
     pub fn router(&self) -> Router {
-        http::router(self.doors.clone())
+        rootwatch_web::router(self.doors.clone())
     }
 
     /// Does a batch of messages, all at once; gives those that are not done by `until`, or cannot be

@@ -1,27 +1,18 @@
-//! The whole line: sources bring records, the engine judges, correlates and saves them, and people
-//! are told.
-//!
-//! One process is one hub: [`engine`] is the only writer, so that all decisions are made in one
-//! order and one transaction saves many of them. A source is told that its records are safe when,
-//! and only when, that transaction is on disk.
+//! The hub: its configuration and secrets, its sources, and the assembly of engine, store, notifier and
+//! HTTP service into one process or one function.
 
-pub mod clock;
+mod assembly;
 pub mod config;
-mod drill;
-pub mod engine;
-pub mod function;
-pub mod http;
-pub mod hub;
-pub mod intake;
-pub mod metrics;
+mod function;
+mod hub;
+mod metrics;
 pub mod permissions;
 pub mod sources;
-pub mod store;
+mod store;
 pub mod telemetry;
-pub mod telling;
 
-/// Waits until a shutdown was asked for; who could ask being gone is one too.
-pub(crate) async fn ended(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
-    // The guard that this gives must not be held while others wait.
-    let _ = shutdown.wait_for(|end| *end).await;
-}
+pub use assembly::{HubError, Parts};
+pub use function::{Function, Message, NotDone};
+pub use hub::{Hub, Running};
+pub use rootwatch_engine::clock::SystemClock;
+pub use store::{create_table, open_table};

@@ -1,16 +1,9 @@
-//! What the hub counts, by the names under which Prometheus reads it.
+//! The recorder of metrics, in Prometheus text format.
 
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use rootwatch_core::delivery::DeliveryState;
-use rootwatch_core::finding::Severity;
-use rootwatch_store::Standing;
-
-use crate::intake::{Judged, Origin, Outcome};
 
 /// Upper ends of the buckets of `rootwatch_latency_seconds`, in seconds: from a record that comes
 /// at once to one that CloudTrail delivers a day late.
@@ -25,43 +18,40 @@ const FINDINGS_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 4_0
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// What was counted; `None` when nothing is.
-pub fn installed() -> Option<&'static PrometheusHandle> {
-    HANDLE.get()?.as_ref()
+/// Renders what was counted.
+fn render() -> String {
+    let Some(Some(handle)) = HANDLE.get() else { return String::new() };
+    handle.run_upkeep();
+    handle.render()
 }
 
-/// Begins to count; a process counts once, however many hubs it runs. It takes some milliseconds to
-/// measure the processor's clock.
-pub fn install() -> Option<&'static PrometheusHandle> {
-    HANDLE
-        .get_or_init(|| {
-            let builder = PrometheusBuilder::new();
-            let full = |name: &str| Matcher::Full(name.to_owned());
-            let handle = builder
-                .set_buckets_for_metric(full("rootwatch_latency_seconds"), &LATENCY_BUCKETS)
-                .and_then(|builder| {
-                    builder
-                        .set_buckets_for_metric(full("rootwatch_commit_seconds"), &COMMIT_BUCKETS)
-                })
-                .and_then(|builder| {
-                    builder.set_buckets_for_metric(
-                        full("rootwatch_commit_findings"),
-                        &FINDINGS_BUCKETS,
-                    )
-                })
-                .and_then(PrometheusBuilder::install_recorder);
-            match handle {
-                Ok(handle) => {
-                    describe();
-                    Some(handle)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "nothing can be counted");
-                    None
-                }
+/// Starts counting and returns the function that renders the result. A process counts once, however many
+/// hubs it runs. Measuring the processor's clock takes some milliseconds.
+pub(crate) fn install() -> Option<fn() -> String> {
+    let handle = HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new();
+        let full = |name: &str| Matcher::Full(name.to_owned());
+        let handle = builder
+            .set_buckets_for_metric(full("rootwatch_latency_seconds"), &LATENCY_BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(full("rootwatch_commit_seconds"), &COMMIT_BUCKETS)
+            })
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(full("rootwatch_commit_findings"), &FINDINGS_BUCKETS)
+            })
+            .and_then(PrometheusBuilder::install_recorder);
+        match handle {
+            Ok(handle) => {
+                describe();
+                Some(handle)
             }
-        })
-        .as_ref()
+            Err(error) => {
+                tracing::error!(%error, "nothing can be counted");
+                None
+            }
+        }
+    });
+    handle.is_some().then_some(render)
 }
 
 fn describe() {
@@ -85,97 +75,4 @@ fn describe() {
     describe_histogram!("rootwatch_commit_seconds", "Time that a transaction took");
     describe_histogram!("rootwatch_commit_findings", "Findings of a transaction");
     describe_counter!("rootwatch_store_failures_total", "Transactions that failed");
-}
-
-/// Records came.
-pub(crate) fn received(origin: &Origin, judged: &[Judged], received_at: Timestamp) {
-    let source = origin.kind().to_owned();
-    counter!("rootwatch_records_received_total", "source" => source.clone())
-        .increment(judged.len() as u64);
-    for judged in judged {
-        if let Judged::Done(Outcome::Skipped { .. }) = judged {
-            counter!("rootwatch_records_skipped_total", "source" => source.clone(), "reason" => "undecodable")
-                .increment(1);
-        }
-        let finding = match judged {
-            Judged::Detected(detected) => Some(&detected.finding),
-            Judged::Doubtful { finding, .. } => Some(&**finding),
-            Judged::Done(_) => None,
-        };
-        if finding.is_some_and(|finding| finding.rules_undecided().is_some()) {
-            counter!("rootwatch_rules_undecided_total", "source" => source.clone()).increment(1);
-        }
-        if let Judged::Detected(detected) = judged
-            && let Some(at) = detected.finding.event_time
-        {
-            let late = secs(at, received_at);
-            histogram!("rootwatch_latency_seconds", "step" => "event_to_received").record(late);
-        }
-    }
-}
-
-/// Records are on disk.
-pub(crate) fn saved(origin: &Origin, outcomes: &[Outcome], received_at: Timestamp, now: Timestamp) {
-    let source = origin.kind().to_owned();
-    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|one| is(one)).count() as u64;
-    let saved = count(|one| matches!(one, Outcome::Saved { .. }));
-    let known = count(|one| matches!(one, Outcome::Known));
-    let unverified = count(|one| matches!(one, Outcome::Unverified { .. }));
-    counter!("rootwatch_records_saved_total", "source" => source.clone()).increment(saved);
-    counter!("rootwatch_records_known_total", "source" => source.clone()).increment(known);
-    counter!("rootwatch_records_unverified_total", "source" => source).increment(unverified);
-    histogram!("rootwatch_latency_seconds", "step" => "received_to_saved")
-        .record(secs(received_at, now));
-}
-
-/// A transaction is on disk.
-pub(crate) fn committed(took: Duration, findings: usize) {
-    histogram!("rootwatch_commit_seconds").record(took.as_secs_f64());
-    histogram!("rootwatch_commit_findings").record(findings as f64);
-}
-
-/// A transaction failed.
-pub(crate) fn store_failed() {
-    counter!("rootwatch_store_failures_total").increment(1);
-}
-
-/// Somebody was told of what was owed since `owed_at`, because of a record of `received_at`.
-pub(crate) fn delivered(received_at: Option<Timestamp>, owed_at: Timestamp, now: Timestamp) {
-    let record = |step: &'static str, since| {
-        histogram!("rootwatch_latency_seconds", "step" => step).record(secs(since, now));
-    };
-    record("saved_to_delivered", owed_at);
-    if let Some(received_at) = received_at {
-        record("received_to_delivered", received_at);
-    }
-}
-
-/// Seconds between two moments; none where a clock was set.
-fn secs(from: Timestamp, to: Timestamp) -> f64 {
-    to.duration_since(from).as_secs_f64().max(0.0)
-}
-
-/// A request was refused.
-pub(crate) fn refused(door: &'static str, reason: &'static str) {
-    counter!("rootwatch_requests_refused_total", "door" => door, "reason" => reason).increment(1);
-}
-
-/// How things stand, as the store counts them.
-pub(crate) fn standing(standing: &Standing, now: Timestamp) {
-    for severity in Severity::ALL {
-        let count = standing.open_incidents.get(&severity).copied().unwrap_or_default();
-        gauge!("rootwatch_incidents_open", "severity" => severity.name()).set(count as f64);
-    }
-    let destinations: std::collections::BTreeSet<&String> =
-        standing.deliveries.keys().map(|(destination, _)| destination).collect();
-    for destination in destinations {
-        for state in DeliveryState::ALL {
-            let key = (destination.clone(), state);
-            let count = standing.deliveries.get(&key).copied().unwrap_or_default();
-            gauge!("rootwatch_deliveries", "destination" => destination.clone(), "state" => state.name())
-                .set(count as f64);
-        }
-    }
-    let age = standing.oldest_due.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
-    gauge!("rootwatch_deliveries_oldest_due_age_seconds").set(age);
 }

@@ -1,6 +1,8 @@
 //! What the hub says about itself: log lines on standard error, traces over OTLP where they are
 //! wanted.
 
+mod config;
+
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
@@ -11,12 +13,13 @@ use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::config::{LogFormat, TelemetryConfig};
+pub(crate) use self::config::check_level;
+use self::config::filter;
+pub use self::config::{LogFormat, TelemetryConfig};
 
 /// The variable whose directives go before those of the configuration.
 pub const LEVEL_VARIABLE: &str = "ROOTWATCH_LOG";
@@ -48,19 +51,6 @@ pub enum TelemetryError {
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     format: LogFormat,
-}
-
-/// Is this something to log by?
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn check_level(text: &str) -> Result<(), String> {
-    filter(text).map(drop)
-}
-
-fn filter(text: &str) -> Result<EnvFilter, String> {
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
-    builder.parse(text).map_err(|error| error.to_string())
 }
 
 /// Log lines go to standard error from now on, and spans to the receiver that is configured. Has
@@ -215,11 +205,5 @@ mod tests {
         let holds = |text: &str| body.windows(text.len()).any(|part| part == text.as_bytes());
         assert!(holds("take records") && holds("service.name") && !holds("noise"));
         server.abort();
-    }
-
-    #[test]
-    fn levels_are_checked() {
-        assert_eq!(check_level("info,rootwatch_hub=debug"), Ok(()));
-        assert!(check_level("rootwatch=loud").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The hub behind AWS Lambda: what an invocation brings goes to [`rootwatch_hub::function`].
+//! The hub behind AWS Lambda: what an invocation brings goes to [`rootwatch_hub::Function`].
 //!
 //! Every failure is returned as one, so that AWS tries again and what cannot be done ends in a
 //! dead-letter queue: messages of a queue one by one, anything else as a whole.
@@ -14,8 +14,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Error, LambdaEvent, Service as _, service_fn};
-use rootwatch_hub::function::{Function, Message};
-use rootwatch_hub::http::auth::Vouched;
+use rootwatch_hub::{Function, Message};
+use rootwatch_web::Vouched;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -1,6 +1,7 @@
 //! How what we keep is written into rows.
 
 use jiff::Timestamp;
+use rootwatch_core::hex;
 use rootwatch_core::incident::{Incident, IncidentKind, IncidentState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,10 +97,7 @@ impl Cursor {
     /// Safe in a URL; says nothing to anybody but us.
     pub(super) fn write(list: List, number: i64, name: &str) -> String {
         let text = format!("{number} {name}");
-        text.bytes().fold(list.mark().to_owned(), |mut cursor, byte| {
-            cursor.push_str(&format!("{byte:02x}"));
-            cursor
-        })
+        format!("{}{}", list.mark(), hex::encode(text.as_bytes()))
     }
 
     pub(super) fn read(list: List, text: &str) -> Result<Self, StoreError> {

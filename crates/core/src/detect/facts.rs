@@ -12,7 +12,7 @@ pub(super) fn key(record: &Record<'_>) -> FindingKey {
     let part = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let id = match record.event_id.as_deref() {
         Some(id) => id.to_owned(),
-        None => format!("fnv-{:016x}", fnv::hash(record.json.bytes())),
+        None => format!("fnv-{:016x}", fnv::hash(record.json.as_bytes())),
     };
     let account = record.recipient_account_id.as_deref().or(record.identity.account_id.as_deref());
     FindingKey(format!(

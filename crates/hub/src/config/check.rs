@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::load::Problem;
+use rootwatch_web::Scope;
+
+use super::problem::Problem;
+use super::rules;
 use super::tree::Node;
-use super::{Config, Scope};
+use super::types::Config;
 
 /// Letters of a token's name at most.
 const NAME_BYTES_MAX: usize = 64;
@@ -224,12 +227,12 @@ impl Checker<'_> {
 
     fn rules(&mut self, config: &Config) {
         for (index, folder) in config.rules.dir.iter().enumerate() {
-            if let Err(error) = super::rules::read(folder) {
+            if let Err(error) = rules::read(folder) {
                 self.fault(&format!("rules.dir[{index}]"), format!("cannot be used: {error}"));
             }
         }
         if !self.problems.iter().any(|problem| problem.key.starts_with("rules."))
-            && let Err(error) = super::rules::load(&config.rules.dir)
+            && let Err(error) = rules::load(&config.rules.dir)
         {
             self.fault("rules.dir", format!("cannot be used: {error}"));
         }

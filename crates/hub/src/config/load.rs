@@ -1,64 +1,20 @@
 //! File, environment and flags, put together once, with all that is wrong.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Config;
-use super::tree::{self, Kind, Node};
+use super::loaded::Loaded;
+use super::problem::{Problem, Refused};
+use super::tree::{self, Kind, Node, Place};
+use super::types::{Config, schema};
 use super::{check, shape};
 
-pub use super::tree::Place;
-
 /// Bytes of a configuration file at most.
-pub const FILE_BYTES_MAX: u64 = 4 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
 /// What the names of environment variables begin with.
-pub const PREFIX: &str = "ROOTWATCH_";
+pub(super) const PREFIX: &str = "ROOTWATCH_";
 /// Variables that are no keys, and beginnings of such.
 const NOT_KEYS: [&str; 4] =
     ["ROOTWATCH_LOG", "ROOTWATCH_CONFIG", "ROOTWATCH_TEST_", "ROOTWATCH_BENCH_"];
-
-/// Something about the configuration that has to be mended, or should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where it is.
-    pub place: Place,
-    /// The key: `source.sqs[0].queue_url`. Empty for the file as a whole.
-    pub key: String,
-    /// What is wrong: lower case, no full stop, without values that could be secrets.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-    /// True when the hub can do its work all the same.
-    pub is_warning: bool,
-}
-
-impl Problem {
-    pub(crate) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { place, key: key.into(), message: message.into(), hint: None, is_warning: false }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
-        if !self.key.is_empty() {
-            write!(f, "`{}` ", self.key)?;
-        }
-        f.write_str(&self.message)?;
-        if let Some(hint) = &self.hint {
-            write!(f, " ({hint})")?;
-        }
-        Ok(())
-    }
-}
-
-/// Why a configuration cannot be used: everything that is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration cannot be used:\n{}", problems.iter().map(|one| format!("  {one}")).collect::<Vec<_>>().join("\n"))]
-pub struct Refused {
-    /// Errors, and warnings among them, in the order of the file.
-    pub problems: Vec<Problem>,
-}
 
 /// What a configuration is made from.
 #[derive(Debug, Clone, Default)]
@@ -69,34 +25,6 @@ pub struct Inputs {
     pub environment: Vec<(String, String)>,
     /// Flags: the key, the flag's name for people, and the value. They go before all else.
     pub flags: Vec<(String, String, String)>,
-}
-
-/// A sound configuration.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The configuration. Paths that the file states relatively are joined to the file's folder.
-    pub config: Config,
-    /// What should be mended.
-    pub warnings: Vec<Problem>,
-    /// The file, if there is one.
-    pub file: Option<PathBuf>,
-    /// Where relative paths of the file begin.
-    pub folder: PathBuf,
-    pub(super) tree: Node,
-}
-
-impl Loaded {
-    /// Where the value at a key came from.
-    #[must_use]
-    pub fn place(&self, key: &str) -> &Place {
-        self.tree.get(key).map_or(&Place::Nowhere, |node| &node.at)
-    }
-
-    /// A problem at a key.
-    #[must_use]
-    pub fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
-        Problem::new(self.tree.nearest(key).at.clone(), key, message)
-    }
 }
 
 /// Reads and checks a configuration. Nothing outside this machine is asked; secrets are not
@@ -122,7 +50,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
             problems.push(Problem::new(place, key, message));
         }
     }
-    let schema = super::schema();
+    let schema = schema();
     problems.extend(shape::check(&schema, &mut tree));
     let folder = inputs.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     settle_paths(&mut tree, folder);

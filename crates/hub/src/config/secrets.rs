@@ -18,7 +18,8 @@ use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_notify::{Notifier, NotifyConfig};
 use serde_json::{Value, json};
 
-use super::load::{Loaded, Problem};
+use super::loaded::Loaded;
+use super::problem::Problem;
 
 /// Bytes of a secret.
 const SECRET_BYTES_MAX: usize = 64 << 10;

@@ -1,9 +1,9 @@
-//! Holds what was read to the schema of [`Config`](super::Config), and says all that is wrong: an
+//! Holds what was read to the schema of [`Config`](super::types::Config), and says all that is wrong: an
 //! unknown key with the nearest known one, a wrong type in plain words.
 
 use serde_json::{Map, Value};
 
-use super::load::Problem;
+use super::problem::Problem;
 use super::tree::{Kind, Node, Place, parse_value};
 
 /// How alike two names have to be for one to be offered instead of the other, of 1.

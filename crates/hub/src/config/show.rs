@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::load::Loaded;
+use super::loaded::Loaded;
 use super::shape::{fixed, resolve, types, words};
 use super::tree::Place;
+use super::types::schema;
 
 /// The configuration in effect as TOML, with where each value came from as a comment. Secrets that
 /// the file itself holds are `***`.
@@ -82,7 +83,7 @@ fn toml_text(value: &Value) -> String {
 /// `docs/reference/config.md`: every key with its type, default and effect, from the schema.
 #[must_use]
 pub fn reference() -> String {
-    let schema = super::schema();
+    let schema = schema();
     let mut text = String::from(
         "# The configuration\n\n\
          Generated from the program (`cargo xtask docs`); do not edit.\n\n\
@@ -136,7 +137,7 @@ fn tables(text: &mut String, root: &Value, properties: &Map<String, Value>, path
 
 /// The table of a channel's own keys, those that every channel has left out.
 pub(super) fn channel_keys(text: &mut String, channel: &str) {
-    let schema = super::schema();
+    let schema = schema();
     let notify = resolve(&schema, &schema["properties"]["notify"]);
     let destinations = &notify["properties"]["destination"]["additionalProperties"];
     let all = resolve(&schema, destinations)["oneOf"].as_array().cloned().unwrap_or_default();

@@ -13,8 +13,9 @@ use rootwatch_scan::stream::scan_reader;
 use rootwatch_scan::summary::Summary;
 use tokio::sync::mpsc;
 
-use super::{Surroundings, patience};
-use crate::intake::{IngestError, Origin};
+use super::context::Surroundings;
+use super::retry;
+use rootwatch_engine::{IngestError, Origin, shutdown};
 
 /// What came of reading one object or file. Its findings are saved.
 #[derive(Debug)]
@@ -79,13 +80,13 @@ pub(super) async fn read_into(
     loop {
         let batch = tokio::select! {
             biased;
-            () = patience::closing(&mut shutdown) => return Err(IngestError::Closing.into()),
+            () = shutdown::requested(&mut shutdown) => return Err(IngestError::Closing.into()),
             batch = receiver.recv() => batch,
         };
         let Some(batch) = batch else { break };
         findings += batch.len() as u64;
         if let Some(before) = held.replace(batch) {
-            patience::take_detected(intake, origin, before, None, &mut shutdown).await?;
+            retry::take_detected(intake, origin, before, None, &mut shutdown).await?;
         }
     }
     let summary = scan.await.map_err(|_| ReadingError::Failed { name })?;
@@ -93,7 +94,7 @@ pub(super) async fn read_into(
     let position = mark(&summary, broken.as_deref(), findings);
     if held.is_some() || position.is_some() {
         let last = held.unwrap_or_default();
-        patience::take_detected(intake, origin, last, position, &mut shutdown).await?;
+        retry::take_detected(intake, origin, last, position, &mut shutdown).await?;
     }
     count(origin, &summary);
     Ok(Reading { summary, broken, findings })

@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;
 
-use super::Surroundings;
-use super::patience::{BackOff, pause};
+use super::context::Surroundings;
 use super::reading::{self, Reading, ReadingError, read_into};
-use crate::intake::{IngestError, Origin};
+use super::retry::{BackOff, pause};
+use rootwatch_engine::{IngestError, Origin};
 
 /// Objects that one source reads at once: each costs a window, and this machine's other cores are
 /// the engine's.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::Method;
-use rootwatch_hub::intake::Origin;
+use rootwatch_engine::Origin;
 
 use crate::stage::{Stage, TOKEN, answer, config, event, expected, story};
 

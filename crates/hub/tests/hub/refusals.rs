@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::hub::{Hub, HubError, Parts};
+use rootwatch_hub::{Hub, HubError, Parts};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -76,7 +76,7 @@ async fn a_hub_without_tokens_stays_on_this_machine_and_answers_no_web_page() {
         config: open_door.clone(),
         store: open(folder.path(), None),
         rules: Ruleset::empty(),
-        clock: std::sync::Arc::new(rootwatch_hub::clock::SystemClock),
+        clock: std::sync::Arc::new(rootwatch_engine::clock::SystemClock),
         log: rootwatch_notify::standard_output(),
         secrets: std::sync::Arc::new(Resolver::new(folder.path())),
     };

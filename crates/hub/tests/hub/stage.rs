@@ -12,12 +12,13 @@ use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
 use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::clock::ManualClock;
+use rootwatch_engine::clock::ManualClock;
+use rootwatch_hub::config::Config;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::config::{Config, Scope, TokenConfig};
-use rootwatch_hub::hub::{Hub, Parts, Running};
+use rootwatch_hub::{Hub, Parts, Running};
 use rootwatch_store::Store;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_web::{Scope, TokenConfig};
 use serde_json::Value;
 use serde_json::value::RawValue;
 

@@ -71,7 +71,7 @@ async fn files_are_read_once_and_a_restart_reads_only_what_is_new() {
     watch(&next, root).await;
     until("the late one", async || next.seen.has(&["late"])).await;
     assert_eq!(look_again(&next, root).await, ["late"]);
-    assert_eq!(next.health.sources(), [("directory:drop".to_owned(), None)]);
+    assert_eq!(next.status.sources(), [("directory:drop".to_owned(), None)]);
     next.close();
 }
 
@@ -123,14 +123,14 @@ async fn a_folder_that_is_not_there_is_trouble_until_it_is_there() {
     let fake = Fake::new();
     watch(&fake, &root).await;
     until("trouble", async || {
-        fake.health.sources().iter().any(|(_, trouble)| {
+        fake.status.sources().iter().any(|(_, trouble)| {
             trouble.as_deref().is_some_and(|reason| reason.contains("no such file"))
         })
     })
     .await;
     write_old(&root.join("one.json"), record("one").as_bytes());
     until("the file", async || fake.seen.has(&["one"])).await;
-    until("no trouble", async || fake.health.sources().iter().all(|(_, why)| why.is_none())).await;
+    until("no trouble", async || fake.status.sources().iter().all(|(_, why)| why.is_none())).await;
     fake.close();
 }
 

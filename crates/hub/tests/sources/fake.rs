@@ -10,8 +10,9 @@ use bytes::Bytes;
 use rootwatch_core::decode::{Item, Limits, decode_log};
 use rootwatch_core::detect::{Detected, Detector};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::intake::{IngestError, Origin, Outcome};
-use rootwatch_hub::sources::{Health, Intake, Surroundings};
+use rootwatch_engine::status::Status;
+use rootwatch_engine::{IngestError, Origin, Outcome};
+use rootwatch_hub::sources::{Intake, Surroundings};
 use rootwatch_store::StoreError;
 use tokio::sync::watch;
 
@@ -20,7 +21,7 @@ static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| Arc::new(Ruleset::built_
 /// The fake, and the hub's closing.
 pub(crate) struct Fake {
     pub(crate) seen: Arc<Seen>,
-    pub(crate) health: Health,
+    pub(crate) status: Status,
     closing: watch::Sender<bool>,
 }
 
@@ -49,14 +50,14 @@ impl Fake {
     pub(crate) fn with_positions(positions: BTreeMap<String, String>) -> Self {
         let seen = Seen::default();
         *seen.positions.lock().expect("no panic") = positions;
-        Self { seen: Arc::new(seen), health: Health::default(), closing: watch::Sender::new(false) }
+        Self { seen: Arc::new(seen), status: Status::default(), closing: watch::Sender::new(false) }
     }
 
     pub(crate) fn surroundings(&self) -> Surroundings {
         Surroundings {
             intake: self.seen.clone(),
             rules: Arc::clone(&RULES),
-            health: self.health.clone(),
+            status: self.status.clone(),
             shutdown: self.closing.subscribe(),
         }
     }

@@ -335,7 +335,7 @@ async fn readiness_tells_when_the_queue_is_out_of_reach_and_when_it_is_back() {
     let fake = Fake::new();
     let url = format!("{}/{ACCOUNT}/late", endpoint(port));
     let _tasks = start_sqs_with(SqsConfig::new("late", &url), fake.surroundings(), &sdk);
-    let state = || fake.health.sources().into_iter().find(|(name, _)| name == "sqs:late");
+    let state = || fake.status.sources().into_iter().find(|(name, _)| name == "sqs:late");
     until("trouble", async || state().is_some_and(|(_, trouble)| trouble.is_some())).await;
     let standin =
         tokio::task::spawn_blocking(move || Standin::start(port)).await.expect("a stand-in");

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 use schemars::JsonSchema;
@@ -277,7 +278,7 @@ impl PagerDuty {
         let told = || answer.told().replace(self.key.expose(), "***");
         match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: format!("taken for {receipt}") },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: told() }
             }
             _ => Sent::Rejected { error: told() },

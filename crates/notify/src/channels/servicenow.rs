@@ -17,6 +17,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 use schemars::JsonSchema;
@@ -314,7 +315,7 @@ impl ServiceNow {
         let answer = self.http.post(&url, headers, form.into_bytes()).await?;
         if !answer.status.is_success() {
             return Err(match answer.status.as_u16() {
-                408 | 425 | 429 | 500..600 => again(&answer, now),
+                status if retry::is_retryable(status) => again(&answer, now),
                 // Its body may quote what was asked.
                 code => Sent::Misconfigured { error: format!("no token is given: {code}") },
             });
@@ -370,7 +371,7 @@ impl ServiceNow {
             return match answer.status.as_u16() {
                 200..300 | 404 => Ok(answer),
                 401 | 403 => Err(Sent::Misconfigured { error: answer.told() }),
-                408 | 425 | 429 | 500..600 => Err(again(&answer, now)),
+                status if retry::is_retryable(status) => Err(again(&answer, now)),
                 _ => Err(Sent::Rejected { error: answer.told() }),
             };
         }

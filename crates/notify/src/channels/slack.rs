@@ -12,6 +12,7 @@ mod blocks;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
+use rootwatch_core::retry;
 use rootwatch_core::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -245,7 +246,7 @@ impl Webhook {
         let too_long = is_about_length(&answer.body);
         let sent = match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: answer.body.trim().to_owned() },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() }
             }
             // The channel is archived, the app removed, the webhook revoked: for good.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -263,7 +264,7 @@ impl Channel for Teams {
             200..300 => Sent::Delivered {
                 receipt: "accepted by the workflow; whether it posted is not known".to_owned(),
             },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(message.now), error: answer.told() }
             }
             _ => Sent::Rejected { error: answer.told() },

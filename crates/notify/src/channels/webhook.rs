@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use ring::hmac;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -204,7 +205,7 @@ impl Webhook {
         };
         match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: answer.status.as_u16().to_string() },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() }
             }
             300..400 => {

@@ -13,6 +13,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -288,7 +289,9 @@ impl Zendesk {
         match answer.status.as_u16() {
             200..300 | 404 | 422 => Ok(answer),
             401 | 403 => Err(Sent::Misconfigured { error: answer.told() }),
-            408 | 409 | 425 | 429 | 500..600 => {
+            // 409 is another update at the same moment, to be retried: "Requests" in the reference of
+            // Zendesk's API.
+            status if status == 409 || retry::is_retryable(status) => {
                 Err(Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() })
             }
             _ => Err(Sent::Rejected { error: answer.told() }),

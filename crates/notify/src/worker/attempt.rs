@@ -9,19 +9,21 @@ use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{AlertKind, Clock};
 use rootwatch_core::delivery::{Delivery, DeliveryId};
+use rootwatch_core::{fnv, retry};
 
 use crate::telling::{self, Outages};
 use crate::{Attempt, Notifier, Outbox, OutboxError, Sent};
 
 /// The first pause before another try, and the longest.
-const BACK_OFF: SignedDuration = SignedDuration::from_secs(1);
-const BACK_OFF_MAX: SignedDuration = SignedDuration::from_mins(10);
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_secs(600);
 /// The longest pause that a destination may ask for.
 pub(super) const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// How often it is tried to save what an attempt came to, and the first pause in between: together
 /// well below a lease.
 const SAVES_MAX: u32 = 6;
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
+const SAVE_PAUSE_MAX: Duration = Duration::from_millis(1_600);
 
 /// What a task came to.
 #[derive(Debug)]
@@ -208,7 +210,6 @@ impl Around {
 
     /// Saves what an attempt came to; true when it was saved.
     async fn save(&self, id: &DeliveryId, attempt: Attempt) -> bool {
-        let mut pause = SAVE_PAUSE;
         for round in 1..=SAVES_MAX {
             let saved = self.outbox.attempted(id, attempt.clone(), self.clock.now()).await;
             let error = match saved {
@@ -220,8 +221,8 @@ impl Around {
             };
             tracing::warn!(delivery = %id, %error, "an attempt could not be saved");
             if round < SAVES_MAX {
+                let pause = retry::back_off(SAVE_PAUSE, SAVE_PAUSE_MAX, round, retry::chance());
                 tokio::time::sleep(pause).await;
-                pause *= 2;
             }
         }
         // The lease runs out, and it is sent again: twice is better than never.
@@ -232,14 +233,11 @@ impl Around {
 /// The pause before the next attempt: doubled each time, and never the same for all that failed
 /// together.
 fn back_off(delivery: &Delivery) -> SignedDuration {
-    let doubled = delivery.attempts.saturating_sub(1).min(16);
-    let pause = BACK_OFF.saturating_mul(1 << doubled).min(BACK_OFF_MAX);
-    // Half of it by chance, and the chance by what is sent: nothing else has to be asked.
-    let chance = delivery.id.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte) ^ u64::from(delivery.attempts)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let share = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-    pause / 2 + (pause / 2).mul_f64(share)
+    // The id is the source of chance: it needs no generator, and a test can repeat it.
+    let hash = fnv::extend(fnv::hash(&delivery.attempts.to_le_bytes()), delivery.id.0.as_bytes());
+    let chance = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+    let pause = retry::back_off(BACK_OFF, BACK_OFF_MAX, delivery.attempts, chance);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_mins(10))
 }
 
 #[cfg(test)]
@@ -256,7 +254,7 @@ mod tests {
         };
         for attempts in 0..40_u32 {
             let full = BACK_OFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-            let full = full.min(BACK_OFF_MAX);
+            let full = SignedDuration::try_from(full.min(BACK_OFF_MAX)).expect("minutes");
             let pause = pause("mail", attempts);
             assert!(pause >= full / 2 && pause <= full, "{attempts}: {pause:?}");
         }

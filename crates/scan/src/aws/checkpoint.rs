@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use rootwatch_core::decode::{PassedOver, Place};
 use rootwatch_core::detect::Detected;
 use rootwatch_core::finding::Finding;
+use rootwatch_core::hex;
 use rootwatch_core::rules::Ruleset;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ impl CheckpointPlan {
 fn version_of(rules: &Ruleset) -> String {
     let text = serde_json::to_vec(rules.rules()).unwrap_or_default();
     let hash = ring::digest::digest(&ring::digest::SHA256, &text);
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.as_ref()[..8])
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 pub use self::config::DirectoryConfig;
 use self::seen::Seen;
 use self::watch::Watch;
-use super::{SourceError, Surroundings};
+use crate::sources::context::{SourceError, Surroundings};
 
 /// Starts to watch a folder, from where the store says that it was left.
 pub(super) async fn start(

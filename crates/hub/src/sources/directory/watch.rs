@@ -10,13 +10,13 @@ use globset::GlobSet;
 use rootwatch_scan::summary::Summary;
 use tokio::time::Instant;
 
-use super::DirectoryConfig;
+use super::config::DirectoryConfig;
 use super::listing::{self, FolderId, Listed, Listing, Stands};
 use super::seen::{Print, Seen, day_of};
-use crate::intake::Origin;
-use crate::sources::Surroundings;
-use crate::sources::patience::{self, pause};
+use crate::sources::context::Surroundings;
 use crate::sources::reading::{self, Reading, ReadingError, read_into};
+use crate::sources::retry::{self, pause};
+use rootwatch_engine::Origin;
 
 /// Deepest nesting of folders.
 const FOLDERS_DEEP_MAX: usize = 64;
@@ -189,12 +189,12 @@ impl Watch {
             self.waiting.retain(|_, waiting| waiting.visited == looks);
             self.fold_unvisited().await?;
         }
-        let (health, source) = (&self.around.health, &self.origin.source);
+        let (status, source) = (&self.around.status, &self.origin.source);
         if let Some(reason) = trouble {
-            if health.fails(source, &reason) {
+            if status.source_fails(source, &reason) {
                 tracing::warn!(%source, "{reason}");
             }
-        } else if health.works(source) {
+        } else if status.source_works(source) {
             tracing::info!(%source, "watching");
         }
         Ok(())
@@ -491,8 +491,7 @@ impl Watch {
         let position = Some((position, group.seen.mark()));
         let mut shutdown = self.around.shutdown.clone();
         let intake = self.around.intake.as_ref();
-        let saved =
-            patience::take_detected(intake, &self.origin, Vec::new(), position, &mut shutdown);
+        let saved = retry::take_detected(intake, &self.origin, Vec::new(), position, &mut shutdown);
         match saved.await {
             Ok(_) => group.unsaved = 0,
             Err(_) => return Err(Ended::NotSaved),

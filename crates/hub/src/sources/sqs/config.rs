@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sources::check_name;
+use crate::sources::context::check_name;
 
 /// An SQS queue: EventBridge events, CloudTrail log files, and notifications of log files in S3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -20,7 +20,7 @@ use rootwatch_core::forwarding::DRILL_SOURCE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::drill::{self, Drill};
+use rootwatch_engine::drill::{self, Drill};
 
 /// Objects of which one message speaks, at most. S3 names one, CloudTrail's SNS shape a few.
 const OBJECTS_MAX: usize = 1000;

@@ -15,15 +15,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 
-use super::config::RETRY_SECS_MAX;
-use super::work::{Desk, Verdict};
-use super::{SqsConfig, WAIT_SECS};
-use crate::intake::Origin;
-use crate::sources::Surroundings;
-use crate::sources::patience::{BackOff, closing, pause};
+use super::config::{RETRY_SECS_MAX, SqsConfig};
+use super::handler::{Desk, Verdict};
+use crate::sources::context::Surroundings;
 use crate::sources::reading::chained;
+use crate::sources::retry::{BackOff, pause};
 use crate::sources::s3::Objects;
+use rootwatch_engine::{Origin, shutdown};
 
+/// Seconds of a long poll.
+const WAIT_SECS: i32 = 20;
 /// Messages of a batch: SQS's own limit.
 const BATCH_MESSAGES_MAX: usize = 10;
 /// From this fullness of the engine's queue on, nothing is received.
@@ -198,11 +199,11 @@ impl Receiver {
     /// Receives until the hub closes.
     pub(super) async fn run(self) {
         let queue = &self.queue;
-        let health = &queue.desk.around.health;
+        let status = &queue.desk.around.status;
         let mut shutdown = queue.desk.around.shutdown.clone();
         if self.number == 0 {
             tokio::select! {
-                () = closing(&mut shutdown) => return,
+                () = shutdown::requested(&mut shutdown) => return,
                 () = queue.check_redrive() => {}
             }
         }
@@ -219,12 +220,12 @@ impl Receiver {
             };
             let received = tokio::select! {
                 biased;
-                () = closing(&mut shutdown) => break,
+                () = shutdown::requested(&mut shutdown) => break,
                 received = self.receive(room, wait_secs) => received,
             };
             match received {
                 Ok(messages) => {
-                    if health.works(queue.source()) {
+                    if status.source_works(queue.source()) {
                         tracing::info!(source = queue.source(), "receiving");
                     }
                     back_off.reset();
@@ -234,7 +235,7 @@ impl Receiver {
                 Err(reason) => {
                     wait_secs = 0;
                     let reason = format!("messages cannot be received: {reason}");
-                    if health.fails(queue.source(), &reason) {
+                    if status.source_fails(queue.source(), &reason) {
                         tracing::warn!(source = queue.source(), "{reason}");
                     }
                     metrics::counter!(

@@ -18,7 +18,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use ring::digest::{SHA256, digest};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
-use rootwatch_core::words;
+use rootwatch_core::{hex, words};
 
 use super::super::Message;
 use crate::wording::Wording;
@@ -286,7 +286,7 @@ pub fn text(message: &Message<'_>) -> String {
 /// 32 letters that stand for a text.
 fn hash(of: &str) -> String {
     let digest = digest(&SHA256, of.as_bytes());
-    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest.as_ref()[..16])
 }
 
 /// `Message-ID`: the same in every retry of a delivery.

@@ -19,7 +19,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, Tls
 use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use rootwatch_core::secret::Secret;
-use rootwatch_core::words;
+use rootwatch_core::{error_chain, words};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -252,11 +252,8 @@ impl Server {
         if let Some(tls) = tls_error(error) {
             return self.untrusted(tls);
         }
-        let mut last: &dyn std::error::Error = error;
-        while let Some(next) = last.source() {
-            last = next;
-        }
-        later(format!("the connection broke at {step}: {}", self.shown(&last.to_string())))
+        let cause = error_chain::innermost(error);
+        later(format!("the connection broke at {step}: {}", self.shown(&cause)))
     }
 
     fn untrusted(&self, error: &rustls::Error) -> Sent {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use rootwatch_core::alert::AlertKind;
+use rootwatch_core::retry;
 use rootwatch_core::secret::Secret;
 use rootwatch_core::words;
 use serde::{Deserialize, Serialize};
@@ -155,7 +156,7 @@ impl Bot {
         let told = || answer.told().replace(self.token.expose(), "***");
         match answer.status.as_u16() {
             200..300 => {}
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 return Err(Failed::Other(Sent::RetryAfter { after, error: told() }));
             }
             401 | 403 => return Err(Failed::Other(Sent::Misconfigured { error: told() })),

@@ -1,0 +1,139 @@
+//! The outbox over the store, and what it means for incidents when telling people is broken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rootwatch_core::alert::{AlertKind, Clock};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
+use rootwatch_notify::{Attempt, Outbox, OutboxError};
+use rootwatch_store::{Batch, Store};
+
+use crate::handle::Ingest;
+use crate::metrics;
+
+/// The store as an outbox.
+#[derive(Debug)]
+pub struct StoreOutbox {
+    store: Arc<dyn Store>,
+    ingest: Ingest,
+    clock: Arc<dyn Clock>,
+    /// When what is being sent was received, if a record caused it, and owed.
+    leased: Mutex<HashMap<DeliveryId, (Option<Timestamp>, Timestamp)>>,
+}
+
+/// Deliveries of which the times are kept.
+const LEASED_MAX: usize = 10_000;
+
+impl StoreOutbox {
+    /// An outbox over this store, which reports outages of destinations to this engine.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, ingest: Ingest, clock: Arc<dyn Clock>) -> Self {
+        Self { store, ingest, clock, leased: Mutex::default() }
+    }
+
+    /// Alerts about telling itself open and close an incident, too.
+    async fn follow(&self, deliveries: &[Delivery]) {
+        let mut done: Vec<&AlertKind> = Vec::new();
+        for kind in deliveries.iter().map(|delivery| &delivery.alert.kind) {
+            if done.contains(&kind) {
+                continue;
+            }
+            done.push(kind);
+            let note = deliveries.iter().find(|delivery| &delivery.alert.kind == kind);
+            let why = note.and_then(|delivery| delivery.alert.note.clone()).unwrap_or_default();
+            let noted = match kind {
+                AlertKind::DeliveryFailing { destination } => {
+                    self.ingest.telling(destination.clone(), Some(why)).await
+                }
+                AlertKind::DeliveryRecovered { destination } => {
+                    self.ingest.telling(destination.clone(), None).await
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = noted {
+                // The alert itself is owed already, and says the same.
+                tracing::warn!(%error, "no incident says that telling is broken or mended");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Outbox for StoreOutbox {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, OutboxError> {
+        let leased = self.store.lease(now, until, max, busy).await.map_err(OutboxError::new)?;
+        let mut times = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() > LEASED_MAX {
+            // Leases that ran out; only a measurement is lost.
+            times.clear();
+        }
+        let since = |delivery: &Delivery| (delivery.alert.received_at, delivery.created_at);
+        times.extend(leased.iter().map(|delivery| (delivery.id.clone(), since(delivery))));
+        Ok(leased)
+    }
+
+    async fn attempted(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, OutboxError> {
+        let mut follow = Vec::new();
+        let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let is_delivered = matches!(attempt, Attempt::Delivered { .. });
+        let attempt = match attempt {
+            Attempt::Delivered { receipt } => rootwatch_store::Attempt::Delivered { receipt },
+            Attempt::Again { at, error, not_begun } => {
+                rootwatch_store::Attempt::Again { at, error, not_begun }
+            }
+            Attempt::Failed { error, instead } => {
+                follow.clone_from(&instead);
+                rootwatch_store::Attempt::Failed { error, instead }
+            }
+        };
+        // First: were the process to end in between, the attempt is made again, and the incident is
+        // there already.
+        self.follow(&follow).await;
+        let readies = self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
+        if let Some((since, begun)) = begun
+            && is_delivered
+        {
+            metrics::delivered(since, begun, now);
+        }
+        Ok(readies)
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, OutboxError> {
+        self.store.next_due().await.map_err(OutboxError::new)
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, OutboxError> {
+        self.store.note(name).await.map_err(OutboxError::new)
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, OutboxError> {
+        self.store.notes(names).await.map_err(OutboxError::new)
+    }
+
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError> {
+        self.store.put_note(name, value).await.map_err(OutboxError::new)
+    }
+
+    async fn raise(&self, deliveries: Vec<Delivery>) -> Result<(), OutboxError> {
+        let batch = Batch {
+            deliveries: deliveries.clone(),
+            now: Some(self.clock.now()),
+            ..Batch::default()
+        };
+        self.follow(&deliveries).await;
+        self.store.commit(batch).await.map_err(OutboxError::new)
+    }
+}
