@@ -1,9 +1,12 @@
 //! The command line: declared once, from which help, completions and man pages come.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rootwatch_core::finding::{RootUse, Severity};
+
+use crate::since::TimeArg;
 
 /// Know the moment anyone uses an AWS root user, and be able to prove that you would have known.
 #[derive(Debug, Parser)]
@@ -190,8 +193,8 @@ pub(crate) enum StoreCommand {
     )]
     Prune {
         /// Whatever ended before this moment: RFC 3339, a date, or an age such as `400d`
-        #[arg(long, value_name = "TIME", conflicts_with = "retention_days")]
-        before: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, conflicts_with = "retention_days")]
+        before: Option<TimeArg>,
         /// Whatever ended so many days ago [default: the configuration's `store.retention_days`]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         retention_days: Option<u32>,
@@ -329,52 +332,52 @@ pub(crate) struct ScanArgs {
 
     /// Files, folders or globs of log files; `-` for standard input; `s3://BUCKET/PREFIX`; `lookup://`
     ///
-    /// JSON, JSON Lines, gzip and zstd are told by content. Folders are walked whole, in the S3
-    /// layout or any other. Of a bucket only what --account, --region, --since and --until allow is
-    /// listed and fetched; `s3://BUCKET/AWSLogs/1111*` is every key that begins so. `lookup://` asks
-    /// CloudTrail itself for its last 90 days, in every enabled region. A local folder with the name
-    /// of a subcommand is written `./status`.
+    /// JSON, JSON Lines, gzip and zstd are recognized by content. Folders are read with all their
+    /// subfolders, in the S3 layout or any other. In a bucket, only the keys that --account, --region,
+    /// --since and --until allow are listed and fetched; `s3://BUCKET/AWSLogs/1111*` stands for every
+    /// key with that beginning. `lookup://` reads the last 90 days from CloudTrail itself, in every
+    /// enabled region. Write `./status` for a local folder that has the name of a subcommand.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 
-    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    /// Output format [default: that of --output's extension, else table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) format: Option<Format>,
-    /// Write to a file instead of standard output; its ending (.html, .csv, .jsonl, .txt) says how
+    /// Write to FILE. The extension (.html, .csv, .jsonl, .txt) sets the format unless --format is given; other extensions are an error
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
-    /// Zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
+    /// Time zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
     #[arg(long, value_name = "ZONE", default_value = "utc", help_heading = "Output")]
     pub(crate) time_zone: String,
     /// Names for account ids: the reply of `aws organizations list-accounts`, or lines of `ID NAME`
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) account_names: Option<PathBuf>,
-    /// When to colour; `NO_COLOR` is honoured
+    /// When to use color; respects `NO_COLOR`
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "Output")]
     pub(crate) color: Color,
-    /// Columns of the table [default: the terminal's, or 100]
+    /// Width of the table in columns [default: the terminal's, or 100]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) width: Option<usize>,
-    /// No progress and no list of what could not be read
+    /// Hide progress, notes and the list of skipped files (the exit code still reports them)
     #[arg(long, short, help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Only records from this moment on: RFC 3339, a date, or an age such as `90d`, `12h`
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) since: Option<String>,
-    /// Only records before this moment
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) until: Option<String>,
-    /// Only records delivered to this account; may be repeated
+    /// Only records at or after TIME: RFC 3339, a date (UTC), or an age such as `90d`, `12h` [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) since: Option<TimeArg>,
+    /// Only records before TIME [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) until: Option<TimeArg>,
+    /// Only records delivered to these accounts, separated by commas [default: all]
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account, help_heading = "Filters")]
     pub(crate) account: Vec<String>,
-    /// Only records of this region; may be repeated
+    /// Only records of these regions, separated by commas [default: all]
     #[arg(long, value_name = "REGION", value_delimiter = ',', help_heading = "Filters")]
     pub(crate) region: Vec<String>,
-    /// Only from this severity on
+    /// Only incidents and findings of this severity or higher [default: all]
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Filters")]
     pub(crate) min_severity: Option<SeverityArg>,
-    /// Only these classes of root use; `no` is where only a rule speaks
+    /// Only these classes of root use; `no` is for records without root use that a rule matches
     #[arg(
         long,
         value_enum,
@@ -385,56 +388,56 @@ pub(crate) struct ScanArgs {
     )]
     pub(crate) root_use: Vec<RootUseArg>,
 
-    /// Also use the rules in this folder (*.yaml)
+    /// Add the rules in this folder (*.yaml) to the built-in ones
     #[arg(long, value_name = "DIR", help_heading = "Rules")]
     pub(crate) rules: Vec<PathBuf>,
-    /// Exit with 1 if something is at or above this severity
+    /// Exit with 1 if an incident or finding has this severity or higher
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
     pub(crate) fail_on: Option<SeverityArg>,
 
-    /// Role to read S3 or LookupEvents with; for `lookup://` it may be repeated
+    /// Role to assume for reading; `lookup://` accepts several, one for each account
     #[arg(long, value_name = "ARN", value_parser = role, help_heading = "AWS")]
     pub(crate) role_arn: Vec<String>,
     /// Name of a role to assume in each account of `lookup://ACCOUNT,ACCOUNT`
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
     pub(crate) role_name: Option<String>,
-    /// External id that the role asks for
+    /// External id that the role's trust policy requires
     #[arg(long, value_name = "ID", help_heading = "AWS")]
     pub(crate) external_id: Option<String>,
-    /// Pay for requests to a bucket whose owner wants it so
+    /// Accept charges for a requester-pays bucket
     #[arg(long, help_heading = "AWS")]
     pub(crate) requester_pays: bool,
-    /// How many objects are fetched from S3 at once
+    /// Objects that are fetched from S3 at the same time
     #[arg(long, value_name = "N", default_value_t = rootwatch_scan::aws::S3_CONCURRENCY as u16, value_parser = clap::value_parser!(u16).range(1..=rootwatch_scan::aws::S3_CONCURRENCY_MAX as i64), help_heading = "AWS")]
     pub(crate) s3_concurrency: u16,
-    /// Write down how far a scan of S3 has come; the same command goes on from there
+    /// Save S3 scan progress to FILE; run the same command again to resume
     #[arg(long, value_name = "FILE", help_heading = "AWS")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Do not scan: put the objects on the hub's queue of history, for its functions to scan in parallel
+    /// Instead of scanning here, queue the objects on the hub's backfill queue; its functions scan them in parallel
     #[arg(long, value_name = "QUEUE_URL", help_heading = "AWS")]
     pub(crate) fan_out: Option<String>,
 
-    /// How many threads read [default: one for each core]
+    /// Reader threads [default: number of cores]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Machine")]
     pub(crate) threads: Option<u16>,
-    /// Decode every record: slower, finds the same, and reports damage in all of them
+    /// Decode every record: slower, with the same findings, but reports damage in all records
     #[arg(long, help_heading = "Machine")]
     pub(crate) no_prefilter: bool,
-    /// Bytes that one compressed file may grow to before it is called a bomb
-    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, help_heading = "Machine")]
+    /// Largest decompressed size of one compressed file, in bytes; the rest of a larger file is skipped
+    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, value_parser = file_bytes, help_heading = "Machine")]
     pub(crate) file_bytes_max: u64,
-    /// Bytes that one record may have
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=1 << 26), help_heading = "Machine")]
+    /// Largest size of one record, in bytes; larger records are skipped
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = record_bytes, help_heading = "Machine")]
     pub(crate) record_bytes_max: u32,
-    /// How many findings are kept
-    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, help_heading = "Machine")]
+    /// Stop collecting findings after N; the rest count as skipped (exit code 3)
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Machine")]
     pub(crate) findings_max: u64,
 }
 
-/// What belongs to a scan beside scanning.
+/// Commands about a scan.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScanCommand {
-    /// How far the hub is with what `scan --fan-out` put on its queue
+    /// Show the progress of a `scan --fan-out`
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
 }
@@ -444,26 +447,34 @@ pub(crate) struct StatusArgs {
     /// The queue's URL, as given to --fan-out
     #[arg(value_name = "QUEUE_URL")]
     pub(crate) queue_url: String,
-    /// Follow it to the end
+    /// Poll until the queue is empty [default: print the status once]
     #[arg(long)]
     pub(crate) watch: bool,
-    /// How often to ask, with --watch
+    /// Seconds between two polls, with --watch
     #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) every: u16,
-    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    /// Output format [default: table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<ListFormat>,
+    pub(crate) format: Option<StatusFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// One line per poll
+    Table,
+    /// One JSON object per poll
+    Jsonl,
 }
 
 const STATUS_HELP: &str = "\
-SQS counts approximately, and up to a minute late: --watch believes that a queue is empty when it is
-so three times in a row. The dead-letter queue is found by the queue's redrive policy.
+SQS's counts are approximate and up to a minute late, so --watch ends after three polls in a row
+that find the queue empty. The queue's redrive policy names its dead-letter queue.
 
 Exit codes:
-  0  the queue is empty, and no message is in the dead-letter queue
+  0  the queue is empty, and so is the dead-letter queue
   1  not done yet (without --watch)
-  2  usage, configuration, or a queue that cannot be asked
-  3  dead letters: not everything could be read
+  2  usage or configuration, or the queue cannot be read
+  3  there are dead letters: some input could not be read
 
 Example:
   rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history";
@@ -475,7 +486,7 @@ fn role(text: &str) -> Result<String, String> {
     if is_right {
         return Ok(text.to_owned());
     }
-    Err("it looks like arn:aws:iam::111122223333:role/name".to_owned())
+    Err("not the ARN of a role, for example arn:aws:iam::111122223333:role/name".to_owned())
 }
 
 const SCAN_HELP: &str = "\
@@ -485,18 +496,38 @@ Examples:
   rootwatch scan --since 90d --min-severity high ./AWSLogs
   zcat old.json.gz | rootwatch scan -             standard input
   rootwatch scan s3://my-trail/AWSLogs --since 90d --checkpoint scan.checkpoint
-  rootwatch scan lookup://                        no trail? CloudTrail's own last 90 days
+  rootwatch scan lookup://                        no trail? the last 90 days from CloudTrail itself
   rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history
-  rootwatch scan ./AWSLogs --output report.html    a page to hand to a colleague
+  rootwatch scan ./AWSLogs --output report.html    a shareable report
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 
 Exit codes:
-  0  everything was looked at, nothing at or above --fail-on
+  0  all input was read, and nothing is at or above --fail-on
   1  something is at or above --fail-on
-  2  usage or configuration, credentials and checkpoints included
-  3  not everything could be read (wins over 1: an incomplete look may not claim anything)
+  2  usage or configuration, including credentials and checkpoints
+  3  some input could not be read (takes precedence over 1)
 
-A scan of AWS that is interrupted (Ctrl-C) tells what it found until then, with exit code 3.";
+If you interrupt an S3 or lookup scan (Ctrl-C), it prints the findings so far and exits with 3.";
+
+/// Bytes of a decompressed file.
+fn file_bytes(text: &str) -> Result<u64, String> {
+    bytes(text, 1..=u64::MAX)
+}
+
+/// Bytes of a record.
+fn record_bytes(text: &str) -> Result<u32, String> {
+    let bytes = bytes(text, 1024..=1 << 26)?;
+    u32::try_from(bytes).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes =
+        text.parse().map_err(|_| "not a number of bytes, for example 10485760".to_owned())?;
+    if allowed.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("must be {} to {} bytes", allowed.start(), allowed.end()))
+}
 
 /// An account id of twelve digits, dashes allowed.
 fn account(text: &str) -> Result<String, String> {
@@ -512,13 +543,13 @@ fn account(text: &str) -> Result<String, String> {
 pub(crate) enum Format {
     /// Incidents with their timelines
     Table,
-    /// One finding a line, as JSON
+    /// One finding per line, as JSON
     Jsonl,
-    /// One finding a row, safe to open in a spreadsheet
+    /// One finding per row, safe to open in a spreadsheet
     Csv,
-    /// One OCSF detection finding (class 2004) a line
+    /// One OCSF detection finding (class 2004) per line
     Ocsf,
-    /// One self-contained page to hand to a colleague
+    /// One self-contained page to share
     Html,
 }
 

@@ -52,9 +52,12 @@ pub(crate) fn load(
 }
 
 fn inputs(args: &ConfigArgs, flags: &[(&str, &str, Option<&String>)]) -> Inputs {
-    // A variable that is no UTF-8 is no key and no value of ours.
+    // All names of ours are UTF-8. A value that is not is kept with replacement characters, so that it is
+    // reported instead of ignored.
     let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        })
         .collect();
     let flags = flags
         .iter()

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod documented;
+mod interrupt;
 mod notify;
 mod output;
 mod pattern;
@@ -12,6 +13,7 @@ mod reference;
 mod rules;
 mod scan;
 mod serve;
+mod since;
 mod store;
 mod token;
 

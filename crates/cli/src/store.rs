@@ -13,7 +13,8 @@ use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{Store, StoreConfig};
 
 use crate::args::{StoreArgs, StoreCommand};
-use crate::{EXIT_FAILED, Failed, Hint, config, runtime, scan};
+use crate::since::TimeArg;
+use crate::{EXIT_FAILED, Failed, Hint, config, runtime};
 use rootwatch_core::words;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
@@ -22,7 +23,7 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
         StoreCommand::Backup { file, store } => backup(&file, &store),
         StoreCommand::Check { store } => check(&store),
         StoreCommand::Prune { before, retention_days, store } => {
-            prune(before.as_deref(), retention_days, &store)
+            prune(before.as_ref(), retention_days, &store)
         }
     }
 }
@@ -162,7 +163,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn prune(
-    before: Option<&str>,
+    before: Option<&TimeArg>,
     retention_days: Option<u32>,
     args: &StoreArgs,
 ) -> anyhow::Result<ExitCode> {
@@ -170,7 +171,7 @@ fn prune(
     let now = Timestamp::now();
     let days_ago = |days: u32| now.checked_sub(SignedDuration::from_hours(24 * i64::from(days)));
     let before = match before {
-        Some(text) => scan::moment(text, now)?,
+        Some(time) => time.at(now),
         None => days_ago(retention_days.unwrap_or(loaded.config.store.retention_days))?,
     };
     runtime()?.block_on(async {

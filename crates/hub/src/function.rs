@@ -16,6 +16,8 @@ use futures_util::future::join_all;
 use rootwatch_engine::{Ingest, Origin};
 use rootwatch_notify::worker::Round;
 use rootwatch_notify::{AwsAccess, Worker};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
 use rootwatch_web::{Doors, Tokens};
 use tokio::sync::{Mutex, Notify, watch};
@@ -79,7 +81,7 @@ impl Function {
         let (deciding, stop_deciding) = watch::channel(false);
         let around = Surroundings {
             intake: Arc::new(sources::Engine { ingest: ingest.clone(), store }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status,
             shutdown: stop_incoming,
         };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rootwatch_engine::Ingest;
 use rootwatch_engine::status::Status;
 use rootwatch_notify::AwsAccess;
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::Store;
 use rootwatch_web::Tokens;
 use tokio::net::TcpListener;
@@ -48,7 +50,7 @@ impl Hub {
         let (telling, stop_telling) = watch::channel(false);
         let around = Surroundings {
             intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: Arc::clone(&store) }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status: status.clone(),
             shutdown: stop_incoming.clone(),
         };
