@@ -28,6 +28,7 @@ impl AccountId {
     /// assert!(!AccountId::is_valid("1111-2222-3333"));
     /// ```
     #[must_use]
+    #[inline]
     pub fn is_valid(text: &str) -> bool {
         text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
     }

@@ -40,10 +40,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::finding::{Finding, FindingKey, Severity};
-use crate::incident::{
-    Incident, IncidentHead, IncidentId, IncidentKind, IncidentState, RedundantCount, by_time,
-};
+use crate::finding::{Finding, FindingKey};
+use crate::incident::{Incident, IncidentId, IncidentKind, IncidentState, by_time};
 use assess::drafts;
 pub use change::{Change, CorrelatePolicy, IncidentUpdate, REDUNDANT_SECS};
 use links::View;

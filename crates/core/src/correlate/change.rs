@@ -6,7 +6,7 @@ use std::ops::Deref;
 use jiff::Timestamp;
 
 use crate::finding::{Finding, FindingKey, Severity};
-use crate::incident::{Incident, IncidentHead, IncidentId, IncidentState, RedundantCount, by_time};
+use crate::incident::{Incident, IncidentHead, IncidentId, RedundantCount, by_time};
 
 /// A finding this near in time to one that it repeats is not kept in memory.
 pub const REDUNDANT_SECS: i64 = 60;

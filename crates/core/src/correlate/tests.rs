@@ -1,7 +1,7 @@
 //! One meant and one not meant for every link, sign and change.
 
 use super::*;
-use crate::finding::{Mfa, Outcome, RootUse};
+use crate::finding::{Mfa, Outcome, RootUse, Severity};
 use crate::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 
 const A: &str = "222233334444";

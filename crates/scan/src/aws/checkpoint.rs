@@ -134,7 +134,7 @@ impl From<Located> for SavedFinding {
 impl From<SavedFinding> for Located {
     fn from(saved: SavedFinding) -> Self {
         let SavedFinding { finding, waiting, file } = saved;
-        Self { detected: Detected { finding, waiting }, file: Arc::from(file) }
+        Self { detected: Detected { finding, deferred: waiting }, file: Arc::from(file) }
     }
 }
 
