@@ -80,7 +80,7 @@ pub enum Change {
         /// The incident that ended. A later split may open an incident with this id again.
         from: IncidentId,
     },
-    /// No finding arrived for a while: the incident is [`IncidentState::Quiet`].
+    /// No finding arrived for a while: the incident is [`IncidentState::Quiet`](crate::incident::IncidentState::Quiet).
     Closed {
         /// The incident.
         id: IncidentId,
