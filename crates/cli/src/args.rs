@@ -87,6 +87,8 @@ pub(crate) enum ReferenceOf {
     Channels,
     /// IAM permissions, by command, source and channel
     Permissions,
+    /// Metrics of the hub
+    Metrics,
 }
 
 /// Which configuration is meant.

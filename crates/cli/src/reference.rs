@@ -40,6 +40,7 @@ pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
         ReferenceOf::Cli => None,
         ReferenceOf::Config => Some(rootwatch_hub::config::reference()),
         ReferenceOf::Channels => Some(rootwatch_hub::config::channels_reference()),
+        ReferenceOf::Metrics => Some(rootwatch_hub::metrics::metrics_reference()),
         ReferenceOf::Permissions => Some(rootwatch_hub::permissions::permissions_reference(
             rootwatch_scan::permissions::PERMISSIONS,
         )),
