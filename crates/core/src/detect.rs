@@ -193,20 +193,3 @@ fn asks_for_outcome(pattern: &serde_json::Value) -> bool {
         _ => false,
     }
 }
-<<<<<<< HEAD
-=======
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
-/// A title inside a sentence. Only `Root user …` starts in lower case there: most other titles begin with a
-/// name (`AWS Config`, `AssumeRoot`, `KMS key`).
-fn lower_first(text: &str) -> String {
-    match text.strip_prefix("Root ") {
-        Some(rest) => format!("root {rest}"),
-        None => text.to_owned(),
-    }
-}
->>>>>>> main

@@ -52,8 +52,11 @@ pub(super) fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The text with a small first letter.
+/// A title inside a sentence. Only `Root user …` gets a small first letter there: most other titles
+/// begin with a name (`AWS Config`, `AssumeRoot`, `KMS key`).
 pub(super) fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    match text.strip_prefix("Root ") {
+        Some(rest) => format!("root {rest}"),
+        None => text.to_owned(),
+    }
 }
