@@ -261,7 +261,7 @@ fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) 
         }
         let mut finding = view.finding.clone();
         let text = format!(
-            "session opened by sts:AssumeRoot; classified {}, {} without that context",
+            "sts:AssumeRoot gave this session; by itself the record says {}, {}",
             finding.root_use, finding.severity
         );
         finding.root_use = RootUse::Privileged;
@@ -302,7 +302,7 @@ fn prove_by_session(shown: &mut [Shown], views: &[View<'_>]) {
         finding.root_use = RootUse::Direct;
         finding.reasons.push(Reason::new(
             "proved_by_session",
-            "the root user acted in the same session; classified possible without that context",
+            "the root user acted in the same session; by itself the record says possible",
         ));
         one.revised = Some(Box::new(finding));
     }

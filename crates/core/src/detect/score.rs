@@ -48,7 +48,7 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
                 severity = Severity::Critical;
                 reasons.push(Reason::new(
                     "root_against_monitoring",
-                    "root user changed monitoring or governance settings",
+                    "the root user itself changed what watches or governs the account",
                 ));
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
             severity = severity.max(Severity::Medium);
             reasons.push(Reason::new(
                 "unknown_privileged_call",
-                "call not expected in an AssumeRoot session",
+                "no rule knows this call in a privileged session",
             ));
         }
         RootUse::Privileged | RootUse::No => {}
@@ -67,12 +67,9 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
     if finding.root_use != RootUse::OnBehalf && was_denied(finding) {
         if finding.root_use == RootUse::Direct {
             severity = severity.max(Severity::High);
-            reasons.push(Reason::new(
-                "denied",
-                "a policy denied the call; whoever made it has root credentials",
-            ));
+            reasons.push(Reason::new("denied", "denied by a policy: somebody holds root"));
         } else {
-            reasons.push(Reason::new("denied", "a policy denied the call"));
+            reasons.push(Reason::new("denied", "denied by a policy"));
         }
     }
     if let Some(addendum) = &finding.addendum {
