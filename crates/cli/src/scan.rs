@@ -27,9 +27,9 @@ use rootwatch_scan::summary::Summary;
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use self::remote::Inputs;
-use crate::Hint;
 use crate::args::{Color, Format, ScanArgs, ScanCommand};
 use crate::output::{self, Report, RuleText, Shown, Style, words};
+use crate::report::Hint;
 use crate::rules::load;
 use crate::since::TimeArg;
 

@@ -60,7 +60,9 @@ impl Checker<'_> {
                 "hub.listen",
                 "is not loopback, and there is no [[token]]: anybody could send",
             );
-            self.hint("make one with `rootwatch token new NAME`, or listen on 127.0.0.1");
+            self.hint(
+                "create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1",
+            );
         }
         if let Some(text) = &hub.public_url {
             match url::Url::parse(text) {
@@ -124,7 +126,7 @@ impl Checker<'_> {
                 && token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
             if !is_hash {
                 self.fault(&at("sha256"), "has to be 64 hexadecimal digits");
-                self.hint("`rootwatch token new NAME` prints a token and its hash");
+                self.hint("`rootwatch token new NAME --scope ingest` prints a token and its hash");
             } else if !hashes.insert(token.sha256.to_ascii_lowercase()) {
                 self.fault(&at("sha256"), "is that of another token too");
             }

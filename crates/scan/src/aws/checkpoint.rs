@@ -396,7 +396,7 @@ mod tests {
         file.write_all(b"{\"mark\":{\"input\":0,\"key\":\"c\"},\"rec").expect("written");
         drop(file);
 
-        let (checkpoint, restored) = open(&path, "s3://b").expect("goes on");
+        let (checkpoint, restored) = open(&path, "s3://b").expect("resumed");
         assert_eq!(restored.mark, Some(mark("b")));
         let summary = &restored.scanned.summary;
         assert_eq!((summary.records, summary.skipped_total), (3, 2));

@@ -100,7 +100,7 @@ impl LookupPlaces {
 /// Looks up the events of accounts and regions, and scans them.
 ///
 /// # Errors
-/// When the scan cannot begin. What cannot be looked up later is in [`Summary::skipped`].
+/// When the scan cannot begin. [`Summary::skipped`] lists what cannot be looked up later.
 pub fn scan_lookup(
     places: &LookupPlaces,
     rules: &Ruleset,
