@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::alert::Delivery;
+use crate::delivery::Delivery;
 
 /// The outcome of one attempt to send a delivery.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,8 +5,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId};
 pub use rootwatch_core::attempt::Attempt;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 
 /// Why an operation of an outbox failed, as text for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

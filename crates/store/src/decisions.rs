@@ -5,8 +5,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::Change;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{IncidentId, IncidentState};
 use serde::{Deserialize, Serialize};

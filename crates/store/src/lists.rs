@@ -4,7 +4,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryState, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::delivery::{Delivery, DeliveryState};
 use rootwatch_core::finding::{Finding, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 

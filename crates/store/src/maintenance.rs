@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
 use serde::{Deserialize, Serialize};
 

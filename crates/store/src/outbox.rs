@@ -5,8 +5,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId};
 use rootwatch_core::attempt::Attempt;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 
 use crate::StoreError;
 

@@ -1,7 +1,8 @@
 //! Notes, positions, operators, digests and pruning.
 
-use rootwatch_core::alert::{DeliveryId, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
