@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::access_path::AccessPath;
 use crate::finding::{Finding, Outcome, RootUse, Severity};
-use crate::{judge, text};
+use crate::{classify, text};
 
 /// Similar calls in a row that become one row.
 const RUN_MIN: usize = 3;
@@ -212,11 +212,7 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
     let mut what = text::cap(did, WHAT_COLUMNS_MAX);
     if finding.outcome == Outcome::Failure && !["denied", "fail"].iter().any(|it| did.contains(it))
     {
-        what.push_str(if finding.error_code.as_deref().is_some_and(judge::is_denied) {
-            " denied"
-        } else {
-            " failed"
-        });
+        what.push_str(if classify::was_denied(finding) { " denied" } else { " failed" });
     }
     if !finding.session.sign_in {
         let mut call = if did.contains(name) { String::new() } else { text::cap(name, 80) };

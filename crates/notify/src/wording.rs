@@ -15,7 +15,8 @@ pub(crate) mod template;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rootwatch_core::alert::{Alert, AlertKind, CloseReason, DeliveryId, IncidentSummary};
+use rootwatch_core::alert::{Alert, AlertKind, CloseReason, IncidentSummary};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{Finding, Mfa, NeedsRoot, RootUse, Severity};
 use rootwatch_core::incident::{IncidentKind, IncidentState};
 use rootwatch_core::narrative::{AccountName, IncidentView};

@@ -3,7 +3,7 @@
 use super::IncidentFacts;
 use crate::finding::{Finding, Mfa, Outcome, RootUse, Severity};
 use crate::incident::IncidentKind;
-use crate::{judge, text};
+use crate::{classify, text};
 
 /// Clauses of the sentence; the most severe are kept.
 const CLAUSES_MAX: usize = 8;
@@ -193,7 +193,7 @@ fn call(finding: &Finding) -> String {
     };
     let name = text::cap(name, 80);
     if finding.outcome == Outcome::Failure {
-        return if finding.error_code.as_deref().is_some_and(judge::is_denied) {
+        return if classify::was_denied(finding) {
             format!("was denied {name}")
         } else {
             format!("failed at {name}")

@@ -4,7 +4,7 @@ use super::IncidentFacts;
 use crate::access_path::AccessPath;
 use crate::finding::{Finding, Outcome, RootUse};
 use crate::incident::IncidentKind;
-use crate::{judge, text};
+use crate::{classify, text};
 
 /// Addresses that are named one by one.
 const NAMED_MAX: usize = 6;
@@ -59,8 +59,7 @@ fn privileged(facts: &IncidentFacts<'_>) -> String {
             None => "privileged session".to_owned(),
         };
     }
-    let is_denied =
-        |finding: &&Finding| finding.error_code.as_deref().is_some_and(judge::is_denied);
+    let is_denied = |finding: &&Finding| classify::was_denied(finding);
     let ended = if tries().any(|finding| is_denied(finding)) { "was denied" } else { "failed" };
     match by {
         Some(caller) => format!("AssumeRoot by {caller} {ended}"),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery, DeliveryId};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::incident::IncidentState;
 use rootwatch_core::window::Approval;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
