@@ -242,8 +242,8 @@ mod tests {
         history.note_address(A, "192.0.2.10");
         let one = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert_eq!(codes(&one), ["first_use", "new_address"]);
-        assert_eq!(one.reasons[1].text, "first call with this key");
-        assert_eq!(one.reasons[2].text, "first seen address for this account");
+        assert_eq!(one.reasons[1].text, "first use of this key");
+        assert_eq!(one.reasons[2].text, "address not seen before for this account");
         let again = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert!(codes(&again).is_empty() && again.rules.is_empty());
         let mut input = History::of_input();
