@@ -15,9 +15,10 @@ use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use super::{EXIT_INCOMPLETE, with_bar};
 use crate::args::{Format, ScanArgs};
+use crate::interrupt;
 use crate::output::{self, Style, words};
+use crate::report::Hint;
 use crate::since::TimeArg;
-use crate::{Hint, interrupt};
 
 /// The inputs, by where they are.
 #[derive(Debug, Default)]
@@ -128,7 +129,7 @@ impl Inputs {
         if self.is_local() {
             return Ok(all);
         }
-        crate::use_ring();
+        crate::run::use_ring();
         let interrupt = interrupt::on_ctrl_c()?;
         if !self.s3.is_empty() {
             let s3 = s3_options(args);
@@ -185,7 +186,7 @@ pub(super) fn fan_out(
     queue_url: &str,
     options: &ScanOptions,
 ) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let usage = Arc::default();
     let progress = Progress::default();
     let s3 = s3_options(args);

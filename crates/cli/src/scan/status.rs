@@ -22,7 +22,7 @@ const EMPTY_READS: u32 = 3;
 const RATE_SECS: u64 = 300;
 
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let follower = QueueFollower::open(&args.queue_url).map_err(explained)?;
     let default =
         if io::stdout().is_terminal() { StatusFormat::Table } else { StatusFormat::Jsonl };

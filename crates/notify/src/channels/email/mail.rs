@@ -64,13 +64,13 @@ struct Html<'a> {
 }
 
 /// The title in its parts: what it says of the state, what happened, and where.
-struct Parts {
+struct TitleParts {
     label: String,
     heading: String,
     place: String,
 }
 
-impl Parts {
+impl TitleParts {
     fn of(message: &Message<'_>) -> Self {
         let wording = message.wording;
         let severity = words::severity(wording.severity);
@@ -110,7 +110,7 @@ impl Parts {
 /// kept of an earlier mail of this thread.
 pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, String) {
     let wording = message.wording;
-    let parts = Parts::of(message);
+    let parts = TitleParts::of(message);
     let mut named = format!("{} · {}", words::severity(wording.severity), parts.heading);
     if !parts.place.is_empty() {
         named = format!("{named} · {}", parts.place);
@@ -195,7 +195,7 @@ fn row(text: &str) -> (String, String) {
 #[must_use]
 pub fn html(message: &Message<'_>) -> String {
     let wording = message.wording;
-    let parts = Parts::of(message);
+    let parts = TitleParts::of(message);
     let mut page = Html {
         title: unlinked(&wording.title),
         preheader: preheader(message),
