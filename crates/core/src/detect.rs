@@ -119,7 +119,7 @@ impl<'r> Detector<'r> {
             severity: Severity::Informational,
             rules: rules.iter().map(|(_, rule)| rule.id.clone()).collect(),
             title: first.map_or_else(|| title(record, root_use), |rule| rule.title.clone()),
-            did: first.map_or_else(|| did(record), |rule| rule.did.clone()),
+            did: rules.iter().find_map(|(_, rule)| rule.did.clone()).unwrap_or_else(|| did(record)),
             reasons: judgement.reasons,
             outcome,
             error_code: owned(record.error_code.as_deref()),
@@ -141,15 +141,16 @@ impl<'r> Detector<'r> {
             session,
         };
         self.weigh(&mut finding, &rules);
-        // A rule that does not ask how the call ended says what was done; say that it was not.
+        // A rule that does not ask how the call ended says that something was done. It was not: the
+        // words of a call that was denied or failed come from the call alone.
         if outcome == Outcome::Failure && !first.is_some_and(|rule| asks_for_outcome(&rule.pattern))
         {
             let word = match finding.error_code.as_deref() {
                 Some(code) if judge::is_denied(code) => "denied",
                 _ => "failed",
             };
-            finding.did = format!("{word}: {}", finding.did);
-            finding.title = format!("{}: {}", capital(word), lower_first(&finding.title));
+            finding.did = format!("{word}: {}", did(record));
+            finding.title = failed_title(record, root_use, word);
         }
         finding
     }
@@ -194,7 +195,7 @@ impl<'r> Detector<'r> {
                     severity = Severity::Critical;
                     reasons.push(Reason::new(
                         "root_against_monitoring",
-                        "the root user itself changed what watches or governs the account",
+                        "the root user changed monitoring or governance settings",
                     ));
                 }
             }
@@ -204,7 +205,7 @@ impl<'r> Detector<'r> {
                 severity = severity.max(Severity::Medium);
                 reasons.push(Reason::new(
                     "unknown_privileged_call",
-                    "no rule knows this call in a privileged session",
+                    "call not expected in a privileged session",
                 ));
             }
             RootUse::Privileged | RootUse::No => {}
@@ -215,7 +216,10 @@ impl<'r> Detector<'r> {
         {
             if finding.root_use == RootUse::Direct {
                 severity = severity.max(Severity::High);
-                reasons.push(Reason::new("denied", "denied by a policy: somebody holds root"));
+                reasons.push(Reason::new(
+                    "denied",
+                    "denied by a policy: the caller has root credentials",
+                ));
             } else {
                 reasons.push(Reason::new("denied", "denied by a policy"));
             }
@@ -457,6 +461,31 @@ fn title(record: &Record<'_>, root_use: RootUse) -> String {
     }
 }
 
+/// The title of a call that did not succeed: `Root user was denied StopLogging (cloudtrail)`.
+fn failed_title(record: &Record<'_>, root_use: RootUse, word: &str) -> String {
+    let call = did(record);
+    let service = record.service().map(|service| format!(" ({})", cut(service)));
+    let service = service.unwrap_or_default();
+    let (was_denied, is_denied) = match word {
+        "denied" => ("was denied", "denied"),
+        _ => ("failed at", "failed"),
+    };
+    match root_use {
+        RootUse::Direct => format!("Root user {was_denied} {call}{service}"),
+        RootUse::Privileged if record.is_named("AssumeRoot") => {
+            match session_facts(record).task_policy {
+                Some(policy) => format!("AssumeRoot {is_denied}, task policy {}", cut(&policy)),
+                None => format!("AssumeRoot {is_denied}"),
+            }
+        }
+        RootUse::Privileged => format!("Privileged root session {was_denied} {call}{service}"),
+        RootUse::Derived => format!("Session issued by the root user {was_denied} {call}{service}"),
+        RootUse::OnBehalf | RootUse::Possible | RootUse::No => {
+            format!("{call}{service} {is_denied}")
+        }
+    }
+}
+
 fn did(record: &Record<'_>) -> String {
     cut(record.event_name.as_deref().unwrap_or("an unnamed action"))
 }
@@ -487,11 +516,6 @@ fn asks_for_outcome(pattern: &serde_json::Value) -> bool {
         serde_json::Value::Array(ways) => ways.iter().any(asks_for_outcome),
         _ => false,
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// A title inside a sentence. Only `Root user …` starts in lower case there: most other titles begin with a

@@ -47,14 +47,14 @@ impl Default for History {
 
 impl History {
     /// The history of one input that is read whole. Remembers everything; its reasons say "in this
-    /// input".
+    /// scan".
     #[must_use]
     pub fn of_input() -> Self {
         Self {
             accounts: HashMap::new(),
             bounded: false,
-            first_key: "first call with this key in this input",
-            first_address: "first seen address for this account in this input",
+            first_key: "first use of this key in this scan",
+            first_address: "address not seen before for this account in this scan",
         }
     }
 
@@ -65,8 +65,8 @@ impl History {
         Self {
             accounts: HashMap::new(),
             bounded: true,
-            first_key: "first call with this key",
-            first_address: "first seen address for this account",
+            first_key: "first use of this key",
+            first_address: "address not seen before for this account",
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
         assert!(codes(&again).is_empty() && again.rules.is_empty());
         let mut input = History::of_input();
         let one = settled(&mut input, use_of("AKIA1", "203.0.113.77"), &first);
-        assert_eq!(one.reasons[1].text, "first call with this key in this input");
+        assert_eq!(one.reasons[1].text, "first use of this key in this scan");
     }
 
     #[test]
