@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rootwatch_core::account::AccountId;
 use rootwatch_core::finding::{RootUse, Severity};
 
 use crate::since::TimeArg;
@@ -575,7 +574,7 @@ fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
 /// Parses an account id of twelve digits, with or without dashes.
 fn account(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if AccountId::is_valid(&digits) {
+    if digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(digits)
     } else {
         Err("an account id has twelve digits".to_owned())

@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
 };
-use rootwatch_core::account::AccountId;
 use serde::Deserialize;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
@@ -217,7 +216,8 @@ impl Place {
         let is_region = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let is_sound = REGION_LETTERS.contains(&region.len())
             && region.bytes().all(is_region)
-            && AccountId::is_valid(account)
+            && account.len() == 12
+            && account.bytes().all(|byte| byte.is_ascii_digit())
             && !name.is_empty();
         is_sound.then(|| Self { region: region.to_owned(), domain })
     }
