@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use rootwatch_scan::aws::Interrupt;
 
-use crate::Failed;
+use crate::report::Failed;
 
 /// Exit code after a second Ctrl-C: 128 and the number of SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;

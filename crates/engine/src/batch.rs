@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use rootwatch_core::alert::{
-    ALERT_FINDINGS_MAX, AccountName, Alert, AlertContext, AlertKind, Delivery, compose, decide,
+    ALERT_FINDINGS_MAX, AccountName, Alert, AlertContext, AlertKind, compose, decide,
     joined_closing,
 };
 use rootwatch_core::correlate::{Change, correlate_batch};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind};
 use rootwatch_core::window::left;
@@ -82,7 +83,7 @@ impl Engine {
                 outcomes[request][place] = Some(Outcome::Known);
                 continue;
             }
-            match self.memory.history.settle((**detected).clone(), &self.parts.rules) {
+            match self.memory.history.finalize((**detected).clone(), &self.parts.rules) {
                 None => outcomes[request][place] = Some(Outcome::NoFinding),
                 Some(finding) => {
                     news.received.insert(key.clone(), parcels[request].received_at);
@@ -191,7 +192,7 @@ impl Engine {
         let is = !is_live && (was || beside.revision == 0);
         if was != is {
             beside.told.history = is;
-            batch.told.push((id.clone(), beside.told));
+            batch.notified.push((id.clone(), beside.told));
         }
         is
     }
@@ -220,7 +221,7 @@ impl Engine {
         let told = beside.told.after(incident);
         let alert = self.alert(incident, beside, kind, received_at, now);
         batch.deliveries.extend(self.deliveries(&alert, now));
-        batch.told.push((id.clone(), told));
+        batch.notified.push((id.clone(), told));
         let beside = self.memory.beside(id);
         beside.told = told;
         beside.fresh.clear();

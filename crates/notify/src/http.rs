@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, redirect};
-use rootwatch_core::{error_chain, retry, words};
+use rootwatch_core::{error_chain, retry, text};
 use url::{Host, Url};
 
 use crate::Sent;
-use crate::guard::{self, PublicOnly, Refused};
+use crate::guard::{self, AddressRefused, PublicOnly};
 
 /// Bytes of an answer that are read.
 pub(crate) const ANSWER_BYTES_MAX: usize = 4096;
@@ -162,7 +162,7 @@ async fn read(mut response: reqwest::Response, bytes_max: usize) -> Result<Answe
 
 /// What a failure on the way means. The URL is left out: it may be a secret.
 fn failed(error: &reqwest::Error) -> Sent {
-    if let Some(refused) = find::<Refused>(error) {
+    if let Some(refused) = find::<AddressRefused>(error) {
         return Sent::Misconfigured { error: refused.to_string() };
     }
     let what = if error.is_timeout() {
@@ -190,7 +190,7 @@ fn find<'a, E: std::error::Error + 'static>(
 
 /// The innermost cause: the outermost error names the URL.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    words::cap(&error_chain::innermost(error), ANSWER_COLUMNS_MAX)
+    text::cap(&error_chain::innermost(error), ANSWER_COLUMNS_MAX)
 }
 
 impl Answer {
@@ -203,7 +203,7 @@ impl Answer {
         }
         let body = self.body.trim();
         if !body.is_empty() {
-            told = format!("{told}: {}", words::cap(body, ANSWER_COLUMNS_MAX));
+            told = format!("{told}: {}", text::cap(body, ANSWER_COLUMNS_MAX));
         }
         told
     }

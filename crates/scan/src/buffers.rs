@@ -42,9 +42,9 @@ pub(crate) struct Buffers<'a> {
 }
 
 /// The text of a file, or the way to it.
-pub(crate) enum Text<'b> {
+pub(crate) enum LoadedText<'b> {
     /// All of it. If `crc` is given, the checksum is not verified yet. If it turns out wrong, the
-    /// file has to be read as a stream from `head`.
+    /// file must be read as a stream from `head`.
     Whole { text: &'b [u8], crc: Option<Crc>, head: &'b [u8] },
     /// As a stream: the bytes that were read of the file, and what follows them.
     Stream { format: Format, head: &'b [u8], rest: Rest },
@@ -101,7 +101,7 @@ impl<'a> Buffers<'a> {
         file: &mut impl Read,
         text_bytes_max: u64,
         verified: bool,
-    ) -> io::Result<Text<'b>> {
+    ) -> io::Result<LoadedText<'b>> {
         self.held = None;
         let OwnBuffers { inflater, input, output, .. } = &mut self.own;
         input.clear();
@@ -113,11 +113,11 @@ impl<'a> Buffers<'a> {
         };
         let format = Format::of(input);
         if !matches!(rest, Rest::End) {
-            return Ok(Text::Stream { format, head: input, rest });
+            return Ok(LoadedText::Stream { format, head: input, rest });
         }
         match format {
-            Format::Plain => Ok(Text::Whole { text: input, crc: None, head: &[] }),
-            Format::Zstd => Ok(Text::Stream { format, head: input, rest }),
+            Format::Plain => Ok(LoadedText::Whole { text: input, crc: None, head: &[] }),
+            Format::Zstd => Ok(LoadedText::Stream { format, head: input, rest }),
             Format::Gzip => {
                 // The size that the last member states: cheap to check before any work.
                 let size = stated_size(input);
@@ -127,7 +127,9 @@ impl<'a> Buffers<'a> {
                 }
                 let (output, room) = match &mut self.held {
                     Some(held) => (&mut **held, WHOLE_TEXT_BYTES_MAX),
-                    None if is_large => return Ok(Text::Stream { format, head: input, rest }),
+                    None if is_large => {
+                        return Ok(LoadedText::Stream { format, head: input, rest });
+                    }
                     None => (output, OWN_TEXT_BYTES_MAX),
                 };
                 if output.is_empty() {
@@ -143,11 +145,11 @@ impl<'a> Buffers<'a> {
                 };
                 match inflated {
                     Ok((length, crc)) => {
-                        Ok(Text::Whole { text: &output[..length], crc, head: input })
+                        Ok(LoadedText::Whole { text: &output[..length], crc, head: input })
                     }
                     // The text before the damage is still worth reading.
                     Err(WholeError::TooLarge | WholeError::Damaged) => {
-                        Ok(Text::Stream { format, head: input, rest })
+                        Ok(LoadedText::Stream { format, head: input, rest })
                     }
                 }
             }
@@ -158,8 +160,8 @@ impl<'a> Buffers<'a> {
     pub(crate) fn decompressed_bytes(&mut self, path: &Path) -> io::Result<u64> {
         let mut file = File::open(path)?;
         match self.load(&mut file, u64::MAX, true)? {
-            Text::Whole { text, .. } => Ok(text.len() as u64),
-            Text::Stream { format, head, rest } => {
+            LoadedText::Whole { text, .. } => Ok(text.len() as u64),
+            LoadedText::Stream { format, head, rest } => {
                 let mut text = stream(format, rest.after(head, file))?;
                 let mut window = vec![0; WINDOW_BYTES_MIN];
                 let mut bytes = 0;
@@ -199,11 +201,11 @@ mod tests {
         let mut other = Buffers::new(OwnBuffers::default(), &large);
         let is_whole = |buffers: &mut Buffers<'_>, mut file: &[u8]| {
             let loaded = buffers.load(&mut file, u64::MAX, false).expect("memory");
-            matches!(loaded, Text::Whole { text, .. } if text.len() > OWN_TEXT_BYTES_MAX)
+            matches!(loaded, LoadedText::Whole { text, .. } if text.len() > OWN_TEXT_BYTES_MAX)
         };
         assert!(is_whole(&mut one, &file));
         assert!(!is_whole(&mut other, &file));
-        // Free again once the first goes on to another file.
+        // Free again once the first reads another file.
         assert!(!is_whole(&mut one, b"small"));
         assert!(is_whole(&mut other, &file));
     }
@@ -216,7 +218,7 @@ mod tests {
         assert!(buffers.load(&mut reset(), u64::MAX, false).is_err(), "nothing was read");
         let mut file = b"{\"a\":1}".chain(reset());
         let loaded = buffers.load(&mut file, u64::MAX, false).expect("the beginning");
-        let Text::Stream { head, rest, .. } = loaded else { panic!("whole") };
+        let LoadedText::Stream { head, rest, .. } = loaded else { panic!("whole") };
         let mut text = Vec::new();
         let error = rest.after(head, io::empty()).read_to_end(&mut text).expect_err("the failure");
         assert_eq!(

@@ -15,7 +15,7 @@ use rootwatch_core::detect::{Detected, Detector};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_core::split::reason;
 
-use crate::buffers::{Buffers, LargeText, OwnBuffers, Rest, Text, WINDOW_BYTES_MIN};
+use crate::buffers::{Buffers, LargeText, LoadedText, OwnBuffers, Rest, WINDOW_BYTES_MIN};
 use crate::inflate::{Crc, Format, stream, stream_error};
 use crate::kernel::Kernel;
 use crate::names::{FileKind, LogName};
@@ -66,7 +66,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The prefilter for these rules; `None` if every record has to be decoded.
+/// The prefilter for these rules; `None` if every record must be decoded.
 pub(crate) fn prefilter(rules: &Ruleset, options: &ScanOptions) -> Option<Arc<Prefilter>> {
     if !options.prefilter {
         return None;
@@ -260,7 +260,7 @@ impl<'a> Worker<'a> {
             self.state.out.summary.add_name(name);
         }
         let (format, head, rest) = match text {
-            Text::Whole { text, crc, head } => {
+            LoadedText::Whole { text, crc, head } => {
                 if self.state.take_whole(path, text, crc, &mut scanner) {
                     self.buffers.release();
                     return self.state.file_done(self.buffers.own.input.len() as u64);
@@ -269,7 +269,7 @@ impl<'a> Worker<'a> {
                 scanner = TextScanner::new(self.prefilter, self.kernel, limits, samples);
                 (Format::Gzip, head, Rest::End)
             }
-            Text::Stream { format, head, rest } => (format, head, rest),
+            LoadedText::Stream { format, head, rest } => (format, head, rest),
         };
         let count = Cell::new(0);
         let counted = Counted { inner: rest.after(head, file), count: &count };

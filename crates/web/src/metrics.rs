@@ -3,6 +3,8 @@
 use metrics::counter;
 
 /// A request was refused.
-pub(crate) fn refused(door: &'static str, reason: &'static str) {
-    counter!("rootwatch_requests_refused_total", "door" => door, "reason" => reason).increment(1);
+pub(crate) fn refused(endpoint: &'static str, reason: &'static str) {
+    // `door` is the label's former name, kept for one release.
+    counter!("rootwatch_requests_refused_total", "endpoint" => endpoint, "reason" => reason, "door" => endpoint)
+        .increment(1);
 }

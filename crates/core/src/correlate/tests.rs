@@ -1,7 +1,7 @@
 //! One meant and one not meant for every link, sign and change.
 
 use super::*;
-use crate::finding::{Mfa, Outcome};
+use crate::finding::{Mfa, Outcome, RootUse, Severity};
 use crate::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 
 const A: &str = "222233334444";
@@ -264,7 +264,7 @@ fn one_caller_s_audit_of_many_accounts_is_one_incident() {
         assume_root("maria", "13:52:05", A, "ASIA1"),
         assume_root("maria", "14:07:05", B, "ASIA2"),
     ]);
-    assert_eq!(incident.title, "Root credentials audited in 2 accounts");
+    assert_eq!(incident.title, "Root credentials audited");
     assert_eq!(incident.accounts, [A, B]);
     assert_eq!(incident.severity, Severity::Informational);
     apart(&[
@@ -491,7 +491,7 @@ fn what_was_let_go_of_is_new_again_and_leaves_nothing_behind() {
     assert!(matches!(&feed(&mut open, &young)[..], [Change::Repeated { .. }]));
     assert!(matches!(&feed(&mut open, &old[0])[..], [Change::Opened(_)]));
     let id = open.holder(&young.key).expect("held").clone();
-    open.forget(&id);
+    open.evict(&id);
     assert!(open.get(&id).is_none() && open.holder(&young.key).is_none());
 }
 

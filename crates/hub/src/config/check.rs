@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use rootwatch_core::account::AccountId;
 use rootwatch_web::Scope;
 
 use super::problem::Problem;
@@ -59,7 +60,9 @@ impl Checker<'_> {
                 "hub.listen",
                 "is not loopback, and there is no [[token]]: anybody could send",
             );
-            self.hint("make one with `rootwatch token new NAME`, or listen on 127.0.0.1");
+            self.hint(
+                "create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1",
+            );
         }
         if let Some(text) = &hub.public_url {
             match url::Url::parse(text) {
@@ -98,7 +101,7 @@ impl Checker<'_> {
     }
 
     fn account_id(&mut self, key: &str, id: &str) {
-        if id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !AccountId::is_valid(id) {
             self.fault(key, "has to be an account id of 12 digits");
         }
     }
@@ -123,7 +126,7 @@ impl Checker<'_> {
                 && token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
             if !is_hash {
                 self.fault(&at("sha256"), "has to be 64 hexadecimal digits");
-                self.hint("`rootwatch token new NAME` prints a token and its hash");
+                self.hint("`rootwatch token new NAME --scope ingest` prints a token and its hash");
             } else if !hashes.insert(token.sha256.to_ascii_lowercase()) {
                 self.fault(&at("sha256"), "is that of another token too");
             }
@@ -180,7 +183,7 @@ impl Checker<'_> {
                 && parts[1].starts_with("aws")
                 && parts[2] == "sns"
                 && !parts[3].is_empty()
-                && parts[4].len() == 12
+                && AccountId::is_valid(parts[4])
                 && !parts[5].is_empty();
             if !is_topic {
                 let key = format!("source.sns.topics[{index}]");

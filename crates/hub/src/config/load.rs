@@ -341,7 +341,7 @@ otlp_endpoint = \"127.0.0.1:4318\"
             })
             .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
-        hub.toml:1:14: `hub.listen` is not loopback, and there is no [[token]]: anybody could send (make one with `rootwatch token new NAME`, or listen on 127.0.0.1)
+        hub.toml:1:14: `hub.listen` is not loopback, and there is no [[token]]: anybody could send (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
         hub.toml:2:30: `hub.organization.accounts[0]` has to be an account id of 12 digits
         hub.toml:3:18: `hub.public_url` is no URL: relative URL without a base
         hub.toml:8:6: `account[1].id` is the id of another [[account]] too

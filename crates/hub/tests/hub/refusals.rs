@@ -14,8 +14,8 @@ use crate::stage::{INGEST, READ, Stage, TOKEN, answer, config, event, event_from
 
 const REFUSED: &str = "rootwatch_requests_refused_total";
 
-fn refused(door: &str, reason: &str) -> String {
-    format!("{REFUSED}{{door=\"{door}\",reason=\"{reason}\"}}")
+fn refused(endpoint: &str, reason: &str) -> String {
+    format!("{REFUSED}{{endpoint=\"{endpoint}\",reason=\"{reason}\",door=\"{endpoint}\"}}")
 }
 
 fn detail(problem: &Value) -> &str {

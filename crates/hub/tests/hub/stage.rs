@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::clock::ManualClock;
 use rootwatch_hub::config::Config;
@@ -206,7 +206,7 @@ impl Stage {
 
     /// True when the store holds nothing of any record.
     pub(crate) async fn is_empty(&self) -> bool {
-        let standing = self.running.store().standing().await.expect("a store");
+        let standing = self.running.store().stats().await.expect("a store");
         standing.findings == 0 && standing.unverified == 0 && standing.deliveries.is_empty()
     }
 }
@@ -265,7 +265,7 @@ pub(crate) fn expected(records: &[String]) -> BTreeSet<BTreeSet<String>> {
             }
         });
     }
-    let (findings, _) = settle(detected, &rules);
+    let (findings, _) = finalize(detected, &rules);
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
     let ids = |finding: rootwatch_core::finding::Finding| finding.event_id;
     incidents

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::Sent;
 use crate::aws::{self, Arn, Aws, Call, Failed, Service};
 
@@ -41,7 +41,7 @@ pub struct Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
                 to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
@@ -131,7 +131,7 @@ struct EventBridge {
 
 /// `delivery_failing` becomes `Rootwatch Alert Delivery Failing`.
 fn detail_type(name: &str) -> String {
-    let parts: Vec<String> = name.split('_').map(words::capital).collect();
+    let parts: Vec<String> = name.split('_').map(text::capital).collect();
     format!("Rootwatch Alert {}", parts.join(" "))
 }
 
@@ -151,7 +151,7 @@ pub fn render(config: &Config, message: &Message<'_>) -> Vec<u8> {
         + SOURCE.len()
         + detail_type.len()
         + resources.iter().map(String::len).sum::<usize>();
-    let mut detail = message.wording.machine.to_string();
+    let mut detail = message.wording.json.to_string();
     if detail.len() + around > ENTRY_BYTES_MAX {
         detail = message.shortened().to_string();
     }
@@ -188,7 +188,7 @@ fn read(answer: &str) -> Sent {
         return advised(Failed::of_entry(code, message)).sent;
     }
     match (answer["FailedEntryCount"].as_u64(), entry["EventId"].as_str()) {
-        (Some(0), Some(id)) => Sent::Delivered { receipt: words::cap(id, 100) },
+        (Some(0), Some(id)) => Sent::Delivered { receipt: text::cap(id, 100) },
         _ => Sent::RetryAfter {
             after: None,
             error: "the answer names no event that was taken".to_owned(),
@@ -198,7 +198,7 @@ fn read(answer: &str) -> Sent {
 
 #[async_trait]
 impl Channel for EventBridge {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let body = render(&self.config, message);
         let call = Call::json(Service::EVENT_BRIDGE, "AWSEvents.PutEvents", body);
         match self.aws.call(&call, message.now).await {
@@ -215,7 +215,7 @@ impl Channel for EventBridge {
                 let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
                 match answer["Arn"].as_str() {
                     Some(arn) => {
-                        Sent::Delivered { receipt: format!("{} is there", words::cap(arn, 200)) }
+                        Sent::Delivered { receipt: format!("{} is there", text::cap(arn, 200)) }
                     }
                     None => Sent::RetryAfter {
                         after: None,

@@ -10,15 +10,17 @@ use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 
 /// Characters of the summary.
@@ -72,7 +74,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 120 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 120 };
     const FACTS: Facts = Facts {
         about: "Sends events to PagerDuty's Events API v2. An incident is one alert there, by its id as \
                 `dedup_key`: `trigger` when it opens, rises, leaves a window or goes on, `acknowledge` \
@@ -237,7 +239,7 @@ fn event(message: &Message<'_>, routing_key: &str, is_whole: bool) -> Value {
             !(value.is_null() || value == &json!("") || value.as_array().is_some_and(Vec::is_empty))
         });
         if is_whole {
-            fields.insert("alert".to_owned(), wording.machine.clone());
+            fields.insert("alert".to_owned(), wording.json.clone());
         } else {
             fields.insert("shortened".to_owned(), true.into());
         }
@@ -258,9 +260,9 @@ fn event(message: &Message<'_>, routing_key: &str, is_whole: bool) -> Value {
     });
     if let Some(account) = account {
         let name = account.name.as_deref().unwrap_or(&account.id);
-        payload["component"] = json!(words::cap(name, 100));
+        payload["component"] = json!(text::cap(name, 100));
         if let Some(unit) = &account.unit {
-            payload["group"] = json!(words::cap(unit, 100));
+            payload["group"] = json!(text::cap(unit, 100));
         }
     }
     event["payload"] = payload;
@@ -297,7 +299,7 @@ impl PagerDuty {
 
 #[async_trait]
 impl Channel for PagerDuty {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let body = render(message, self.key.expose());
         let sent = self.post(body, message.thread, message.now).await;
         if message.alert.kind == AlertKind::Test && matches!(sent, Sent::Delivered { .. }) {

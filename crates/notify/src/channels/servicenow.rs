@@ -19,16 +19,18 @@ use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Answer, Http, parse_url};
 
 /// Characters of `short_description`.
@@ -87,7 +89,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Opens an incident by the Table API (`/api/now/table/incident`) with our incident's id \
                 as `correlation_id`; work notes tell how it goes on, and it is resolved when ours is \
@@ -427,7 +429,7 @@ impl ServiceNow {
         Ok(Known::of(&result(&answer)?))
     }
 
-    async fn tell(&self, message: &Message<'_>, memory: &Memory<'_>) -> Result<String, Sent> {
+    async fn tell(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Result<String, Sent> {
         // Asked each time rather than remembered: somebody may have resolved it by hand, and what
         // goes on then is a new one.
         let Some(known) = self.find(message.thread, message.now).await? else {
@@ -455,10 +457,7 @@ impl ServiceNow {
             }
             None => Err(Sent::RetryAfter {
                 after: None,
-                error: format!(
-                    "the incident {} went away meanwhile",
-                    words::cap(&known.number, 40)
-                ),
+                error: format!("the incident {} went away meanwhile", text::cap(&known.number, 40)),
             }),
         }
     }
@@ -479,7 +478,7 @@ fn result(answer: &Answer) -> Result<Value, Sent> {
 
 #[async_trait]
 impl Channel for ServiceNow {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         match self.tell(message, memory).await {
             Ok(receipt) => Sent::Delivered { receipt },
             Err(sent) => sent,

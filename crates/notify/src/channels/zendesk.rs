@@ -20,9 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Answer, Http, parse_url};
 
 /// Characters of a subject.
@@ -82,7 +84,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Opens a ticket of the type incident with our incident's id as `external_id`; private \
                 comments tell how it goes on, and it is solved when ours is over. Priorities: critical \
@@ -325,7 +327,7 @@ impl Zendesk {
         })
     }
 
-    async fn tell(&self, message: &Message<'_>, memory: &Memory<'_>) -> Result<String, Sent> {
+    async fn tell(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Result<String, Sent> {
         let Some(id) = self.find(message.thread, message.now).await? else {
             if !begins(message) {
                 return Ok("there is no open ticket: nothing to change".to_owned());
@@ -359,7 +361,7 @@ fn json_of(answer: &Answer) -> Result<Value, Sent> {
 
 #[async_trait]
 impl Channel for Zendesk {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         match self.tell(message, memory).await {
             Ok(receipt) => Sent::Delivered { receipt },
             Err(sent) => sent,

@@ -126,7 +126,7 @@ struct SavedFinding {
 
 impl From<Located> for SavedFinding {
     fn from(located: Located) -> Self {
-        let Detected { finding, waiting } = located.detected;
+        let Detected { finding, deferred: waiting } = located.detected;
         Self { finding, waiting, file: located.file.to_string() }
     }
 }
@@ -134,7 +134,7 @@ impl From<Located> for SavedFinding {
 impl From<SavedFinding> for Located {
     fn from(saved: SavedFinding) -> Self {
         let SavedFinding { finding, waiting, file } = saved;
-        Self { detected: Detected { finding, waiting }, file: Arc::from(file) }
+        Self { detected: Detected { finding, deferred: waiting }, file: Arc::from(file) }
     }
 }
 
@@ -396,7 +396,7 @@ mod tests {
         file.write_all(b"{\"mark\":{\"input\":0,\"key\":\"c\"},\"rec").expect("written");
         drop(file);
 
-        let (checkpoint, restored) = open(&path, "s3://b").expect("goes on");
+        let (checkpoint, restored) = open(&path, "s3://b").expect("resumed");
         assert_eq!(restored.mark, Some(mark("b")));
         let summary = &restored.scanned.summary;
         assert_eq!((summary.records, summary.skipped_total), (3, 2));
