@@ -66,7 +66,7 @@ fn spray(facts: &IncidentFacts<'_>) -> Vec<Clause> {
     let sign_ins = || facts.findings.iter().filter(|finding| finding.session.sign_in);
     let failed = sign_ins().filter(|finding| finding.outcome == Outcome::Failure).count() as u64;
     let is_success = |finding: &&Finding| succeeded(finding, "ConsoleLogin");
-    let has_success = sign_ins().any(|finding| is_success(finding));
+    let has_success = sign_ins().any(is_success);
     if failed == 0 {
         return Vec::new();
     }

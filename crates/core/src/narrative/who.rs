@@ -60,7 +60,7 @@ fn privileged(facts: &IncidentFacts<'_>) -> String {
         };
     }
     let is_denied = |finding: &&Finding| classify::was_denied(finding);
-    let ended = if tries().any(|finding| is_denied(finding)) { "was denied" } else { "failed" };
+    let ended = if tries().any(is_denied) { "was denied" } else { "failed" };
     match by {
         Some(caller) => format!("AssumeRoot by {caller} {ended}"),
         None => format!("AssumeRoot {ended}"),
