@@ -48,10 +48,9 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
         } else {
             let word = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             if word > 0 {
-                let word = if rest.starts_with("r#") {
-                    2 + rest[2..].find(|c| !is_word(c)).unwrap_or(rest.len() - 2)
-                } else {
-                    word
+                let word = match rest.strip_prefix("r#") {
+                    Some(raw) => 2 + raw.find(|c| !is_word(c)).unwrap_or(raw.len()),
+                    None => word,
                 };
                 tokens.push(Token::Word(rest[..word].trim_start_matches("r#")));
                 word
@@ -327,13 +326,15 @@ pub(super) fn roots(tree: &Tree) -> Vec<String> {
         });
         let Some(package) = package.max_by_key(|package| package.len()) else { continue };
         let parts: Vec<&str> = path[package.len() + 1..].split('/').collect();
-        let is_root = match parts.as_slice() {
-            ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-            ["src", "bin", _] | ["tests" | "benches" | "examples", _] => true,
-            ["src", "bin", _, "main.rs"] => true,
-            ["tests" | "benches" | "examples", _, "main.rs"] => true,
-            _ => false,
-        };
+        let is_root = matches!(
+            parts.as_slice(),
+            ["build.rs"]
+                | ["src", "lib.rs" | "main.rs"]
+                | ["src", "bin", _]
+                | ["tests" | "benches" | "examples", _]
+                | ["src", "bin", _, "main.rs"]
+                | ["tests" | "benches" | "examples", _, "main.rs"]
+        );
         if is_root {
             roots.insert(path.to_owned());
         }

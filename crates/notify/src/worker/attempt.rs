@@ -159,7 +159,7 @@ impl AttemptContext {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot record the outage; the next failure records it")
+                    tracing::warn!(%error, "cannot record the outage; the next failure records it");
                 }
             }
         }
