@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use rootwatch_core::alert::{Alert, Delivery, DeliveryState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::Parts;
+use rootwatch_hub::HubParts;
 use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::SourceConfig;
 use rootwatch_hub::config::secrets::Resolver;
@@ -141,7 +141,7 @@ fn test(destinations: &[String], all: bool, args: &ConfigArgs) -> anyhow::Result
         let deliveries = wanted.iter().map(|name| Delivery::new(alert.clone(), name, now));
         let batch = Batch { deliveries: deliveries.collect(), now: Some(now), ..Batch::default() };
         store.commit(batch).await.context(Failed::to("save the test alert"))?;
-        let running = serve::start(Parts {
+        let running = serve::start(HubParts {
             config: settings,
             store: Arc::clone(&store),
             rules: Ruleset::built_in(),

@@ -9,7 +9,7 @@ use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::config::{Loaded, rules};
 use rootwatch_hub::telemetry::{self, Telemetry};
-use rootwatch_hub::{Hub, Parts, Running};
+use rootwatch_hub::{Hub, HubParts, RunningHub};
 use rootwatch_notify::standard_output;
 
 use crate::args::ServeArgs;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen()?;
         let telemetry = telemetry::start(&loaded.config.telemetry)?;
         let resolver = Resolver::new(&loaded.folder);
-        let parts = Parts {
+        let parts = HubParts {
             config: loaded.config.clone(),
             store: store::open(&loaded.config.store).await?,
             rules,
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts a hub. What the configuration is to blame for is an error of usage.
-pub(crate) async fn start(parts: Parts) -> anyhow::Result<Running> {
+pub(crate) async fn start(parts: HubParts) -> anyhow::Result<RunningHub> {
     match Hub::start(parts).await {
         Ok(running) => Ok(running),
         Err(error) if error.is_configuration() => Err(error.into()),
@@ -70,7 +70,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Running> {
 }
 
 /// One line: where the hub is, what it watches, whom it tells.
-fn say_start(loaded: &Loaded, running: &Running, telemetry: &Telemetry) {
+fn say_start(loaded: &Loaded, running: &RunningHub, telemetry: &Telemetry) {
     let address = running.address();
     let watched = config::watched(loaded).join(", ");
     let told: Vec<&str> = loaded.config.notify.destination.keys().map(String::as_str).collect();

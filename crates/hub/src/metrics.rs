@@ -46,7 +46,7 @@ pub(crate) fn install() -> Option<fn() -> String> {
                 Some(handle)
             }
             Err(error) => {
-                tracing::error!(%error, "nothing can be counted");
+                tracing::error!(%error, "metrics disabled: cannot install the recorder");
                 None
             }
         }
@@ -71,7 +71,10 @@ fn describe() {
         "Age of the oldest delivery that has not ended"
     );
     describe_histogram!("rootwatch_latency_seconds", "Time between two steps in a record's life");
-    describe_counter!("rootwatch_requests_refused_total", "Requests refused, by door and reason");
+    describe_counter!(
+        "rootwatch_requests_refused_total",
+        "Refused requests by endpoint and reason"
+    );
     describe_histogram!("rootwatch_commit_seconds", "Time that a transaction took");
     describe_histogram!("rootwatch_commit_findings", "Findings of a transaction");
     describe_counter!("rootwatch_store_failures_total", "Transactions that failed");

@@ -3,6 +3,7 @@
 use metrics::counter;
 
 /// A request was refused.
-pub(crate) fn refused(door: &'static str, reason: &'static str) {
-    counter!("rootwatch_requests_refused_total", "door" => door, "reason" => reason).increment(1);
+pub(crate) fn refused(endpoint: &'static str, reason: &'static str) {
+    counter!("rootwatch_requests_refused_total", "endpoint" => endpoint, "reason" => reason)
+        .increment(1);
 }
