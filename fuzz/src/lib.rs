@@ -1,11 +1,11 @@
-//! What must hold for any bytes whatever.
+//! Properties that must hold for any bytes.
 //!
-//! Each target is a plain function that panics when something does not hold. It is used three
-//! times: by libFuzzer (`fuzz_targets/`), by a runner on stable Rust ([`runner`]), and by a test
-//! that gives it every seed. A failing input that was found once becomes a seed.
+//! Each target is a plain function that panics if a property does not hold. It has three users:
+//! libFuzzer (`fuzz_targets/`), a runner on stable Rust ([`runner`]), and a test that runs every seed. A
+//! failing input becomes a seed once it is fixed.
 //!
-//! A target returns the [`Traits`] of what happened: which errors, which rules, how many incidents.
-//! The runner keeps inputs with a trait that no other had, which is a poor man's coverage.
+//! A target returns the [`Traits`] of a run: which errors, which rules, how many incidents. The runner
+//! keeps inputs with a new trait, as a substitute for code coverage.
 
 // An assertion that fails is what this crate is for.
 #![allow(clippy::expect_used)]
@@ -19,20 +19,20 @@ use std::sync::LazyLock;
 
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, Place, decode_event, decode_log};
-use rootwatch_core::detect::{Detected, Detector, settle};
+use rootwatch_core::detect::{Detected, Detector, finalize};
 use rootwatch_core::pattern::{EventPattern, Matches, PatternSet};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_scan::{ScanOptions, Scanned, inflate_both_ways, scan_bytes, scan_in_steps};
 
-/// A target: takes any bytes, panics when something does not hold, says what it saw.
+/// A target: panics if a property does not hold for these bytes, and returns what it saw.
 pub type Target = fn(&[u8]) -> Traits;
 
-/// What happened to an input, each thing as a number.
+/// What happened to an input, as hashes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Traits(BTreeSet<u64>);
 
 impl Traits {
-    /// Notes one thing that happened.
+    /// Adds something that happened.
     fn note(&mut self, seen: impl Hash) {
         let mut hash = DefaultHasher::new();
         seen.hash(&mut hash);
@@ -49,8 +49,8 @@ static RULES: LazyLock<Ruleset> = LazyLock::new(Ruleset::built_in);
 /// Tight enough for a short input to reach them.
 const TIGHT: Limits = Limits { record_bytes_max: 700, depth_max: 4 };
 
-/// Decoding never panics, its places lie within the text, its records are sound JSON, and what
-/// comes out can be judged, settled and gathered.
+/// Decoding never panics, its places lie within the text, its records are valid JSON, and they can be
+/// classified and correlated.
 pub fn decode(bytes: &[u8]) -> Traits {
     let mut traits = Traits::default();
     decode_within(bytes, &TIGHT, &mut traits);
@@ -65,7 +65,7 @@ pub fn decode(bytes: &[u8]) -> Traits {
     traits
 }
 
-/// Decodes, judges and gathers; gives the JSON of the records.
+/// Decodes, detects and correlates; returns the JSON of the records.
 fn decode_within(bytes: &[u8], limits: &Limits, traits: &mut Traits) -> Vec<String> {
     let mut detector = Detector::new(&RULES);
     let (mut records, mut detected) = (Vec::new(), Vec::new());
@@ -94,7 +94,7 @@ fn decode_within(bytes: &[u8], limits: &Limits, traits: &mut Traits) -> Vec<Stri
             }
         }
     });
-    let (findings, repeats) = settle(detected, &RULES);
+    let (findings, repeats) = finalize(detected, &RULES);
     traits.note(("repeats", repeats.min(2)));
     let count = findings.len();
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
@@ -115,21 +115,21 @@ fn note_finding(detected: &Detected, traits: &mut Traits) {
     for rule in &finding.rules {
         traits.note(("rule", rule));
     }
-    for rule in &detected.waiting {
+    for rule in &detected.deferred {
         traits.note(("waiting", rule));
     }
 }
 
-/// A reason's first words, without numbers and what it quotes.
+/// A reason's first words, without numbers and quotations.
 fn words(text: &str) -> Vec<&str> {
     let own = text.split(['`', '"', '\'']).next().unwrap_or(text);
     let words = own.split(|c: char| !c.is_ascii_alphabetic());
     words.filter(|word| !word.is_empty()).take(8).collect()
 }
 
-/// Any pattern is refused with a place in its text or matches any event without a panic; a set
-/// says of each pattern what the pattern says alone, also the second time; an event in its
-/// envelope is the same as one whole.
+/// Any pattern is refused with a place in its text, or can be matched with any event without a panic. In
+/// a set, each pattern gives the same result as alone, also the second time. An event split from its
+/// envelope gives the same as a whole one.
 ///
 /// The first line is the pattern, the rest is the event.
 pub fn pattern(bytes: &[u8]) -> Traits {
@@ -180,7 +180,7 @@ pub fn pattern(bytes: &[u8]) -> Traits {
     traits
 }
 
-/// Words of the language, to tell patterns apart by.
+/// Operators of the language, as traits of patterns.
 const OPERATORS: [&str; 10] = [
     "anything-but",
     "cidr",
@@ -194,8 +194,8 @@ const OPERATORS: [&str; 10] = [
     "null",
 ];
 
-/// The scan with its prefilter finds what the full decode finds, never calls damaged what the full
-/// decode calls sound, and finds the same in a sound text whatever the windows in which it comes.
+/// The scan with its prefilter has the same findings as the full decode, reports no damage that the full
+/// decode does not report, and has the same findings in a sound text in windows of any size.
 pub fn scan(bytes: &[u8]) -> Traits {
     let mut traits = Traits::default();
     for limits in [Limits::default(), TIGHT] {
@@ -218,18 +218,18 @@ pub fn scan(bytes: &[u8]) -> Traits {
             });
             direct.sort();
             assert_eq!(found, direct, "the scan and the decoder");
-            // Not too small a step: each one looks again at what was left of the last.
+            // Small steps would be slow: each one reads the rest of the last again.
             let step =
                 (bytes.len() / 3).max(1) + usize::from(bytes[bytes.len() / 2..].len() as u8 % 7);
             let steps = scan_in_steps(bytes, step, &RULES, &full);
             let hasty = scan_in_steps(bytes, step, &RULES, &options);
             assert_eq!(findings(&hasty), findings(&steps), "in steps, with the prefilter or not");
-            // After damage the next record is looked for, and a window may end where it begins.
+            // After damage the splitter searches for the next record, and a window may end there.
             if slow.summary.skipped_total == 0 {
                 assert_eq!(findings(&steps), found, "in steps of {step} and whole");
                 assert_eq!(steps.summary.skipped, [], "in steps of {step}");
             } else {
-                assert!(steps.summary.skipped_total > 0, "damage is passed over in silence");
+                assert!(steps.summary.skipped_total > 0, "damage is not reported");
             }
         }
         traits.note((
@@ -250,10 +250,10 @@ pub fn scan(bytes: &[u8]) -> Traits {
     traits
 }
 
-/// Our own inflating takes what libdeflate takes and refuses what it refuses, gives the same text, and
-/// reads and writes nowhere else: the checks of the fuzz build look at every step of its fast loop.
+/// Our own inflater accepts and refuses what libdeflate accepts and refuses, gives the same text, and
+/// never reads or writes out of bounds: the fuzz build asserts it at every step of its fast loop.
 ///
-/// The first two bytes say how much room there is, the rest is deflate data.
+/// The first two bytes give the room, the rest is deflate data.
 pub fn inflate(bytes: &[u8]) -> Traits {
     let mut traits = Traits::default();
     let Some((room, data)) = bytes.split_first_chunk::<2>() else { return traits };
@@ -282,7 +282,7 @@ fn findings(scanned: &Scanned) -> Vec<String> {
 
 fn line(detected: &Detected) -> String {
     let json = serde_json::to_string(&detected.finding).expect("a finding is JSON");
-    format!("{json} {:?}", detected.waiting)
+    format!("{json} {:?}", detected.deferred)
 }
 
 #[cfg(test)]

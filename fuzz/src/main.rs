@@ -35,7 +35,7 @@ fn arguments() -> Result<(Vec<(&'static str, Target)>, Budget), String> {
             }
             name => {
                 let target = TARGETS.iter().find(|(known, _)| *known == name);
-                targets.push(*target.ok_or_else(|| format!("there is no target `{name}`"))?);
+                targets.push(*target.ok_or_else(|| format!("unknown target `{name}`"))?);
             }
         }
     }
@@ -56,7 +56,7 @@ fn fuzz(targets: &[(&'static str, Target)], budget: Budget) -> Result<(), String
         if let Some(failure) = ran.failure {
             let path = keep(name, &failure.input).map_err(|error| error.to_string())?;
             println!("{name}: FAILED: {}\n  input: {}", failure.message, path.display());
-            println!("  once it is mended, keep the input in fuzz/seeds/{name}/");
+            println!("  once it is fixed, keep the input in fuzz/seeds/{name}/");
             failed.push(*name);
         }
     }

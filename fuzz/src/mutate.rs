@@ -1,6 +1,6 @@
-//! Changes to an input: of bytes, of tokens, and of the shapes in which records come.
+//! Changes to an input: of bytes, of tokens, and of the shapes in which records are delivered.
 
-/// A small generator of numbers (xorshift64*): the same seed gives the same inputs everywhere.
+/// A small random number generator (xorshift64*): the same seed gives the same inputs everywhere.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -15,7 +15,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `end`; 0 when there is none.
+    /// A number below `end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         if end == 0 { 0 } else { (self.next() >> 16) as usize % end }
     }
@@ -28,7 +28,7 @@ impl Random {
 /// Bytes of an input; more only costs time.
 pub(crate) const INPUT_BYTES_MAX: usize = 16 << 10;
 
-/// What JSON, records and patterns are made of.
+/// Pieces of JSON, records and patterns.
 const TOKENS: &[&str] = &[
     "{",
     "}",
@@ -181,7 +181,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// Writes the next letter as an escape, which JSON takes for the same.
+/// Writes the next letter as an escape, which means the same in JSON.
 fn escape_one(bytes: &mut Vec<u8>, at: usize) {
     let letter = bytes.iter().enumerate().skip(at).find(|(_, byte)| byte.is_ascii_alphanumeric());
     if let Some((at, letter)) = letter {
@@ -190,7 +190,7 @@ fn escape_one(bytes: &mut Vec<u8>, at: usize) {
     }
 }
 
-/// Puts everything into one of the shapes in which records come.
+/// Wraps everything in one of the shapes in which records are delivered.
 fn wrap(bytes: &mut Vec<u8>, random: &mut Random) {
     let (before, after): (&str, &str) = match random.below(6) {
         0 => ("{\"Records\":[", "]}"),

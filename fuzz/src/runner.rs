@@ -1,8 +1,8 @@
-//! Fuzzing on stable Rust: the seeds, then changes to them, for so many seconds or runs.
+//! Fuzzing on stable Rust: the seeds, then changes to them, for a number of seconds or runs.
 //!
-//! The order of inputs follows from a fixed number, so a failure comes again; how far a run gets
-//! depends on the machine. It is no libFuzzer, which sees every branch, but it runs everywhere and
-//! in every test run.
+//! The random numbers have a fixed seed, so that a failure can be repeated; how far a run gets depends
+//! on the machine. Unlike libFuzzer it does not see branches, but it runs everywhere and in every test
+//! run.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,14 +15,14 @@ use std::{fs, io, thread};
 use crate::mutate::{INPUT_BYTES_MAX, Random, mutate};
 use crate::{Target, Traits};
 
-/// One input may take so long before the run is given up: ordinary ones take a millisecond.
+/// Seconds for one input before the run is aborted: ordinary ones take a millisecond.
 const INPUT_SECS_MAX: u64 = 10;
-/// Inputs that are kept because a trait of theirs was new.
+/// Inputs that are kept because they had a new trait.
 const POOL_MAX: usize = 2000;
-/// How long a failing input is made smaller.
+/// How long a failing input is shrunk.
 const SHRINK_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// How long to run: whichever is reached first.
+/// How long to run: until either limit is reached.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Time.
@@ -31,7 +31,7 @@ pub struct Budget {
     pub inputs: u64,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     /// Inputs, seeds included.
@@ -42,16 +42,16 @@ pub struct Ran {
     pub traits: usize,
     /// Wall time.
     pub elapsed: Duration,
-    /// An input on which the target panicked, and what it said.
+    /// An input on which the target panicked, with its message.
     pub failure: Option<Failure>,
 }
 
 /// A failing input.
 #[derive(Debug)]
 pub struct Failure {
-    /// What the target said.
+    /// The message of the panic.
     pub message: String,
-    /// The input, made as small as time allowed.
+    /// The input, shrunk as far as time allowed.
     pub input: Vec<u8>,
 }
 
@@ -68,7 +68,7 @@ pub fn seeds(target: &str) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     paths.into_iter().map(|path| fs::read(&path).map(|bytes| (path, bytes))).collect()
 }
 
-/// Writes a failing input to `fuzz/artifacts/` and says where.
+/// Writes a failing input to `fuzz/artifacts/` and returns its path.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -131,7 +131,7 @@ fn pick(pool: &[Vec<u8>], seeds: usize, random: &mut Random) -> usize {
     if random.below(2) == 0 { random.below(seeds) } else { random.below(pool.len()) }
 }
 
-/// Leaves out pieces, large ones first, as long as the target still fails.
+/// Removes pieces, large ones first, as long as the target still fails.
 fn shrink(watch: &Watch, target: Target, input: &[u8], message: String) -> Failure {
     let begin = Instant::now();
     let mut failure = Failure { message, input: input.to_vec() };
@@ -151,7 +151,7 @@ fn shrink(watch: &Watch, target: Target, input: &[u8], message: String) -> Failu
     failure
 }
 
-/// Sees to it that an input which never ends is kept and reported.
+/// Keeps and reports an input on which the target does not end.
 struct Watch {
     now: Arc<Mutex<Now>>,
 }
@@ -183,7 +183,7 @@ impl Watch {
         Self { now }
     }
 
-    /// Runs the target once; a panic is an error with what it said.
+    /// Runs the target once; a panic becomes an error with its message.
     fn attempt(&self, target: Target, input: &[u8]) -> Result<Traits, String> {
         let set = |now| *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
         set(Some((Instant::now(), input.to_vec())));

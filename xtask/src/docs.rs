@@ -13,8 +13,8 @@ use crate::run::{cargo, must, output_of, program, root, target};
 pub(crate) const HELP: &str = "\
 cargo xtask docs [--check]
 
-Writes below docs/reference/: cli.md, config.md, channels.md, permissions.md and rootwatch.schema.json
-from the program, rules/ from the rules; and the samples of output in README.md from real output.
+Writes below docs/reference/: cli.md, config.md, channels.md, metrics.md, permissions.md and
+rootwatch.schema.json from the program, rules/ from the rules; and the samples of output in README.md from real output.
 --check writes nothing and fails with the names of the files that are stale.";
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
@@ -37,6 +37,7 @@ fn generated() -> anyhow::Result<Vec<(String, String)>> {
         (reference("cli.md"), rootwatch(&["reference", "cli"])?),
         (reference("config.md"), rootwatch(&["reference", "config"])?),
         (reference("channels.md"), rootwatch(&["reference", "channels"])?),
+        (reference("metrics.md"), rootwatch(&["reference", "metrics"])?),
         (reference("permissions.md"), rootwatch(&["reference", "permissions"])?),
         (reference("rootwatch.schema.json"), rootwatch(&["config", "schema"])?),
     ];

@@ -2,6 +2,7 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod limits;
 mod links;
 mod permissions;
 mod source;
@@ -33,12 +34,13 @@ Checks the conventions that are tests:
   accounts      only account ids that AWS's documentation uses
   templates     every template in deploy/ holds the event patterns that core defines
   links         relative links in Markdown name files and headings that exist
-  permissions   crates declare the IAM permissions of their calls; the function's role grants no others";
+  permissions   crates declare the IAM permissions of their calls; the function's role grants no others
+  limits        the constants that ARCHITECTURE.md names exist";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -53,6 +55,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("templates", templates::templates),
     ("links", links::links),
     ("permissions", permissions::permissions),
+    ("limits", limits::limits),
 ];
 
 pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {

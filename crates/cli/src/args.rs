@@ -1,11 +1,15 @@
-//! The command line: declared once, from which help, completions and man pages come.
+//! The command line. Help, completions, man pages and the reference come from this declaration.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rootwatch_core::account::AccountId;
 use rootwatch_core::finding::{RootUse, Severity};
 
-/// Know the moment anyone uses an AWS root user, and be able to prove that you would have known.
+use crate::since::TimeArg;
+
+/// Detect every use of the AWS root user, in CloudTrail logs or as it happens.
 #[derive(Debug, Parser)]
 #[command(
     name = "rootwatch",
@@ -13,10 +17,10 @@ use rootwatch_core::finding::{RootUse, Severity};
     propagate_version = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Start here:\n  rootwatch demo                 a recorded break-in, told as it happens\n  \
-                  rootwatch scan ./logs          when and how was the root user used?\n  \
-                  rootwatch serve                watch, and tell people\n  \
-                  rootwatch help scan            everything about a command"
+    after_help = "Start here:\n  rootwatch demo                 a made-up break-in, alert by alert\n  \
+                  rootwatch scan ./logs          find past root use in log files\n  \
+                  rootwatch serve                monitor continuously and send alerts\n  \
+                  rootwatch help scan            all options of a command"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -25,28 +29,28 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Play a recorded break-in through a hub of its own: no configuration, no AWS
+    /// Play a made-up break-in through a temporary hub; needs no configuration and no AWS
     Demo(DemoArgs),
-    /// Hunt for root use in CloudTrail log files
+    /// Find root use in CloudTrail log files, S3 or the event history
     Scan(Box<ScanArgs>),
-    /// Run the hub: take records, find incidents, tell people
+    /// Run the hub: receive records, detect incidents, send alerts
     Serve(ServeArgs),
-    /// The configuration: check it, show it, print its schema
+    /// Check the configuration, show it, or print its schema
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// The hub's store: make it, back it up, check it, prune it
+    /// Create, back up, check or prune the hub's store
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Telling people
+    /// Test, check and preview alerts
     #[command(subcommand)]
     Notify(NotifyCommand),
-    /// Tokens for the hub's HTTP doors
+    /// Create API tokens for the hub
     #[command(subcommand)]
     Token(TokenCommand),
-    /// The detection rules and their own tests
+    /// List, show and test the detection rules
     #[command(subcommand)]
     Rules(RulesCommand),
-    /// Event patterns
+    /// Match event patterns against events
     #[command(subcommand)]
     Pattern(PatternCommand),
     /// Print a completion script for a shell
@@ -54,20 +58,20 @@ pub(crate) enum Command {
         after_help = "Example:\n  rootwatch completions bash > /etc/bash_completion.d/rootwatch"
     )]
     Completions {
-        /// The shell
+        /// Shell to print the script for
         shell: clap_complete::Shell,
     },
-    /// Print the man page, or write one for each command to a folder
+    /// Print the man page, or write one for each command to a directory
     #[command(after_help = "Example:\n  rootwatch man | man -l -")]
     Man {
-        /// Write a page for each command here
+        /// Write one page for each command to DIR instead of printing one
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
     /// Print a reference as Markdown
     #[command(hide = true)]
     Reference {
-        /// Of what
+        /// Subject of the reference
         #[arg(value_enum, default_value_t = ReferenceOf::Cli)]
         of: ReferenceOf,
     },
@@ -79,16 +83,19 @@ pub(crate) enum ReferenceOf {
     Cli,
     /// All keys of the configuration
     Config,
-    /// All channels: keys, limits, answers, what is sent
+    /// All channels: keys, limits, answers, messages
     Channels,
     /// IAM permissions, by command, source and channel
     Permissions,
+    /// Metrics of the hub
+    Metrics,
 }
 
-/// Which configuration is meant.
+/// Selects the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigArgs {
-    /// The configuration file [default: `ROOTWATCH_CONFIG`, else rootwatch.toml here if it exists]
+    /// Configuration file [default: the file that `ROOTWATCH_CONFIG` names, else ./rootwatch.toml if it
+    /// exists, else built-in defaults]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
@@ -98,10 +105,11 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// Address and port to listen on, instead of `hub.listen`
+    /// Address and port to listen on, such as 127.0.0.1:8321 [default: `hub.listen` of the
+    /// configuration]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// The store's file, instead of `store.path`
+    /// Database file of the store [default: `store.path` of the configuration]
     #[arg(long, value_name = "PATH")]
     pub(crate) store: Option<String>,
 }
@@ -112,87 +120,90 @@ Examples:
   rootwatch serve --config /etc/rootwatch.toml
   rootwatch config check && rootwatch serve
 
-SIGINT and SIGTERM end it in order; a second one ends it at once, and loses nothing either: what
-was acknowledged is on disk.
+SIGINT or SIGTERM shuts the hub down in order. A second signal stops it at once; acknowledged records
+are on disk and are not lost.
 
 Exit codes:
-  0  ended when it was asked to
-  1  something failed at run time
-  2  usage or configuration";
+  0  shut down by a signal
+  1  failed at run time
+  2  usage or configuration error";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Say all that is wrong with the configuration, without asking anybody outside
+    /// Report all errors in the configuration, without network access
     #[command(
-        after_help = "Exit codes:\n  0  sound, perhaps with warnings\n  2  cannot be used\n\n\
+        after_help = "Errors and warnings go to standard error, the verdict to standard output.\n\nExit codes:\n  0  \
+                      valid, possibly with warnings\n  2  invalid\n\n\
                       Example:\n  rootwatch config check --config /etc/rootwatch.toml"
     )]
     Check {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Do not look whether secrets are where the configuration says
+        /// Do not check that `env:` and `file:` secrets exist
         #[arg(long)]
         no_secrets: bool,
     },
-    /// Print the configuration in effect, with where each value came from; secrets as ***
+    /// Print the effective configuration and the origin of each value; secrets appear as ***
     Show {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Print the JSON Schema of the configuration, for editors
+    /// Print the JSON Schema of the configuration file, for editors
     Schema,
 }
 
-/// Which store is meant.
+/// Selects the store.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// The store's file, instead of the configuration's `store.path`
+    /// Database file of the store [default: `store.path` of the configuration]
     #[arg(long, value_name = "PATH")]
     pub(crate) store: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Make the store, where it is not there yet: the file, or the DynamoDB table
+    /// Create the store (database file or DynamoDB table) if it does not exist
     #[command(
-        after_help = "A hub makes its file by itself; a table has to be there before it starts. The \
-                      table is billed by request and has one index, for lists; DynamoDB deletes what \
-                      expired.\n\nExample:\n  rootwatch store init --config /etc/rootwatch.toml"
+        after_help = "The hub creates a database file by itself; a DynamoDB table must exist before it \
+                      starts. The table is billed per request, has one index, for lists, and \
+                      deletes expired items.\n\nExample:\n  rootwatch store init --config /etc/rootwatch.toml"
     )]
     Init {
         #[command(flatten)]
         store: StoreArgs,
     },
-    /// Copy the store to a file, also while the hub runs; a DynamoDB table has backups of its own
+    /// Copy the database to a file, also while the hub runs (DynamoDB: use its own backups)
     #[command(after_help = "Example:\n  rootwatch store backup /backup/rootwatch-2026-05-04.db")]
     Backup {
-        /// The new file; one that is there is not overwritten
+        /// Path of the backup; an existing file is not overwritten
         file: PathBuf,
         #[command(flatten)]
         store: StoreArgs,
     },
-    /// Look whether the store is sound
+    /// Check the integrity of the store
     #[command(
-        after_help = "Of a DynamoDB table every item is read, which costs; a hub that writes \
-                           meanwhile may make it look unsound.\n\nExit codes:\n  0  sound\n  1  something is wrong with it"
+        after_help = "Reads every item of a DynamoDB table, which AWS charges for. A hub that writes at \
+                      the same time can cause false problems.\n\nExit codes:\n  0  no problem found\n  1  \
+                      problems found"
     )]
     Check {
         #[command(flatten)]
         store: StoreArgs,
     },
-    /// Take away what ended long ago: incidents that are over, ended deliveries, unverified records
+    /// Delete old data: ended incidents, finished deliveries, unverified records
     #[command(
-        after_help = "Open incidents and deliveries that are still owed stay, however old. What \
-                      was taken away is printed and logged.\n\nExamples:\n  rootwatch store prune \
+        after_help = "Open incidents and pending deliveries are kept, whatever their age. The numbers of \
+                      deleted entries are printed and logged.\n\nExamples:\n  rootwatch store prune \
                       --retention-days 400\n  rootwatch store prune --before 2025-01-01"
     )]
     Prune {
-        /// Whatever ended before this moment: RFC 3339, a date, or an age such as `400d`
-        #[arg(long, value_name = "TIME", conflicts_with = "retention_days")]
-        before: Option<String>,
-        /// Whatever ended so many days ago [default: the configuration's `store.retention_days`]
+        /// Delete what ended before this time: RFC 3339, a date, or an age such as `400d`
+        #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, conflicts_with = "retention_days")]
+        before: Option<TimeArg>,
+        /// Delete what ended more than DAYS days ago [default: `store.retention_days` of the
+        /// configuration]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         retention_days: Option<u32>,
         #[command(flatten)]
@@ -202,19 +213,38 @@ pub(crate) enum StoreCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NotifyCommand {
-    /// Send a test alert the way that real ones go
+    /// Send a test alert the way real alerts are sent
     #[command(
-        after_help = "The alert is saved, leased, worded, sent and receipted as every other, by a \
-                      store of its own in a temporary folder: it works beside a hub that runs, and \
-                      leaves nothing in its store.\n\nExit codes:\n  0  every destination took it\n  \
-                      1  one did not\n  2  usage or configuration\n\nExamples:\n  rootwatch notify \
+        after_help = "Sends a real message, clearly marked as a test. A temporary hub with its own store \
+                      sends it: this works while another hub runs and leaves nothing in its \
+                      store.\n\nExit codes:\n  0  delivered to every destination\n  1  at least one \
+                      delivery failed\n  2  usage or configuration error\n\nExamples:\n  rootwatch notify \
                       test oncall\n  rootwatch notify test --all --config /etc/rootwatch.toml"
     )]
     Test {
-        /// Names of destinations, as in `[notify.destination.NAME]`
+        /// Names of destinations, as in `[notify.destination.NAME]`; or --all
         #[arg(value_name = "DESTINATION", required_unless_present = "all")]
         destinations: Vec<String>,
-        /// Test all destinations
+        /// Test all destinations of the configuration
+        #[arg(long, conflicts_with = "destinations")]
+        all: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Check that destinations can be reached and accept messages; sends no alert
+    #[command(
+        after_help = "Connects to each destination and checks credentials, permissions and recipients as \
+                      far as its channel allows. docs/reference/channels.md says for each channel \
+                      what is checked and what is not. A webhook receives an event of type \
+                      `rootwatch.probe`. `rootwatch notify test` also sends an alert.\n\nExit codes:\n  0  every check passed\n  1  at least one check \
+                      failed\n  2  usage or configuration error\n\nExamples:\n  rootwatch notify check \
+                      oncall\n  rootwatch notify check --all --config /etc/rootwatch.toml"
+    )]
+    Check {
+        /// Names of destinations, as in `[notify.destination.NAME]`; or --all
+        #[arg(value_name = "DESTINATION", required_unless_present = "all")]
+        destinations: Vec<String>,
+        /// Check all destinations of the configuration
         #[arg(long, conflicts_with = "destinations")]
         all: bool,
         #[command(flatten)]
@@ -222,37 +252,44 @@ pub(crate) enum NotifyCommand {
     },
     /// Print the exact bytes that would be sent, and send nothing
     #[command(
-        after_help = "What is printed is the body of the request, the mail or the entry, worded and \
-                      masked as when it is sent; secrets are not needed and not asked for.\n\nExit \
-                      codes:\n  0  printed\n  2  usage, configuration, or a file without root use\n\nExamples:\n  \
+        after_help = "Prints the body of the request, the email or the log entry, worded and masked as \
+                      when it is sent. Needs no secrets. Give either --channel or \
+                      --destination.\n\nExit codes:\n  0  printed\n  2  usage or configuration error, or \
+                      a file without root use\n\nExamples:\n  \
                       rootwatch notify preview --channel slack --incident escalated\n  rootwatch notify \
                       preview --channel email --incident records.json\n  rootwatch notify preview \
                       --destination oncall --incident opened"
     )]
     Preview {
-        /// The channel, as it is without any configuration
+        /// Channel to preview with its example configuration; or --destination
         #[arg(long, value_name = "CHANNEL", required_unless_present = "destination")]
         channel: Option<String>,
-        /// A destination of the configuration: its keys, its template, its masking
+        /// Destination of the configuration, with its keys, template and masking; or --channel
         #[arg(long, value_name = "DESTINATION", conflicts_with = "channel")]
         destination: Option<String>,
-        /// A sample (opened, escalated, acknowledged, closed, failed, privileged, digest, test), or a
-        /// file of CloudTrail records or EventBridge events
-        #[arg(long, value_name = "FIXTURE", default_value = "opened")]
+        #[arg(long, value_name = "SAMPLE|FILE", default_value = "opened", help = incident_help())]
         incident: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
 }
 
+/// The samples come from the list that the command uses.
+fn incident_help() -> String {
+    format!(
+        "Sample ({}), or a file of CloudTrail records or EventBridge events",
+        rootwatch_notify::sample::NAMES.join(", ")
+    )
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a token: print it once, and the block for the configuration with its hash
+    /// Create a token; prints it once, with the configuration block that holds its hash
     #[command(after_help = "Example:\n  rootwatch token new forwarder --scope ingest")]
     New {
-        /// Who will use it
+        /// Name of the token, for logs and the configuration
         name: String,
-        /// What its holder may do; may be repeated
+        /// Permissions of the token; repeat the option or separate scopes by commas
         #[arg(long, value_enum, value_name = "SCOPE", value_delimiter = ',', required = true)]
         scope: Vec<ScopeArg>,
     },
@@ -281,27 +318,27 @@ impl ScopeArg {
 #[derive(Debug, Args)]
 #[command(after_help = DEMO_HELP)]
 pub(crate) struct DemoArgs {
-    /// How many seconds of the story go by in a second, or `fast` for no pauses
+    /// Speed: how many times faster than real time, 1 to 10000, or `fast` for no pauses
     #[arg(long, value_name = "TIMES", default_value = "90", value_parser = speed)]
     pub(crate) speed: Speed,
-    /// End after the story instead of keeping the hub up to be looked at
+    /// Exit at the end instead of keeping the hub running until Ctrl-C
     #[arg(long)]
     pub(crate) once: bool,
 }
 
 const DEMO_HELP: &str = "\
-The break-in at Example Corp, 2026-05-04: a hub on a free port of this machine, with a store in a
-temporary folder, is sent the CloudTrail records of an afternoon as they happened. Alerts are
-printed as they are delivered. Everything is removed at the end.
+Starts a hub on a free local port with a temporary store, posts the CloudTrail records of a made-up
+break-in at Example Corp (2026-05-04) to its HTTP API, and prints each alert as it is delivered. The
+store is deleted at the end.
 
 Examples:
   rootwatch demo
   rootwatch demo --once --speed fast";
 
-/// How fast the story is played.
+/// The speed of the demo.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Speed {
-    /// So many times as fast as it happened.
+    /// This many times faster than real time.
     Times(f64),
     /// Without pauses.
     Fast,
@@ -313,7 +350,7 @@ fn speed(text: &str) -> Result<Speed, String> {
     }
     match text.trim_end_matches('x').parse() {
         Ok(times) if (1.0..=10_000.0).contains(&times) => Ok(Speed::Times(times)),
-        _ => Err("has to be 1 to 10000, or `fast`".to_owned()),
+        _ => Err("expected 1 to 10000, or `fast`".to_owned()),
     }
 }
 
@@ -329,52 +366,53 @@ pub(crate) struct ScanArgs {
 
     /// Files, folders or globs of log files; `-` for standard input; `s3://BUCKET/PREFIX`; `lookup://`
     ///
-    /// JSON, JSON Lines, gzip and zstd are told by content. Folders are walked whole, in the S3
-    /// layout or any other. Of a bucket only what --account, --region, --since and --until allow is
-    /// listed and fetched; `s3://BUCKET/AWSLogs/1111*` is every key that begins so. `lookup://` asks
-    /// CloudTrail itself for its last 90 days, in every enabled region. A local folder with the name
-    /// of a subcommand is written `./status`.
+    /// JSON, JSON Lines, gzip and zstd are recognized by content. Folders are read with all their
+    /// subfolders, in the S3 layout or any other. In a bucket, only the keys that --account, --region,
+    /// --since and --until allow are listed and fetched; `s3://BUCKET/AWSLogs/1111*` stands for every
+    /// key with that beginning. `lookup://` reads the last 90 days from CloudTrail itself, in every
+    /// enabled region. Write `./status` for a local folder that has the name of a subcommand.
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 
-    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    /// Output format [default: that of --output's extension, else table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT", help_heading = "Output")]
     pub(crate) format: Option<Format>,
-    /// Write to a file instead of standard output; its ending (.html, .csv, .jsonl, .txt) says how
+    /// Write to FILE. The extension (.html, .csv, .jsonl, .txt) sets the format unless --format is given; other extensions are an error
     #[arg(long, short, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
-    /// Zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
+    /// Time zone of printed times: `utc`, `local` or a name such as `Europe/Bucharest`
     #[arg(long, value_name = "ZONE", default_value = "utc", help_heading = "Output")]
     pub(crate) time_zone: String,
-    /// Names for account ids: the reply of `aws organizations list-accounts`, or lines of `ID NAME`
+    /// Account names: the output of `aws organizations list-accounts`, or lines of `ID NAME`
+    /// [default: ids only]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) account_names: Option<PathBuf>,
-    /// When to colour; `NO_COLOR` is honoured
+    /// When to use color; respects `NO_COLOR`
     #[arg(long, value_enum, default_value_t = Color::Auto, help_heading = "Output")]
     pub(crate) color: Color,
-    /// Columns of the table [default: the terminal's, or 100]
+    /// Width of the table in columns [default: the terminal's, or 100]
     #[arg(long, value_name = "N", help_heading = "Output")]
     pub(crate) width: Option<usize>,
-    /// No progress and no list of what could not be read
+    /// Hide progress, notes and the list of skipped files (the exit code still reports them)
     #[arg(long, short, help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Only records from this moment on: RFC 3339, a date, or an age such as `90d`, `12h`
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) since: Option<String>,
-    /// Only records before this moment
-    #[arg(long, value_name = "TIME", help_heading = "Filters")]
-    pub(crate) until: Option<String>,
-    /// Only records delivered to this account; may be repeated
+    /// Only records at or after TIME: RFC 3339, a date (UTC), or an age such as `90d`, `12h` [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) since: Option<TimeArg>,
+    /// Only records before TIME [default: all]
+    #[arg(long, value_name = "TIME", value_parser = TimeArg::parse, help_heading = "Filters")]
+    pub(crate) until: Option<TimeArg>,
+    /// Only records delivered to these accounts, separated by commas [default: all]
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account, help_heading = "Filters")]
     pub(crate) account: Vec<String>,
-    /// Only records of this region; may be repeated
+    /// Only records of these regions, separated by commas [default: all]
     #[arg(long, value_name = "REGION", value_delimiter = ',', help_heading = "Filters")]
     pub(crate) region: Vec<String>,
-    /// Only from this severity on
+    /// Only incidents and findings of this severity or higher [default: all]
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Filters")]
     pub(crate) min_severity: Option<SeverityArg>,
-    /// Only these classes of root use; `no` is where only a rule speaks
+    /// Only these classes of root use; `no` is for records without root use that a rule matches
     #[arg(
         long,
         value_enum,
@@ -385,85 +423,93 @@ pub(crate) struct ScanArgs {
     )]
     pub(crate) root_use: Vec<RootUseArg>,
 
-    /// Also use the rules in this folder (*.yaml)
+    /// Add the rules in this folder (*.yaml) to the built-in ones
     #[arg(long, value_name = "DIR", help_heading = "Rules")]
     pub(crate) rules: Vec<PathBuf>,
-    /// Exit with 1 if something is at or above this severity
+    /// Exit with 1 if an incident or finding has this severity or higher
     #[arg(long, value_enum, value_name = "SEVERITY", help_heading = "Rules")]
     pub(crate) fail_on: Option<SeverityArg>,
 
-    /// Role to read S3 or LookupEvents with; for `lookup://` it may be repeated
+    /// Role to assume for reading; `lookup://` accepts several, one for each account
     #[arg(long, value_name = "ARN", value_parser = role, help_heading = "AWS")]
     pub(crate) role_arn: Vec<String>,
-    /// Name of a role to assume in each account of `lookup://ACCOUNT,ACCOUNT`
+    /// Name of the role to assume in each account of `lookup://ACCOUNT,ACCOUNT`
     #[arg(long, value_name = "NAME", help_heading = "AWS")]
     pub(crate) role_name: Option<String>,
-    /// External id that the role asks for
+    /// External id that the role's trust policy requires
     #[arg(long, value_name = "ID", help_heading = "AWS")]
     pub(crate) external_id: Option<String>,
-    /// Pay for requests to a bucket whose owner wants it so
+    /// Accept charges for a requester-pays bucket
     #[arg(long, help_heading = "AWS")]
     pub(crate) requester_pays: bool,
-    /// How many objects are fetched from S3 at once
+    /// Objects that are fetched from S3 at the same time
     #[arg(long, value_name = "N", default_value_t = rootwatch_scan::aws::S3_CONCURRENCY as u16, value_parser = clap::value_parser!(u16).range(1..=rootwatch_scan::aws::S3_CONCURRENCY_MAX as i64), help_heading = "AWS")]
     pub(crate) s3_concurrency: u16,
-    /// Write down how far a scan of S3 has come; the same command goes on from there
+    /// Save S3 scan progress to FILE; run the same command again to resume
     #[arg(long, value_name = "FILE", help_heading = "AWS")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Do not scan: put the objects on the hub's queue of history, for its functions to scan in parallel
+    /// Instead of scanning here, queue the objects on the hub's backfill queue; its functions scan them in parallel
     #[arg(long, value_name = "QUEUE_URL", help_heading = "AWS")]
     pub(crate) fan_out: Option<String>,
 
-    /// How many threads read [default: one for each core]
+    /// Reader threads [default: number of cores]
     #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Machine")]
     pub(crate) threads: Option<u16>,
-    /// Decode every record: slower, finds the same, and reports damage in all of them
+    /// Decode every record: slower, with the same findings, but reports damage in all records
     #[arg(long, help_heading = "Machine")]
     pub(crate) no_prefilter: bool,
-    /// Bytes that one compressed file may grow to before it is called a bomb
-    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, help_heading = "Machine")]
+    /// Largest decompressed size of one compressed file, in bytes; the rest of a larger file is skipped
+    #[arg(long, value_name = "BYTES", default_value_t = rootwatch_scan::FILE_BYTES_MAX, value_parser = file_bytes, help_heading = "Machine")]
     pub(crate) file_bytes_max: u64,
-    /// Bytes that one record may have
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=1 << 26), help_heading = "Machine")]
+    /// Largest size of one record, in bytes; larger records are skipped
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = record_bytes, help_heading = "Machine")]
     pub(crate) record_bytes_max: u32,
-    /// How many findings are kept
-    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, help_heading = "Machine")]
+    /// Stop collecting findings after N; the rest count as skipped (exit code 3)
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Machine")]
     pub(crate) findings_max: u64,
 }
 
-/// What belongs to a scan beside scanning.
+/// Commands about a scan.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScanCommand {
-    /// How far the hub is with what `scan --fan-out` put on its queue
+    /// Show the progress of a `scan --fan-out`
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The queue's URL, as given to --fan-out
+    /// URL of the queue, as given to --fan-out
     #[arg(value_name = "QUEUE_URL")]
     pub(crate) queue_url: String,
-    /// Follow it to the end
+    /// Poll until the queue is empty [default: print the status once]
     #[arg(long)]
     pub(crate) watch: bool,
-    /// How often to ask, with --watch
+    /// Seconds between two polls, with --watch
     #[arg(long, value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) every: u16,
-    /// How to print: `table` on a terminal and `jsonl` into a pipe, unless said otherwise
+    /// Output format [default: table on a terminal, jsonl in a pipe]
     #[arg(long, short, value_enum, value_name = "FORMAT")]
-    pub(crate) format: Option<ListFormat>,
+    pub(crate) format: Option<StatusFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// One line per poll
+    Table,
+    /// One JSON object per poll
+    Jsonl,
 }
 
 const STATUS_HELP: &str = "\
-SQS counts approximately, and up to a minute late: --watch believes that a queue is empty when it is
-so three times in a row. The dead-letter queue is found by the queue's redrive policy.
+SQS's counts are approximate and up to a minute late, so --watch ends after three polls in a row
+that find the queue empty. The queue's redrive policy names its dead-letter queue.
 
 Exit codes:
-  0  the queue is empty, and no message is in the dead-letter queue
+  0  the queue is empty, and so is the dead-letter queue
   1  not done yet (without --watch)
-  2  usage, configuration, or a queue that cannot be asked
-  3  dead letters: not everything could be read
+  2  usage or configuration, or the queue cannot be read
+  3  there are dead letters: some input could not be read
 
 Example:
   rootwatch scan status --watch https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history";
@@ -475,7 +521,7 @@ fn role(text: &str) -> Result<String, String> {
     if is_right {
         return Ok(text.to_owned());
     }
-    Err("it looks like arn:aws:iam::111122223333:role/name".to_owned())
+    Err("not the ARN of a role, for example arn:aws:iam::111122223333:role/name".to_owned())
 }
 
 const SCAN_HELP: &str = "\
@@ -485,23 +531,43 @@ Examples:
   rootwatch scan --since 90d --min-severity high ./AWSLogs
   zcat old.json.gz | rootwatch scan -             standard input
   rootwatch scan s3://my-trail/AWSLogs --since 90d --checkpoint scan.checkpoint
-  rootwatch scan lookup://                        no trail? CloudTrail's own last 90 days
+  rootwatch scan lookup://                        no trail? the last 90 days from CloudTrail itself
   rootwatch scan s3://my-trail --fan-out https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history
-  rootwatch scan ./AWSLogs --output report.html    a page to hand to a colleague
+  rootwatch scan ./AWSLogs --output report.html    a shareable report
   rootwatch scan --fail-on high --format jsonl ./AWSLogs | jq .title
 
 Exit codes:
-  0  everything was looked at, nothing at or above --fail-on
+  0  all input was read, and nothing is at or above --fail-on
   1  something is at or above --fail-on
-  2  usage or configuration, credentials and checkpoints included
-  3  not everything could be read (wins over 1: an incomplete look may not claim anything)
+  2  usage or configuration, including credentials and checkpoints
+  3  some input could not be read (takes precedence over 1)
 
-A scan of AWS that is interrupted (Ctrl-C) tells what it found until then, with exit code 3.";
+If you interrupt an S3 or lookup scan (Ctrl-C), it prints the findings so far and exits with 3.";
 
-/// An account id of twelve digits, dashes allowed.
+/// Bytes of a decompressed file.
+fn file_bytes(text: &str) -> Result<u64, String> {
+    bytes(text, 1..=u64::MAX)
+}
+
+/// Bytes of a record.
+fn record_bytes(text: &str) -> Result<u32, String> {
+    let bytes = bytes(text, 1024..=1 << 26)?;
+    u32::try_from(bytes).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let bytes =
+        text.parse().map_err(|_| "not a number of bytes, for example 10485760".to_owned())?;
+    if allowed.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("must be {} to {} bytes", allowed.start(), allowed.end()))
+}
+
+/// Parses an account id of twelve digits, with or without dashes.
 fn account(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if AccountId::is_valid(&digits) {
         Ok(digits)
     } else {
         Err("an account id has twelve digits".to_owned())
@@ -512,13 +578,13 @@ fn account(text: &str) -> Result<String, String> {
 pub(crate) enum Format {
     /// Incidents with their timelines
     Table,
-    /// One finding a line, as JSON
+    /// One finding per line, as JSON
     Jsonl,
-    /// One finding a row, safe to open in a spreadsheet
+    /// One finding per row, safe to open in a spreadsheet
     Csv,
-    /// One OCSF detection finding (class 2004) a line
+    /// One OCSF detection finding (class 2004) per line
     Ocsf,
-    /// One self-contained page to hand to a colleague
+    /// One self-contained page to share
     Html,
 }
 
@@ -576,36 +642,36 @@ impl From<RootUseArg> for RootUse {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
-    /// List the rules
+    /// List all detection rules
     #[command(after_help = "Example:\n  rootwatch rules list --format jsonl | jq -r .id")]
     List {
         /// Also list the rules in this folder
         #[arg(long, value_name = "DIR")]
         rules: Vec<PathBuf>,
-        /// How to print
+        /// Output format [default: table on a terminal, jsonl in a pipe]
         #[arg(long, short, value_enum)]
         format: Option<ListFormat>,
     },
-    /// Show a rule: what it means, what to do, and its event pattern
+    /// Show one rule: meaning, first steps and event pattern
     #[command(after_help = "Example:\n  rootwatch rules show root-console-login-without-mfa")]
     Show {
-        /// Id of the rule
+        /// Id of the rule, as `rules list` prints it
         id: String,
-        /// Also know the rules in this folder
+        /// Also load the rules in this folder
         #[arg(long, value_name = "DIR")]
         rules: Vec<PathBuf>,
         /// Print only the event pattern, ready for EventBridge
         #[arg(long)]
         pattern: bool,
     },
-    /// Run the rules' own tests
+    /// Run the tests that rules contain
     #[command(
-        after_help = "Without a path the built-in rules are tested. A test's record is looked for \
-                      beside the rule's file, then from the working directory.\n\nExamples:\n  \
+        after_help = "Without a path, tests the built-in rules. Paths of test records are relative to the \
+                      rule's folder, a folder above it, or the working directory.\n\nExamples:\n  \
                       rootwatch rules test\n  rootwatch rules test my-rules/ another.yaml"
     )]
     Test {
-        /// Rule files or folders of them
+        /// Rule files, or folders of rule files [default: the built-in rules]
         #[arg(value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
     },
@@ -613,21 +679,93 @@ pub(crate) enum RulesCommand {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListFormat {
-    /// One line a rule
+    /// One line per rule
     Table,
-    /// One rule a line, as JSON
+    /// One JSON object per rule and line
     Jsonl,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PatternCommand {
-    /// Match patterns against events: JSON lines in, an answer a line out
+    /// Match patterns against events: reads JSON lines, prints one answer per line
     #[command(
-        after_help = "Each line of standard input is {\"pattern\": \"<json text>\", \"event\": \
-                      \"<json text>\"}; both may also be JSON itself. Each line of the answer is \
-                      `true`, `false` or `invalid: <reason>`.\n\nExample:\n  echo \
+        after_help = "Each line of standard input is {\"pattern\": …, \"event\": …}; both values are JSON, \
+                      or JSON as a string. Each line of the output is `true`, `false` or `invalid: \
+                      <reason>`.\n\nExample:\n  echo \
                       '{\"pattern\":{\"source\":[\"aws.iam\"]},\"event\":{\"source\":\"aws.iam\"}}' \
                       | rootwatch pattern match"
     )]
     Match,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, Command as ClapCommand, CommandFactory};
+
+    use super::*;
+
+    /// Calls `check` for every argument of every command, with the command's full name.
+    fn each_argument(command: &ClapCommand, name: &str, check: &mut dyn FnMut(&str, &Arg)) {
+        for argument in command.get_arguments() {
+            if !matches!(argument.get_id().as_str(), "help" | "version") {
+                check(name, argument);
+            }
+        }
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            each_argument(sub, &format!("{name} {}", sub.get_name()), check);
+        }
+    }
+
+    #[test]
+    fn every_option_states_its_effect() {
+        let mut short = Vec::new();
+        each_argument(&Cli::command(), "rootwatch", &mut |command, argument| {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            if help.split_whitespace().count() < 4
+                && !argument.is_hide_set()
+                && !command.contains("reference")
+            {
+                short.push(format!("{command}: {}: {help}", argument.get_id()));
+            }
+        });
+        assert_eq!(short, Vec::<String>::new(), "help of at least four words");
+    }
+
+    #[test]
+    fn every_number_states_its_default() {
+        let mut missing = Vec::new();
+        each_argument(&Cli::command(), "rootwatch", &mut |command, argument| {
+            let numbers = ["BYTES", "N", "SECS", "DAYS", "TIMES"];
+            let names = argument.get_value_names().unwrap_or_default();
+            let is_number = names.iter().any(|name| numbers.contains(&name.as_str()));
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            if is_number && argument.get_default_values().is_empty() && !help.contains("[default: ")
+            {
+                missing.push(format!("{command}: {}: {help}", argument.get_id()));
+            }
+        });
+        assert_eq!(missing, Vec::<String>::new(), "no default is stated");
+    }
+
+    #[test]
+    fn sizes_and_times_name_their_unit() {
+        let mut missing = Vec::new();
+        each_argument(&Cli::command(), "rootwatch", &mut |command, argument| {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let names = argument.get_value_names().unwrap_or_default();
+            for (name, unit) in [("BYTES", "bytes"), ("SECS", "econds"), ("DAYS", "days")] {
+                if names.iter().any(|own| own.as_str() == name) && !help.contains(unit) {
+                    missing.push(format!("{command}: {}: {help}", argument.get_id()));
+                }
+            }
+        });
+        assert_eq!(missing, Vec::<String>::new(), "the unit is not stated");
+    }
+
+    #[test]
+    fn the_samples_of_a_preview_are_all_named() {
+        for name in rootwatch_notify::sample::NAMES {
+            assert!(incident_help().contains(name), "{name}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `rootwatch config`: check, show and schema; and how every command finds its configuration.
+//! `rootwatch config`: check, show and schema. Also finds and loads the configuration for all commands.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::{self, ConfigFile, Inputs, Loaded, Problem, Refused, secrets};
 
-use crate::EXIT_USAGE;
 use crate::args::{ConfigArgs, ConfigCommand};
+use crate::report::EXIT_USAGE;
 
-/// The configuration file that is taken where none is named.
+/// The configuration file to use if none is named.
 const DEFAULT_FILE: &str = "rootwatch.toml";
-/// The variable that names the configuration file.
+/// The environment variable that names the configuration file.
 const FILE_VARIABLE: &str = "ROOTWATCH_CONFIG";
 
 pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
@@ -31,7 +31,7 @@ pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The file that is meant: the flag's, the environment's, or the one that is here.
+/// The configuration file: from the flag, the environment, or the working directory.
 pub(crate) fn file(args: &ConfigArgs) -> Option<PathBuf> {
     let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
     args.config.clone().or(named.map(PathBuf::from)).or_else(|| {
@@ -40,21 +40,23 @@ pub(crate) fn file(args: &ConfigArgs) -> Option<PathBuf> {
     })
 }
 
-/// The configuration in effect. Flags are the key, the flag's name and its value. What should be
-/// mended is told on standard error.
+/// Loads the effective configuration and prints warnings. `flags` are key, name of the flag and value.
 pub(crate) fn load(
     args: &ConfigArgs,
     flags: &[(&str, &str, Option<&String>)],
 ) -> anyhow::Result<Loaded> {
     let loaded = config::load(&inputs(args, flags))?;
-    say_warnings(&loaded.warnings);
+    print_warnings(&loaded.warnings);
     Ok(loaded)
 }
 
 fn inputs(args: &ConfigArgs, flags: &[(&str, &str, Option<&String>)]) -> Inputs {
-    // A variable that is no UTF-8 is no key and no value of ours.
+    // Keys of the configuration are UTF-8. A value that is not is kept with replacement characters, so
+    // that it is reported and not ignored.
     let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        })
         .collect();
     let flags = flags
         .iter()
@@ -65,10 +67,10 @@ fn inputs(args: &ConfigArgs, flags: &[(&str, &str, Option<&String>)]) -> Inputs 
     Inputs { file: file(args).map(ConfigFile::Path), environment, flags }
 }
 
-fn say_warnings(warnings: &[Problem]) {
+fn print_warnings(warnings: &[Problem]) {
     let mut err = anstream::stderr();
     for warning in warnings {
-        // Standard error may be closed; there is nobody left to tell.
+        // If standard error is closed, warnings cannot be reported anywhere else.
         let _ = writeln!(err, "warning: {warning}");
     }
 }
@@ -85,18 +87,24 @@ fn check(args: &ConfigArgs, no_secrets: bool) -> anyhow::Result<ExitCode> {
     if problems.iter().any(|problem| !problem.is_warning) {
         return refuse(&Refused { problems });
     }
-    say_warnings(&problems);
-    let name = file(args)
-        .map_or_else(|| "no file: the defaults".to_owned(), |file| file.display().to_string());
-    let config = &loaded.config;
-    let told: Vec<&str> = config.notify.destination.keys().map(String::as_str).collect();
-    let watched = watched(&loaded).join(", ");
-    writeln!(io::stdout(), "{name}: sound; watches {watched}; tells {}", told.join(", "))?;
+    print_warnings(&problems);
+    let name = file(args).map_or_else(
+        || "no configuration file found, using defaults".to_owned(),
+        |file| file.display().to_string(),
+    );
+    let sources = sources(&loaded).join(", ");
+    let destinations = destinations(&loaded).join(", ");
+    writeln!(io::stdout(), "{name}: valid (sources: {sources}; destinations: {destinations})")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where records come from, in words.
-pub(crate) fn watched(loaded: &Loaded) -> Vec<String> {
+/// The names of the destinations.
+pub(crate) fn destinations(loaded: &Loaded) -> Vec<&str> {
+    loaded.config.notify.destination.keys().map(String::as_str).collect()
+}
+
+/// The names of the sources.
+pub(crate) fn sources(loaded: &Loaded) -> Vec<String> {
     let source = &loaded.config.source;
     let mut names = vec!["http".to_owned()];
     if !source.sns.topics.is_empty() {
@@ -107,12 +115,12 @@ pub(crate) fn watched(loaded: &Loaded) -> Vec<String> {
     names
 }
 
-/// All that is wrong, a line each, on standard output: it is what was asked for.
+/// Prints all problems to standard error, one per line.
 fn refuse(refused: &Refused) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
+    let mut err = anstream::stderr();
     for problem in &refused.problems {
         let kind = if problem.is_warning { "warning" } else { "error" };
-        writeln!(out, "{kind}: {problem}")?;
+        writeln!(err, "{kind}: {problem}")?;
     }
     Ok(ExitCode::from(EXIT_USAGE))
 }

@@ -1,8 +1,8 @@
-//! `rootwatch demo`: a recorded break-in, played through a hub of its own.
+//! `rootwatch demo`: plays a made-up break-in through a temporary hub.
 //!
-//! The records come in by the HTTP door, as they would from AWS; only the clock is ours. It stands
-//! between two steps of the story and jumps with each, so that ages, leases and the closing of
-//! quiet incidents come out as on that day, whatever the speed.
+//! The records arrive through the HTTP API, as from AWS; only the clock is simulated. It stands still
+//! between two steps and jumps with each step, so that ages, leases and the closing of quiet incidents
+//! are those of that day at any speed.
 
 mod clock;
 mod story;
@@ -26,20 +26,22 @@ use rootwatch_store::{DeliveryFilter, PageRequest, Store};
 use self::clock::StoryClock;
 use self::story::Step;
 use crate::args::{DemoArgs, Speed};
-use crate::{Failed, runtime, serve, store, token};
+use crate::report::Failed;
+use crate::run::runtime;
+use crate::{serve, store, token};
 use rootwatch_core::words;
 
-/// Longest wait for the alerts of one step, and for what the hub does on its own every few seconds.
+/// Longest wait for the alerts of one step, and for the hub's periodic work.
 const WAIT_MAX: Duration = Duration::from_secs(15);
-/// How often the store is asked whether all is told.
+/// How often to check whether all alerts are delivered.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// Seconds without a finding after which an incident is over.
 const QUIET_SECS: u32 = 3_600;
 
-/// What is logged: that the clock jumps is no news here.
+/// The log filter: the clock jumps on purpose here.
 const LOG_LEVEL: &str = "warn,rootwatch_engine::schedule=error";
 
-/// The accounts of the story.
+/// The accounts of the break-in.
 const ACCOUNTS: [(&str, &str, &str); 3] = [
     ("111122223333", "example-management", "root"),
     ("222233334444", "prod-payments", "production"),
@@ -47,8 +49,8 @@ const ACCOUNTS: [(&str, &str, &str); 3] = [
 ];
 
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let folder = tempfile::tempdir().context(Failed::to("make a temporary folder"))?;
-    let (secret, sha256) = token::make()?;
+    let folder = tempfile::tempdir().context(Failed::to("create a temporary folder"))?;
+    let (secret, sha256) = token::create()?;
     let steps = story::steps()?;
     let mut settings = settings(sha256)?;
     settings.store.path = folder.path().join("demo.db");
@@ -74,7 +76,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         };
         bar.finish_and_clear();
         if matches!(played, Ok(true)) {
-            stage.say_end(folder.path(), args.once).await?;
+            stage.print_end(folder.path(), args.once).await?;
             if !args.once {
                 signals.next().await;
             }
@@ -85,7 +87,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What the embedded hub is given.
+/// The configuration of the temporary hub.
 fn settings(sha256: String) -> anyhow::Result<Config> {
     let mut config = Config::default();
     config.hub.listen = ([127, 0, 0, 1], 0).into();
@@ -109,7 +111,7 @@ fn settings(sha256: String) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Where the story is, on a terminal.
+/// The progress bar, on a terminal.
 fn bar(steps: usize) -> ProgressBar {
     let is_shown = io::stderr().is_terminal() && io::stdout().is_terminal();
     let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -120,7 +122,7 @@ fn bar(steps: usize) -> ProgressBar {
     bar
 }
 
-/// Writes alerts above the bar, which would stand in the way.
+/// Writes alerts above the progress bar.
 #[derive(Debug)]
 struct AboveBar {
     bar: ProgressBar,
@@ -137,7 +139,7 @@ impl Write for AboveBar {
     }
 }
 
-/// A hub with its clock and its audience.
+/// The hub with its clock and its output.
 struct Stage<'a> {
     running: &'a RunningHub,
     clock: &'a StoryClock,
@@ -146,12 +148,12 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// All of the story, then the hour of silence, then the next morning's digest.
+    /// Plays all steps, then an hour without records, then the next morning's digest.
     async fn play(&self, steps: &[Step], speed: Speed) -> anyhow::Result<()> {
         let records: usize = steps.iter().map(|step| step.records.len()).sum();
         self.say(&format!(
             "The break-in at Example Corp, 2026-05-04 (times are UTC of that day).\n\
-             {} of three accounts go through a hub on http://{}.\n",
+             {} of three accounts are posted to a hub on http://{}.\n",
             words::count(records as u64, "CloudTrail record"),
             self.running.address(),
         ))?;
@@ -159,7 +161,7 @@ impl Stage<'_> {
             .no_proxy()
             .timeout(WAIT_MAX)
             .build()
-            .context(Failed::to("make an HTTP client"))?;
+            .context(Failed::to("create an HTTP client"))?;
         for step in steps {
             let begin = Instant::now();
             self.clock.jump(step.at);
@@ -177,7 +179,7 @@ impl Stage<'_> {
         let Some(last) = steps.last() else { return Ok(()) };
         let hour = SignedDuration::from_secs(i64::from(QUIET_SECS) + story::STEP_SECS);
         self.clock.jump(last.at.saturating_add(hour)?);
-        self.bar.set_message("an hour of silence");
+        self.bar.set_message("one hour without records");
         let is_quiet = async |store: &dyn Store| {
             let standing = store.standing().await?;
             Ok(standing.open_incidents.values().sum::<u64>() == 0
@@ -189,8 +191,8 @@ impl Stage<'_> {
         let is_digested = async |store: &dyn Store| {
             let (filter, page) = (DeliveryFilter::default(), PageRequest::default());
             let listed = store.deliveries(&filter, &page).await?;
-            let mut told = listed.items.iter().filter(|one| one.ended_at.is_some());
-            Ok(told.any(|one| one.alert.kind == AlertKind::Digest))
+            let mut ended = listed.items.iter().filter(|one| one.ended_at.is_some());
+            Ok(ended.any(|one| one.alert.kind == AlertKind::Digest))
         };
         self.until(is_digested).await
     }
@@ -207,8 +209,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Waits for something to become true in the store. What takes too long is not waited for: the
-    /// story goes on.
+    /// Waits until a condition holds in the store. After [`WAIT_MAX`] the demo continues anyway: a slow
+    /// machine shows some alerts later.
     async fn until(
         &self,
         is_so: impl AsyncFn(&dyn Store) -> Result<bool, rootwatch_store::StoreError>,
@@ -216,7 +218,7 @@ impl Stage<'_> {
         let store = self.running.store();
         let begin = Instant::now();
         while begin.elapsed() < WAIT_MAX {
-            if is_so(store.as_ref()).await.context(Failed::to("ask the store"))? {
+            if is_so(store.as_ref()).await.context(Failed::to("read the store"))? {
                 return Ok(());
             }
             tokio::time::sleep(ASK_EVERY).await;
@@ -229,14 +231,14 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// What came of it, and where to look.
-    async fn say_end(&self, folder: &std::path::Path, once: bool) -> anyhow::Result<()> {
+    /// Prints the totals and how to query the hub.
+    async fn print_end(&self, folder: &std::path::Path, once: bool) -> anyhow::Result<()> {
         let page = PageRequest { items_max: rootwatch_store::PAGE_ITEMS_MAX, after: None };
         let store = self.running.store();
         let incidents = store.incidents(&Default::default(), &page).await?.items.len();
         let alerts = store.deliveries(&DeliveryFilter::default(), &page).await?.items.len();
         self.say(&format!(
-            "\nThe story is over: {}, told in {}.",
+            "\nDemo finished: {}, {}.",
             words::count(incidents as u64, "incident"),
             words::count(alerts as u64, "alert"),
         ))?;
@@ -245,18 +247,18 @@ impl Stage<'_> {
         }
         let (address, secret) = (self.running.address(), self.secret);
         self.say(&format!(
-            "The hub is still up, on the clock of the next morning. Look at it from another \
+            "The hub is still running; its clock shows the next morning. Query it from another \
              terminal:\n\n  \
              TOKEN={secret}\n  \
              curl -H \"Authorization: Bearer $TOKEN\" http://{address}/v1/incidents\n  \
              curl -H \"Authorization: Bearer $TOKEN\" http://{address}/metrics\n\n\
-             Ctrl-C ends it and removes its store ({}).",
+             Ctrl-C stops it and deletes its store ({}).",
             folder.display()
         ))
     }
 }
 
-/// The moments of the story.
+/// Parses a time of the break-in.
 pub(crate) fn moment(text: &str) -> anyhow::Result<Timestamp> {
-    text.parse().with_context(|| format!("{text} is no moment"))
+    text.parse().with_context(|| format!("{text} is not a time"))
 }

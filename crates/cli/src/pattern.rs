@@ -1,4 +1,4 @@
-//! `rootwatch pattern match`: the event-pattern engine on standard input.
+//! `rootwatch pattern match`: matches event patterns against events from standard input.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// Bytes of one line. EventBridge takes events up to 1 MiB and patterns up to 4 KiB.
+/// Largest size of a line in bytes. EventBridge accepts events up to 1 MiB and patterns up to 4 KiB.
 const LINE_BYTES_MAX: u64 = 8 << 20;
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         line.clear();
         let read = io::Read::take(&mut input, LINE_BYTES_MAX)
             .read_until(b'\n', &mut line)
-            .context("standard input")?;
+            .context("cannot read standard input")?;
         if read == 0 {
             break;
         }

@@ -1,5 +1,5 @@
-//! Completions, man pages and the references: from the declaration in `args.rs`, and from the
-//! schema of the configuration.
+//! Prints completions, man pages and the generated reference pages, from the declaration in `args.rs`
+//! and the schema of the configuration.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -22,8 +22,10 @@ pub(crate) fn man(dir: Option<&Path>) -> anyhow::Result<ExitCode> {
     let command = Cli::command();
     match dir {
         Some(dir) => {
-            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-            clap_mangen::generate_to(command, dir).with_context(|| dir.display().to_string())?;
+            std::fs::create_dir_all(dir)
+                .with_context(|| format!("cannot create {}", dir.display()))?;
+            clap_mangen::generate_to(command, dir)
+                .with_context(|| format!("cannot write man pages to {}", dir.display()))?;
         }
         None => {
             let mut page = Vec::new();
@@ -40,6 +42,7 @@ pub(crate) fn markdown(of: ReferenceOf) -> anyhow::Result<ExitCode> {
         ReferenceOf::Cli => None,
         ReferenceOf::Config => Some(rootwatch_hub::config::reference()),
         ReferenceOf::Channels => Some(rootwatch_hub::config::channels_reference()),
+        ReferenceOf::Metrics => Some(rootwatch_hub::metrics::metrics_reference()),
         ReferenceOf::Permissions => Some(rootwatch_hub::permissions::permissions_reference(
             rootwatch_scan::permissions::PERMISSIONS,
         )),

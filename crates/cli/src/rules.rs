@@ -1,4 +1,4 @@
-//! `rootwatch rules`: list, show and test.
+//! `rootwatch rules`: lists, shows and tests the detection rules.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -6,15 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use rootwatch_core::decode::{Event, Item, Limits, decode_log};
-use rootwatch_core::detect::{Detected, Detector, settle};
+use rootwatch_core::detect::{Detected, Detector, finalize};
 use rootwatch_core::finding::NeedsRoot;
 use rootwatch_core::rules::{Rule, RuleError, RuleFile, Ruleset, TestRecord, built_in_tests};
 
-use crate::Hint;
 use crate::args::{ListFormat, RulesCommand};
 use crate::output::words;
+use crate::report::Hint;
 
-/// Bytes of one rule file.
+/// Jaro-Winkler similarity from which an unknown id is probably a typing error.
+const SIMILARITY_MIN: f64 = 0.85;
+/// Largest size of a rule file in bytes.
 const RULE_BYTES_MAX: u64 = 1 << 20;
 
 pub(crate) fn run(command: RulesCommand) -> anyhow::Result<ExitCode> {
@@ -29,7 +31,7 @@ pub(crate) fn run(command: RulesCommand) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// The built-in rules together with those in folders.
+/// Loads the built-in rules and those in folders.
 pub(crate) fn load(folders: &[PathBuf]) -> anyhow::Result<Ruleset> {
     if folders.is_empty() {
         return Ok(Ruleset::built_in());
@@ -45,20 +47,21 @@ fn refused(errors: &[RuleError]) -> anyhow::Error {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Hint::error(
         format!("{} refused\n{}", words::count(errors.len() as u64, "rule"), lines.join("\n")),
-        "CONTRIBUTING.md shows a sound one",
+        "`rootwatch rules show root-bucket-deleted` shows a short rule; docs/how-to/write-rules.md explains all keys",
     )
 }
 
-/// The rule files that a path names: itself, or the `*.yaml` below it, sorted.
+/// The rule files of a path: the file itself, or all `*.yaml` below the folder, sorted.
 fn read_rules(path: &Path) -> anyhow::Result<Vec<RuleFile>> {
     let mut paths = Vec::new();
     if path.is_dir() {
-        find_rules(path, &mut paths).with_context(|| path.display().to_string())?;
+        find_rules(path, &mut paths)
+            .with_context(|| format!("cannot read rules from {}", path.display()))?;
         paths.sort();
         if paths.is_empty() {
             return Err(Hint::error(
                 format!("no rules in {}", path.display()),
-                "a rule is a file that ends in .yaml",
+                "rule files end in .yaml",
             ));
         }
     } else {
@@ -71,7 +74,7 @@ fn find_rules(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
-        // Links are not followed: a folder of rules has no business elsewhere.
+        // Links are not followed: rules are in the folder itself.
         if entry.file_type()?.is_dir() {
             find_rules(&path, paths)?;
         } else if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
@@ -83,11 +86,14 @@ fn find_rules(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
 
 fn read_rule(path: &Path) -> anyhow::Result<RuleFile> {
     let name = path.display().to_string();
-    let size = std::fs::metadata(path).with_context(|| name.clone())?.len();
+    let cannot_read = || format!("cannot read rules from {name}");
+    let size = std::fs::metadata(path).with_context(cannot_read)?.len();
     if size > RULE_BYTES_MAX {
-        anyhow::bail!("{name}: {size} bytes are too many for a rule (at most {RULE_BYTES_MAX})");
+        anyhow::bail!(
+            "{name}: a rule may have at most {RULE_BYTES_MAX} bytes, this file has {size}"
+        );
     }
-    let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+    let text = std::fs::read_to_string(path).with_context(cannot_read)?;
     Ok(RuleFile { name, text })
 }
 
@@ -121,14 +127,20 @@ fn show(
     only_pattern: bool,
 ) -> anyhow::Result<ExitCode> {
     let Some(rule) = rules.get(id) else {
+        let similarity = |rule: &Rule| strsim::jaro_winkler(id, &rule.id);
         let nearest = rules
             .rules()
             .iter()
-            .max_by(|a, b| {
-                strsim::jaro_winkler(id, &a.id).total_cmp(&strsim::jaro_winkler(id, &b.id))
-            })
-            .map_or_else(String::new, |rule| format!("the nearest is `{}`", rule.id));
-        return Err(Hint::error(format!("there is no rule `{id}`"), nearest));
+            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+            .filter(|rule| similarity(rule) >= SIMILARITY_MIN);
+        let hint = match nearest {
+            Some(rule) => format!("did you mean `{}`?", rule.id),
+            None => {
+                let count = words::count(rules.rules().len() as u64, "rule");
+                format!("`rootwatch rules list` shows all {count}")
+            }
+        };
+        return Err(Hint::error(format!("unknown rule `{id}`"), hint));
     };
     let pattern = serde_json::to_string_pretty(&rule.pattern)?;
     if only_pattern {
@@ -141,14 +153,14 @@ fn show(
     if let Some(follows) = &rule.follows {
         writeln!(
             out,
-            "only after  {} of `{}` within {}",
-            words::count(follows.at_least as u64, "finding"),
+            "requires    {} of `{}` in the previous {}",
+            words::count(follows.at_least as u64, "match"),
             follows.rule,
             words::count(follows.within_minutes.unsigned_abs(), "minute"),
         )?;
     }
     if rule.first.is_some() {
-        writeln!(out, "only first  the first finding with an access key")?;
+        writeln!(out, "requires    first use of an access key")?;
     }
     if !rule.attack.is_empty() {
         writeln!(out, "ATT&CK      {}", rule.attack.join(", "))?;
@@ -159,13 +171,13 @@ fn show(
         writeln!(out, "{}", indent_after(&format!("  {}  ", index + 1), step))?;
     }
     for (title, lines) in [
-        ("May be harmless when", &rule.false_positives),
-        ("Cannot see", &rule.blind_spots),
-        ("Read on", &rule.references),
+        ("False positives", &rule.false_positives),
+        ("Blind spots", &rule.blind_spots),
+        ("References", &rule.references),
     ] {
         writeln!(out, "\n{title}")?;
         for line in lines {
-            // An address must stay whole to be followed.
+            // A wrapped address cannot be opened.
             let is_address = line.starts_with("https://");
             let text = if is_address { format!("  - {line}") } else { indent_after("  - ", line) };
             writeln!(out, "{text}")?;
@@ -175,12 +187,12 @@ fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// In words whether a rule's task needs the root user.
+/// Says whether the task that a rule detects needs the root user.
 fn needs_root(rule: &Rule) -> &'static str {
     match rule.needs_root {
         NeedsRoot::Yes => "yes: on AWS's list of tasks that require the root user",
         NeedsRoot::No => "no: a role could have done it",
-        NeedsRoot::Unknown => "the question does not arise",
+        NeedsRoot::Unknown => "not applicable or unknown",
     }
 }
 
@@ -225,7 +237,7 @@ fn test_files(out: &mut dyn Write, paths: &[PathBuf]) -> anyhow::Result<ExitCode
     for path in paths {
         files.extend(read_rules(path)?);
     }
-    // A built-in rule tested from a working copy stands in for itself.
+    // A file of a built-in rule replaces that rule.
     let rules = Ruleset::built_in_replaced_by(&files).map_err(|errors| refused(&errors))?;
     let mut cases = Vec::new();
     for file in &files {
@@ -246,31 +258,32 @@ fn test_files(out: &mut dyn Write, paths: &[PathBuf]) -> anyhow::Result<ExitCode
     run_cases(out, &rules, cases)
 }
 
-/// A test's record: beside the rule's file or above it, then from the working directory.
+/// Reads a test's record: relative to the rule's folder or one above it, then to the working directory.
 fn record_text(rule_file: &str, record: &TestRecord) -> anyhow::Result<String> {
     let path = match record {
         TestRecord::Inline(fields) => return Ok(serde_json::to_string(fields)?),
         TestRecord::File(path) => Path::new(path),
     };
-    let mut places: Vec<PathBuf> =
+    let mut candidates: Vec<PathBuf> =
         Path::new(rule_file).ancestors().skip(1).map(|folder| folder.join(path)).collect();
-    places.push(path.to_owned());
-    let found = places.iter().find(|place| place.is_file()).ok_or_else(|| {
+    candidates.push(path.to_owned());
+    let found = candidates.iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
         Hint::error(
-            format!("{rule_file}: no record `{}`", path.display()),
-            "give its path from the rule's folder, from one above it, or from here",
+            format!("{rule_file}: record `{}` not found", path.display()),
+            "give its path relative to the rule's folder, a folder above it, or the working directory",
         )
     })?;
-    std::fs::read_to_string(found).with_context(|| found.display().to_string())
+    std::fs::read_to_string(found)
+        .with_context(|| format!("cannot read the record {}", found.display()))
 }
 
 fn run_cases(out: &mut dyn Write, rules: &Ruleset, cases: Vec<Case>) -> anyhow::Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     for case in cases {
-        let problem = match speaks(rules, &case) {
-            Ok(spoke) if spoke == case.matches => None,
-            Ok(true) => Some("the rule spoke and should be silent".to_owned()),
-            Ok(false) => Some("the rule was silent and should speak".to_owned()),
+        let problem = match last_record_matches(rules, &case) {
+            Ok(matched) if matched == case.matches => None,
+            Ok(true) => Some("rule matched, expected no match".to_owned()),
+            Ok(false) => Some("rule did not match, expected a match".to_owned()),
             Err(reason) => Some(reason),
         };
         match problem {
@@ -285,8 +298,8 @@ fn run_cases(out: &mut dyn Write, rules: &Ruleset, cases: Vec<Case>) -> anyhow::
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Does the rule speak about the last of the records?
-fn speaks(rules: &Ruleset, case: &Case) -> Result<bool, String> {
+/// True if the rule matches the last record.
+fn last_record_matches(rules: &Ruleset, case: &Case) -> Result<bool, String> {
     let mut detector = Detector::new(rules);
     let mut detected: Vec<Detected> = Vec::new();
     let mut last = None;
@@ -297,7 +310,7 @@ fn speaks(rules: &Ruleset, case: &Case) -> Result<bool, String> {
         decode_log(text.as_bytes(), &Limits::default(), &mut |_, item| match item {
             Item::Event(event) => {
                 count += 1;
-                last = judge_one(&mut detector, &event, &mut detected);
+                last = detect_one(&mut detector, &event, &mut detected);
             }
             Item::PassedOver(_) => count += 1,
             Item::Skipped(skipped) => problem = Some(skipped.reason),
@@ -306,18 +319,18 @@ fn speaks(rules: &Ruleset, case: &Case) -> Result<bool, String> {
             return Err(format!("a record cannot be decoded: {problem}"));
         }
         if count == 0 {
-            return Err("a record's file is empty".to_owned());
+            return Err("a record file is empty".to_owned());
         }
     }
     let Some(key) = last else { return Ok(false) };
-    let (findings, _) = settle(detected, rules);
+    let (findings, _) = finalize(detected, rules);
     Ok(findings
         .iter()
         .find(|finding| finding.key == key)
         .is_some_and(|finding| finding.rules.contains(&case.rule)))
 }
 
-fn judge_one(
+fn detect_one(
     detector: &mut Detector<'_>,
     event: &Event<'_>,
     detected: &mut Vec<Detected>,

@@ -1,6 +1,6 @@
-//! `rootwatch scan`: options to inputs, findings to incidents, incidents to people.
+//! `rootwatch scan`: reads the inputs, correlates the findings, prints the incidents.
 
-mod away;
+mod remote;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::Limits;
-use rootwatch_core::detect::settle;
+use rootwatch_core::detect::finalize;
 use rootwatch_core::finding::{FindingKey, RootUse, Severity};
 use rootwatch_core::incident::Incident;
 use rootwatch_core::rules::Ruleset;
@@ -26,17 +26,18 @@ use rootwatch_scan::aws::Usage;
 use rootwatch_scan::summary::Summary;
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
-use self::away::Inputs;
-use crate::Hint;
+use self::remote::Inputs;
 use crate::args::{Color, Format, ScanArgs, ScanCommand};
 use crate::output::{self, Report, RuleText, Shown, Style, words};
+use crate::report::Hint;
 use crate::rules::load;
+use crate::since::TimeArg;
 
-/// Everything was looked at, but something is at or above `--fail-on`.
+/// Everything was read, and something is at or above `--fail-on`.
 const EXIT_FOUND: u8 = 1;
 /// Not everything could be read.
 const EXIT_INCOMPLETE: u8 = 3;
-/// Columns of a table that goes to no terminal.
+/// Columns of a table that is not printed to a terminal.
 const WIDTH_DEFAULT: usize = 100;
 /// How often the progress bar is drawn.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -48,10 +49,11 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let rules = load(&args.rules)?;
     let options = options(args, Timestamp::now())?;
     let style = style(args)?;
+    let format = output_format(args)?;
     let account_names = args.account_names.as_deref().map(read_names).transpose()?;
     let inputs = Inputs::read(args)?;
     if let Some(queue_url) = &args.fan_out {
-        return away::fan_out(args, &inputs, queue_url, &options);
+        return remote::fan_out(args, &inputs, queue_url, &options);
     }
     if options.rule_only && options.prefilter && !args.quiet {
         warn_of_slow_rules(&rules);
@@ -68,14 +70,14 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
     let mut files: HashMap<FindingKey, Arc<str>> = HashMap::with_capacity(findings.len());
     for located in findings {
         let key = located.detected.finding.key.clone();
-        // Of a repeated record the first file by name counts, whichever thread was faster.
+        // A record can be in several files. The first by name counts, whichever thread was faster.
         let file = files.entry(key).or_insert_with(|| Arc::clone(&located.file));
         if located.file < *file {
             *file = located.file;
         }
         detected.push(located.detected);
     }
-    let (settled, repeats) = settle(detected, &rules);
+    let (settled, repeats) = finalize(detected, &rules);
     summary.repeats = repeats;
     let incidents = correlate_all(settled, &CorrelatePolicy::default());
     let settled_count =
@@ -102,15 +104,50 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         account_names: account_names.unwrap_or_default(),
         rules: rule_texts(&rules),
     };
-    write(args, &report, &style)?;
-    if !args.quiet && !summary.is_complete() {
-        let mut err = anstream::stderr();
-        let _ = output::skipped(&mut err, &summary, &style);
-    }
+    write(args, format, &report, &style)?;
     if !args.quiet {
-        away::tell_cost(&inputs, &usage);
+        print_remarks(&inputs, &options, &summary, &style, &usage);
     }
     Ok(ExitCode::from(exit_code(args, &summary, worst)))
+}
+
+/// The messages after the results. Standard error may be closed, so failures to write are ignored.
+fn print_remarks(
+    inputs: &Inputs,
+    options: &ScanOptions,
+    summary: &Summary,
+    style: &Style,
+    usage: &Usage,
+) {
+    let mut err = anstream::stderr();
+    // A quiet region is normal for `lookup://`, which reports regions that do not exist as skipped.
+    if inputs.lookup.is_none()
+        && let Some(text) = unknown_regions(&options.regions, summary)
+    {
+        let _ = writeln!(err, "warning: {text}");
+    }
+    if !summary.is_complete() {
+        let _ = output::skipped(&mut err, summary, style);
+    }
+    remote::print_cost(inputs, usage);
+}
+
+/// Names the regions of `--region` of which the input has neither log files nor records: probably
+/// misspelled.
+fn unknown_regions(wanted: &BTreeSet<String>, summary: &Summary) -> Option<String> {
+    let found: BTreeSet<&String> = summary.regions.union(&summary.regions_filtered).collect();
+    let unknown: Vec<String> = wanted
+        .iter()
+        .filter(|region| !found.contains(region))
+        .map(|region| format!("`{}`", words::visible(region)))
+        .collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let noun = if unknown.len() == 1 { "region" } else { "regions" };
+    let found: Vec<_> = found.into_iter().map(|region| words::visible(region)).collect();
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    Some(format!("no {noun} {} in this input (found: {found})", unknown.join(", ")))
 }
 
 /// The filters that were set, as they were given.
@@ -121,8 +158,9 @@ fn filters(args: &ScanArgs) -> Vec<String> {
             set.push(format!("--{name} {}", values.join(",")));
         }
     };
-    note("since", args.since.as_slice());
-    note("until", args.until.as_slice());
+    let text = |time: &Option<TimeArg>| time.as_ref().map(|time| time.text().to_owned());
+    note("since", text(&args.since).as_slice());
+    note("until", text(&args.until).as_slice());
     note("account", &args.account);
     note("region", &args.region);
     let least = args.min_severity.map(|least| Severity::from(least).name().to_owned());
@@ -150,7 +188,7 @@ fn worst(incidents: &[Incident], findings: &[Shown<'_>]) -> Option<Severity> {
     of_incidents.max(findings.iter().map(|shown| shown.finding.severity).max())
 }
 
-/// The findings that were asked for, sorted by time, then id.
+/// The findings that pass the filters, sorted by time, then id.
 fn shown<'a>(
     incidents: &'a [Incident],
     files: &'a HashMap<FindingKey, Arc<str>>,
@@ -180,36 +218,48 @@ fn shown<'a>(
     shown
 }
 
-fn write(args: &ScanArgs, report: &Report<'_>, style: &Style) -> anyhow::Result<()> {
-    let to_terminal = args.output.is_none() && io::stdout().is_terminal();
-    let format = args
-        .format
-        .or_else(|| args.output.as_deref().and_then(format_of))
-        .unwrap_or(if to_terminal { Format::Table } else { Format::Jsonl });
+/// The format: `--format`, or that of the extension of `--output`, or the default.
+fn output_format(args: &ScanArgs) -> anyhow::Result<Format> {
+    if let Some(format) = args.format {
+        return Ok(format);
+    }
+    let Some(path) = &args.output else {
+        let to_terminal = io::stdout().is_terminal();
+        return Ok(if to_terminal { Format::Table } else { Format::Jsonl });
+    };
+    let Some(extension) = path.extension() else { return Ok(Format::Jsonl) };
+    match extension.to_str() {
+        Some("html" | "htm") => Ok(Format::Html),
+        Some("csv") => Ok(Format::Csv),
+        Some("jsonl") => Ok(Format::Jsonl),
+        Some("txt") => Ok(Format::Table),
+        _ => Err(Hint::error(
+            format!("--output {}: no format has this extension", path.display()),
+            "use .html, .csv, .jsonl or .txt, or give --format",
+        )),
+    }
+}
+
+fn write(
+    args: &ScanArgs,
+    format: Format,
+    report: &Report<'_>,
+    style: &Style,
+) -> anyhow::Result<()> {
     match &args.output {
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             let mut out = BufWriter::new(file);
             print(&mut out, format, report, style)
                 .and_then(|()| out.flush())
-                .with_context(|| format!("writing {}", path.display()))
+                .with_context(|| format!("cannot write {}", path.display()))
         }
         None => {
             let mut out = BufWriter::new(io::stdout().lock());
             print(&mut out, format, report, style)?;
             Ok(out.flush()?)
         }
-    }
-}
-
-/// The format that a file's ending asks for.
-fn format_of(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()? {
-        "html" | "htm" => Some(Format::Html),
-        "csv" => Some(Format::Csv),
-        "jsonl" => Some(Format::Jsonl),
-        "txt" => Some(Format::Table),
-        _ => None,
     }
 }
 
@@ -239,8 +289,8 @@ fn rule_texts(rules: &Ruleset) -> BTreeMap<String, RuleText> {
 
 fn options(args: &ScanArgs, now: Timestamp) -> anyhow::Result<ScanOptions> {
     let default = ScanOptions::default();
-    let since = args.since.as_deref().map(|text| moment(text, now)).transpose()?;
-    let until = args.until.as_deref().map(|text| moment(text, now)).transpose()?;
+    let since = args.since.as_ref().map(|time| time.at(now));
+    let until = args.until.as_ref().map(|time| time.at(now));
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
@@ -263,29 +313,6 @@ fn options(args: &ScanArgs, now: Timestamp) -> anyhow::Result<ScanOptions> {
     })
 }
 
-/// RFC 3339, a date (its beginning in UTC), or an age counted back from now.
-pub(crate) fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
-    if let Ok(at) = text.parse() {
-        return Ok(at);
-    }
-    if let Ok(date) = text.parse::<jiff::civil::Date>() {
-        return Ok(date.to_zoned(TimeZone::UTC)?.timestamp());
-    }
-    let hint = "write 2026-05-04T14:00:00Z, 2026-05-04, or an age: 90d, 12h, 30m, 2w";
-    let wrong = || Hint::error(format!("`{text}` is not a time"), hint);
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let hours_or_less = match unit {
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 7 * 86_400,
-        _ => return Err(wrong()),
-    };
-    let count: i64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    let seconds = count.checked_mul(hours_or_less).filter(|s| *s >= 0).ok_or_else(wrong)?;
-    now.checked_sub(jiff::SignedDuration::from_secs(seconds)).map_err(|_| wrong())
-}
-
 fn style(args: &ScanArgs) -> anyhow::Result<Style> {
     let (zone, zone_label) = match args.time_zone.as_str() {
         "utc" | "UTC" => (TimeZone::UTC, "UTC".to_owned()),
@@ -293,7 +320,7 @@ fn style(args: &ScanArgs) -> anyhow::Result<Style> {
         name => {
             let zone = TimeZone::get(name).map_err(|_| {
                 Hint::error(
-                    format!("there is no time zone `{name}`"),
+                    format!("unknown time zone `{name}`"),
                     "use `utc`, `local` or a name such as `Europe/Bucharest`",
                 )
             })?;
@@ -313,14 +340,15 @@ fn style(args: &ScanArgs) -> anyhow::Result<Style> {
     Ok(Style { width: width.unwrap_or(WIDTH_DEFAULT), color, zone, zone_label, ..Style::default() })
 }
 
-/// Columns of the terminal that standard output is.
+/// Columns of the terminal, if standard output is one.
 fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
 /// Names of accounts: the reply of `list-accounts`, or lines of an id and a name.
 fn read_names(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let attempt = || format!("cannot read account names from {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(attempt)?;
     if text.trim_start().starts_with('{') {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -333,8 +361,7 @@ fn read_names(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             id: String,
             name: String,
         }
-        let reply: Reply =
-            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let reply: Reply = serde_json::from_str(&text).with_context(attempt)?;
         return Ok(reply.accounts.into_iter().map(|one| (one.id, one.name)).collect());
     }
     let mut names = BTreeMap::new();
@@ -354,14 +381,14 @@ fn read_names(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(names)
 }
 
-/// Rules for which every record has to be decoded cost a lot; say which.
+/// Warns of rules for which every record must be decoded: they make a scan much slower.
 fn warn_of_slow_rules(rules: &Ruleset) {
     let slow = rootwatch_scan::unguarded_rules(rules);
     if !slow.is_empty() {
         let mut err = anstream::stderr();
         let _ = writeln!(
             err,
-            "note: every record is decoded, because these rules ask for no event name: {}",
+            "note: decoding every record, because these rules do not test the event name: {}",
             slow.join(", ")
         );
     }
@@ -378,7 +405,7 @@ fn with_bar<T>(
     if args.quiet || !io::stderr().is_terminal() {
         return work();
     }
-    // How much there is in AWS nobody knows before it is listed.
+    // The size of an input in AWS is unknown until all of it is listed.
     let is_local = inputs.is_local();
     let template = if is_local {
         "{bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}"
@@ -401,7 +428,7 @@ fn with_bar<T>(
                     "{}, {}{}",
                     words::count(progress.files.load(Ordering::Relaxed), inputs.noun()),
                     words::count(progress.findings.load(Ordering::Relaxed), "finding"),
-                    away::so_far(inputs, usage, begin.elapsed()),
+                    remote::so_far(inputs, usage, begin.elapsed()),
                 ));
                 std::thread::park_timeout(PROGRESS_EVERY);
             }
@@ -418,14 +445,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_as_a_time_a_date_or_an_age() {
-        let now: Timestamp = "2026-05-04T12:00:00Z".parse().expect("a time");
-        let at = |text: &str| moment(text, now).map(|at| at.to_string()).ok();
-        assert_eq!(at("2026-05-01T10:00:00+02:00").as_deref(), Some("2026-05-01T08:00:00Z"));
-        assert_eq!(at("2026-05-01").as_deref(), Some("2026-05-01T00:00:00Z"));
-        assert_eq!(at("90d").as_deref(), Some("2026-02-03T12:00:00Z"));
-        for wrong in ["", "d", "90", "-1d", "90x", "é", "99999999999999999d"] {
-            assert_eq!(at(wrong), None, "{wrong}");
-        }
+    fn a_region_that_the_input_does_not_have_is_named_with_those_that_it_has() {
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let summary = Summary {
+            regions: set(&["us-east-1"]),
+            regions_filtered: set(&["eu-west-1"]),
+            ..Summary::default()
+        };
+        let warning = |wanted: &[&str]| unknown_regions(&set(wanted), &summary);
+        assert_eq!(warning(&["us-east-1"]), None);
+        assert_eq!(warning(&["eu-west-1"]), None, "filtered out by time, but it exists");
+        assert_eq!(
+            warning(&["us-east-1", "mars-1"]).as_deref(),
+            Some("no region `mars-1` in this input (found: eu-west-1, us-east-1)")
+        );
+        assert_eq!(
+            unknown_regions(&set(&["mars-1"]), &Summary::default()).as_deref(),
+            Some("no region `mars-1` in this input (found: none)")
+        );
     }
 }

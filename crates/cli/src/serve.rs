@@ -1,4 +1,4 @@
-//! `rootwatch serve`: the hub, until a signal ends it.
+//! `rootwatch serve`: runs the hub until a signal shuts it down.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,7 +13,9 @@ use rootwatch_hub::{Hub, HubParts, RunningHub};
 use rootwatch_notify::standard_output;
 
 use crate::args::ServeArgs;
-use crate::{EXIT_FAILED, Failed, config, runtime, say_error, store};
+use crate::report::{EXIT_FAILED, Failed, print_error};
+use crate::run::runtime;
+use crate::{config, store};
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let flags = [
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         ("store.path", "--store", args.store.as_ref()),
     ];
     let loaded = config::load(&args.config, &flags)?;
-    store::one_is_meant(&loaded.config.store, args.store.as_ref())?;
+    store::reject_file_and_table(&loaded.config.store, args.store.as_ref())?;
     let rules = rules::load(&loaded.config.rules.dir)?;
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
@@ -36,16 +38,16 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
             secrets: Arc::new(resolver),
         };
         let mut running = start(parts).await?;
-        say_start(&loaded, &running, &telemetry);
+        print_start(&loaded, &running, &telemetry);
         let ended = tokio::select! {
             () = signals.next() => Ok(()),
-            ended = running.finished() => ended.context(Failed::to("go on")),
+            ended = running.finished() => ended.context(Failed::to("continue")),
         };
-        tracing::info!("ending");
+        tracing::info!("shutting down");
         tokio::select! {
             () = running.shutdown() => {}
             () = signals.next() => {
-                tracing::warn!("ended at once; what was acknowledged is on disk");
+                tracing::warn!("second signal: stopping at once; acknowledged records are on disk");
                 std::process::exit(i32::from(EXIT_FAILED));
             }
         }
@@ -53,14 +55,14 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         Ok(match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                say_error(&error);
+                print_error(&error);
                 ExitCode::from(EXIT_FAILED)
             }
         })
     })
 }
 
-/// Starts a hub. What the configuration is to blame for is an error of usage.
+/// Starts a hub. An invalid configuration is an error of usage.
 pub(crate) async fn start(parts: HubParts) -> anyhow::Result<RunningHub> {
     match Hub::start(parts).await {
         Ok(running) => Ok(running),
@@ -69,25 +71,25 @@ pub(crate) async fn start(parts: HubParts) -> anyhow::Result<RunningHub> {
     }
 }
 
-/// One line: where the hub is, what it watches, whom it tells.
-fn say_start(loaded: &Loaded, running: &RunningHub, telemetry: &Telemetry) {
+/// Prints one line: address, sources and destinations.
+fn print_start(loaded: &Loaded, running: &RunningHub, telemetry: &Telemetry) {
     let address = running.address();
-    let watched = config::watched(loaded).join(", ");
-    let told: Vec<&str> = loaded.config.notify.destination.keys().map(String::as_str).collect();
-    let told = told.join(", ");
+    let sources = config::sources(loaded).join(", ");
+    let destinations = config::destinations(loaded).join(", ");
     if telemetry.is_json() {
-        tracing::info!(%address, watches = watched, tells = told, "listening on http://{address}");
+        tracing::info!(%address, sources, destinations, "listening on http://{address}");
     } else {
-        // Standard error may be closed; there is nobody left to tell.
+        // If standard error is closed, the line has no other reader.
         let version = env!("CARGO_PKG_VERSION");
         let _ = writeln!(
             anstream::stderr(),
-            "rootwatch {version} is listening on http://{address}, watches {watched}, tells {told}"
+            "rootwatch {version} listening on http://{address} (sources: {sources}; destinations: \
+             {destinations})"
         );
     }
 }
 
-/// The signals that ask a program to end: SIGINT and SIGTERM, or Ctrl-C elsewhere.
+/// The signals that request a shutdown: SIGINT and SIGTERM, or Ctrl-C on other systems.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -97,7 +99,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on these signals end nothing by themselves.
+    /// Starts to listen; from now on these signals do not end the process by themselves.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         #[cfg(unix)]
         {
@@ -112,7 +114,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
@@ -121,7 +123,7 @@ impl Signals {
         }
         #[cfg(not(unix))]
         if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can ask.
+            // No signal can arrive.
             std::future::pending::<()>().await;
         }
     }

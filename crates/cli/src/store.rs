@@ -1,4 +1,4 @@
-//! `rootwatch store`: make it, back it up, check it, prune it.
+//! `rootwatch store`: creates, backs up, checks and prunes the store.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +13,10 @@ use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{Store, StoreConfig};
 
 use crate::args::{StoreArgs, StoreCommand};
-use crate::{EXIT_FAILED, Failed, Hint, config, runtime, scan};
+use crate::config;
+use crate::report::{EXIT_FAILED, Failed, Hint};
+use crate::run::runtime;
+use crate::since::TimeArg;
 use rootwatch_core::words;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
@@ -22,12 +25,12 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
         StoreCommand::Backup { file, store } => backup(&file, &store),
         StoreCommand::Check { store } => check(&store),
         StoreCommand::Prune { before, retention_days, store } => {
-            prune(before.as_deref(), retention_days, &store)
+            prune(before.as_ref(), retention_days, &store)
         }
     }
 }
 
-/// Opens the store that a hub is to use; makes a file when it is not there.
+/// Opens the store of a hub; creates the database file if it does not exist.
 pub(crate) async fn open(config: &StoreConfig) -> anyhow::Result<Arc<dyn Store>> {
     if let Some(table) = open_table(config).await? {
         return Ok(Arc::new(table));
@@ -42,7 +45,7 @@ async fn open_table(config: &StoreConfig) -> anyhow::Result<Option<DynamoStore>>
     table.context(Failed::to(format!("open the store {}", place(config))))
 }
 
-/// What people call the store: its file, or its table.
+/// Names the store: its file or its table.
 fn place(config: &StoreConfig) -> String {
     match &config.table {
         Some(table) => format!("DynamoDB table {table}"),
@@ -50,23 +53,26 @@ fn place(config: &StoreConfig) -> String {
     }
 }
 
-/// Refuses a file that is named beside a table.
-pub(crate) fn one_is_meant(config: &StoreConfig, file: Option<&String>) -> anyhow::Result<()> {
+/// Rejects `--store` together with `store.table`.
+pub(crate) fn reject_file_and_table(
+    config: &StoreConfig,
+    file: Option<&String>,
+) -> anyhow::Result<()> {
     match (&config.table, file) {
         (Some(table), Some(_)) => Err(Hint::error(
-            format!("--store names a file, and the configuration the DynamoDB table {table}"),
-            "leave --store out, or take `store.table` out of the configuration",
+            format!("--store names a file, but the configuration uses the DynamoDB table {table}"),
+            "omit --store, or remove `store.table` from the configuration",
         )),
         _ => Ok(()),
     }
 }
 
-/// Opens the store that is meant, which has to be there.
+/// Opens the store, which must exist.
 fn open_existing(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
     if !config.path.is_file() {
         return Err(Hint::error(
             format!("there is no store at {}", config.path.display()),
-            "name it with --store PATH, or the configuration with --config FILE",
+            "give its path with --store PATH, or its configuration with --config FILE",
         ));
     }
     let store = SqliteStore::open_beside(&SqliteOptions::of(config))
@@ -76,7 +82,7 @@ fn open_existing(config: &StoreConfig) -> anyhow::Result<Arc<SqliteStore>> {
 
 fn load(args: &StoreArgs) -> anyhow::Result<rootwatch_hub::config::Loaded> {
     let loaded = config::load(&args.config, &[("store.path", "--store", args.store.as_ref())])?;
-    one_is_meant(&loaded.config.store, args.store.as_ref())?;
+    reject_file_and_table(&loaded.config.store, args.store.as_ref())?;
     Ok(loaded)
 }
 
@@ -88,13 +94,13 @@ fn init(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         let is_new = match &config.table {
             Some(table) => {
                 let made = rootwatch_hub::create_table(table).await;
-                made.context(Failed::to(format!("make the {place}")))?
+                made.context(Failed::to(format!("create the {place}")))?
             }
             None => !config.path.is_file(),
         };
-        // Whether it can be used is seen when it is opened.
+        // Opening it shows whether it can be used.
         open(config).await?;
-        let word = if is_new { "made" } else { "is there already" };
+        let word = if is_new { "created" } else { "exists already" };
         writeln!(io::stdout(), "{place}: {word}")?;
         Ok(ExitCode::SUCCESS)
     })
@@ -104,21 +110,21 @@ fn backup(file: &Path, args: &StoreArgs) -> anyhow::Result<ExitCode> {
     let loaded = load(args)?;
     if let Some(table) = &loaded.config.store.table {
         return Err(Hint::error(
-            format!("the DynamoDB table {table} is not backed up to a file"),
-            "turn point-in-time recovery on for the table, or make a backup of it in AWS Backup",
+            format!("cannot back up the DynamoDB table {table} to a file"),
+            "enable point-in-time recovery for the table, or use AWS Backup",
         ));
     }
     if file.exists() {
         return Err(Hint::error(
-            format!("{} is there already", file.display()),
-            "a backup overwrites nothing: name a new file",
+            format!("{} exists already", file.display()),
+            "a backup does not overwrite files; give a new path",
         ));
     }
     runtime()?.block_on(async {
         let store = open_existing(&loaded.config.store)?;
         store
             .backup(file, false)
-            .context(Failed::to(format!("back the store up to {}", file.display())))?;
+            .context(Failed::to(format!("back up the store to {}", file.display())))?;
         let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
         writeln!(io::stdout(), "{}: {bytes} bytes", file.display())?;
         Ok(ExitCode::SUCCESS)
@@ -152,7 +158,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         let open: u64 = standing.open_incidents.values().sum();
         writeln!(
             out,
-            "{place}: sound; {}, {} open, {} unverified",
+            "{place}: no problem found; {}, {} open, {} unverified",
             words::count(standing.findings, "finding"),
             words::count(open, "incident"),
             standing.unverified,
@@ -162,7 +168,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn prune(
-    before: Option<&str>,
+    before: Option<&TimeArg>,
     retention_days: Option<u32>,
     args: &StoreArgs,
 ) -> anyhow::Result<ExitCode> {
@@ -170,7 +176,7 @@ fn prune(
     let now = Timestamp::now();
     let days_ago = |days: u32| now.checked_sub(SignedDuration::from_hours(24 * i64::from(days)));
     let before = match before {
-        Some(text) => scan::moment(text, now)?,
+        Some(time) => time.at(now),
         None => days_ago(retention_days.unwrap_or(loaded.config.store.retention_days))?,
     };
     runtime()?.block_on(async {
@@ -191,7 +197,7 @@ fn prune(
         );
         writeln!(
             io::stdout(),
-            "{}: took away what ended before {before}: {} with {}, {}, {} unverified",
+            "{}: deleted what ended before {before}: {} with {}, {}, {} unverified",
             place(config),
             words::count(pruned.incidents, "incident"),
             words::count(pruned.findings, "finding"),

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rootwatch_core::hex;
 
 use crate::args::{ScopeArg, TokenCommand};
-use crate::{Failed, Hint};
+use crate::report::{Failed, Hint};
 
-/// Bytes of chance in a token.
+/// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
-/// Bytes of a token's name at most, as the configuration has it.
+/// Longest name of a token in bytes, as in the configuration.
 const NAME_BYTES_MAX: usize = 64;
 
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
@@ -19,8 +20,8 @@ pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
         return Err(Hint::error(
-            "this cannot be a token's name",
-            format!("1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`"),
+            "invalid name of a token",
+            format!("use 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`"),
         ));
     }
     let mut scopes = Vec::new();
@@ -29,36 +30,32 @@ pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
             scopes.push(one);
         }
     }
-    let (token, sha256) = make()?;
+    let (token, sha256) = create()?;
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", page(&name, &scopes, &token, &sha256))?;
+    writeln!(out, "{}", block(&name, &scopes, &token, &sha256))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A new token and its hash.
-pub(crate) fn make() -> anyhow::Result<(String, String)> {
+/// Creates a token; returns it and its SHA-256.
+pub(crate) fn create() -> anyhow::Result<(String, String)> {
     let mut bytes = [0; TOKEN_BYTES];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no random bytes"))
-        .context(Failed::to("make a token"))?;
-    let token = format!("rw_{}", hex(&bytes));
+        .map_err(|_| anyhow::anyhow!("the system has no random bytes"))
+        .context(Failed::to("create a token"))?;
+    let token = format!("rw_{}", hex::encode(&bytes));
     let sha256 = hash(&token);
     Ok((token, sha256))
 }
 
 fn hash(token: &str) -> String {
-    hex(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn page(name: &str, scopes: &[ScopeArg], token: &str, sha256: &str) -> String {
+fn block(name: &str, scopes: &[ScopeArg], token: &str, sha256: &str) -> String {
     let scopes: Vec<String> = scopes.iter().map(|one| format!("\"{}\"", one.name())).collect();
     format!(
-        "# The token, shown this once; its holder sends `Authorization: Bearer <token>`:\n\
+        "# The token, shown only now; send it as `Authorization: Bearer <token>`:\n\
          # {token}\n\n\
          [[token]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nscopes = [{}]",
         scopes.join(", ")
@@ -70,11 +67,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_that_of_the_token_and_no_two_tokens_are_alike() {
+    fn tokens_differ_and_have_their_own_hash() {
         // The first example of FIPS 180-2.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hash("abc"), abc);
-        let (one, other) = (make().expect("a token"), make().expect("a token"));
+        let (one, other) = (create().expect("a token"), create().expect("a token"));
         assert_eq!(hash(&one.0), one.1);
         assert!(one.0 != other.0 && one.0.len() == 3 + 64);
     }

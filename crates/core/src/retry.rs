@@ -107,6 +107,12 @@ pub fn status_class(status: u16) -> StatusClass {
     }
 }
 
+/// True for a status after which the same request is worth a retry.
+#[must_use]
+pub fn is_retryable(status: u16) -> bool {
+    status_class(status) == StatusClass::Retry
+}
+
 /// Reads a `Retry-After` header: seconds, or a date (RFC 9110, section 10.2.3). A date that has passed
 /// is no time at all.
 #[must_use]

@@ -153,7 +153,7 @@ impl Engine {
             let found = self.parts.store.incidents(&filter, &page).await?;
             for stored in found.items {
                 let list = if stored.told.history { &mut history } else { &mut ids };
-                list.push(stored.incident.id);
+                list.push(stored.incident.head.id);
             }
             match found.next {
                 Some(next) => page.after = Some(next),

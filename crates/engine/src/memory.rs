@@ -202,7 +202,7 @@ impl Memory {
             return Ok(());
         }
         self.load_gone(store, GONE).await?;
-        let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
+        let past = store.past(earlier(now, rules.look_back().max(self.keep)), None).await?;
         self.note_past(&past);
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Memory {
             self.history.note_address(account, address);
         }
         for (account, rule, at) in &past.spoken {
-            self.history.note_spoken(account, rule, *at);
+            self.history.note_match(account, rule, *at);
         }
     }
 
@@ -270,7 +270,7 @@ impl Memory {
         if missing.is_empty() {
             return Ok(());
         }
-        let since = earlier(now, rules.looks_back().max(self.keep));
+        let since = earlier(now, rules.look_back().max(self.keep));
         let past = store.past(since, Some(&missing)).await?;
         self.note_past(&past);
         self.pasts.extend(missing);
@@ -351,7 +351,7 @@ impl Memory {
         let found = store.incidents_of(changed).await?;
         for id in changed {
             if !found.iter().any(|stored| stored.incident.id == *id) {
-                self.open.forget(id);
+                self.open.evict(id);
                 self.meta.remove(id);
             }
         }
@@ -433,7 +433,7 @@ impl Memory {
             let open = &self.open;
             self.meta.retain(|id, _| open.get(id).is_some());
         }
-        self.history.forget_before(earlier(now, rules.looks_back().max(self.keep)));
+        self.history.evict_before(earlier(now, rules.look_back().max(self.keep)));
     }
 
     /// The position that keeps how many alerts an incident had that joined another.
@@ -454,7 +454,7 @@ impl Memory {
 
     /// The open incident about failing deliveries to a destination.
     pub(crate) fn delivery_outage(&self, destination: &str) -> Option<&Incident> {
-        let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").title;
+        let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").head.title;
         self.open.incidents().find(|incident| {
             incident.kind == IncidentKind::DeliveryOutage
                 && incident.state != IncidentState::Quiet

@@ -16,6 +16,8 @@ use futures_util::future::join_all;
 use rootwatch_engine::{EngineHandle, RecordSource};
 use rootwatch_notify::worker::Round;
 use rootwatch_notify::{AwsAccess, Worker};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
 use rootwatch_web::{AppState, Tokens};
 use tokio::sync::{Mutex, Notify, watch};
@@ -79,7 +81,7 @@ impl Function {
         let (deciding, stop_deciding) = watch::channel(false);
         let context = SourceContext {
             intake: Arc::new(sources::EngineIntake { ingest: ingest.clone(), store }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status,
             shutdown: stop_incoming,
         };

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rootwatch_engine::EngineHandle;
 use rootwatch_engine::status::Status;
 use rootwatch_notify::AwsAccess;
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::Store;
 use rootwatch_web::Tokens;
 use tokio::net::TcpListener;
@@ -51,7 +53,7 @@ impl Hub {
                 ingest: ingest.clone(),
                 store: Arc::clone(&store),
             }),
-            rules,
+            scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status: status.clone(),
             shutdown: stop_incoming.clone(),
         };

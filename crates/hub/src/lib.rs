@@ -5,7 +5,7 @@ mod assembly;
 pub mod config;
 mod function;
 mod hub;
-mod metrics;
+pub mod metrics;
 pub mod permissions;
 pub mod sources;
 mod store;

@@ -1,5 +1,6 @@
 //! The recorder of metrics, in Prometheus text format.
 
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -54,28 +55,135 @@ pub(crate) fn install() -> Option<fn() -> String> {
     handle.is_some().then_some(render)
 }
 
-fn describe() {
-    describe_counter!("rootwatch_records_received_total", "Records that came, by source");
-    describe_counter!("rootwatch_records_saved_total", "Findings that were saved, by source");
-    describe_counter!("rootwatch_records_known_total", "Findings that were there already");
-    describe_counter!("rootwatch_records_skipped_total", "Records that could not be decoded");
-    describe_counter!(
+/// What a metric counts up, or measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
+
+impl MetricKind {
+    /// Its name in Prometheus.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric, as Prometheus and the reference describe it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: MetricKind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    meaning: &'static str,
+) -> Metric {
+    Metric { name, kind, labels, meaning }
+}
+
+/// Everything that `/metrics` serves. The crates that count name metrics as they are named here; a
+/// test compares them with what a running hub serves.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "rootwatch_records_received_total",
+        MetricKind::Counter,
+        &["source"],
+        "records received",
+    ),
+    metric("rootwatch_records_saved_total", MetricKind::Counter, &["source"], "findings saved"),
+    metric(
+        "rootwatch_records_known_total",
+        MetricKind::Counter,
+        &["source"],
+        "findings that had been saved before",
+    ),
+    metric(
+        "rootwatch_records_skipped_total",
+        MetricKind::Counter,
+        &["source", "reason"],
+        "records that could not be decoded",
+    ),
+    metric(
         "rootwatch_rules_undecided_total",
-        "Records with too many list elements to decide every rule on them, by source"
-    );
-    describe_counter!("rootwatch_records_unverified_total", "Records that were not trusted");
-    describe_gauge!("rootwatch_incidents_open", "Incidents that are open, by severity");
-    describe_gauge!("rootwatch_deliveries", "Deliveries, by destination and state");
-    describe_gauge!(
+        MetricKind::Counter,
+        &["source"],
+        "records with too many list elements to decide every rule on them",
+    ),
+    metric(
+        "rootwatch_records_unverified_total",
+        MetricKind::Counter,
+        &["source"],
+        "records of accounts that are not listed, or that contradict their event",
+    ),
+    metric("rootwatch_incidents_open", MetricKind::Gauge, &["severity"], "open incidents"),
+    metric("rootwatch_deliveries", MetricKind::Gauge, &["destination", "state"], "deliveries"),
+    metric(
         "rootwatch_deliveries_oldest_due_age_seconds",
-        "Age of the oldest delivery that has not ended"
-    );
-    describe_histogram!("rootwatch_latency_seconds", "Time between two steps in a record's life");
-    describe_counter!(
+        MetricKind::Gauge,
+        &[],
+        "age of the oldest delivery that has not ended",
+    ),
+    metric(
+        "rootwatch_latency_seconds",
+        MetricKind::Histogram,
+        &["step"],
+        "time between two steps of a record: `event_to_received`, `received_to_saved`, \
+         `saved_to_delivered`, `received_to_delivered`",
+    ),
+    metric(
         "rootwatch_requests_refused_total",
-        "Refused requests by endpoint and reason"
+        MetricKind::Counter,
+        &["endpoint", "reason", "door"],
+        "refused requests; `door` is the former name of `endpoint` and will be removed",
+    ),
+    metric("rootwatch_commit_seconds", MetricKind::Histogram, &[], "duration of a transaction"),
+    metric("rootwatch_commit_findings", MetricKind::Histogram, &[], "findings in a transaction"),
+    metric("rootwatch_store_failures_total", MetricKind::Counter, &[], "failed transactions"),
+];
+
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, metric.meaning),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.meaning),
+            MetricKind::Histogram => describe_histogram!(metric.name, metric.meaning),
+        }
+    }
+}
+
+/// `docs/reference/metrics.md`.
+#[must_use]
+pub fn metrics_reference() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         Generated from the program (`cargo xtask docs`); do not edit.\n\n\
+         `GET /metrics` of the hub, in Prometheus text format. \
+         [Which ones to page on](../how-to/operate.md#which-metrics-to-page-on). The Lambda function \
+         writes its numbers to CloudWatch instead, as log lines in the embedded metric format.\n\n\
+         | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
     );
-    describe_histogram!("rootwatch_commit_seconds", "Time that a transaction took");
-    describe_histogram!("rootwatch_commit_findings", "Findings of a transaction");
-    describe_counter!("rootwatch_store_failures_total", "Transactions that failed");
+    for Metric { name, kind, labels, meaning } in METRICS {
+        let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "| `{name}` | {} | {labels} | {meaning} |", kind.name());
+    }
+    text
 }

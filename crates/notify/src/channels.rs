@@ -9,19 +9,20 @@
 //! * a [`Channel`]: `send`, and `probe`, which goes the same way.
 //!
 //! A channel that changes what it sent before (a ticket, a thread) keeps the vendor's id of it in a
-//! [`Memory`].
+//! [`ThreadMemory`].
 
 use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Alert, DeliveryId};
+use rootwatch_core::alert::Alert;
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::notifier::LogSink;
+use crate::log_sink::LogSink;
 use crate::wording::Wording;
 use crate::{Outbox, Sent};
 
@@ -123,8 +124,8 @@ impl ChannelConfig {
         self.settings().problems()
     }
 
-    pub(crate) fn traits(&self) -> Traits {
-        self.settings().traits()
+    pub(crate) fn behavior(&self) -> Behavior {
+        self.settings().behavior()
     }
 
     /// True where the channel hears that somebody looks after an incident.
@@ -135,7 +136,7 @@ impl ChannelConfig {
     /// True where people read: what `[notify.redact]` says is masked by default.
     #[must_use]
     pub fn is_read_by_people(&self) -> bool {
-        self.traits().is_chat
+        self.behavior().is_chat
     }
 
     /// What is known of the channel, for its documentation.
@@ -160,7 +161,7 @@ pub(crate) type Fault = (&'static str, String);
 
 /// What a channel is like.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Traits {
+pub(crate) struct Behavior {
     /// True where messages lie open to many: what `[notify.redact]` says is masked by default.
     pub(crate) is_chat: bool,
     /// Messages a minute that the channel bears; 0 for no limit.
@@ -189,7 +190,7 @@ pub struct Facts {
 
 /// The keys of a channel.
 pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
-    const TRAITS: Traits;
+    const BEHAVIOR: Behavior;
     const FACTS: Facts;
     /// True where each incident has a ticket or a page of its own that shows who looks after it.
     /// Other channels do not hear of [`rootwatch_core::alert::AlertKind::Acknowledged`].
@@ -211,7 +212,7 @@ pub(crate) trait Settings: DeserializeOwned + Serialize + JsonSchema {
 }
 
 trait AnySettings {
-    fn traits(&self) -> Traits;
+    fn behavior(&self) -> Behavior;
     fn keeps_tickets(&self) -> bool;
     fn facts(&self) -> &'static Facts;
     fn render(&self, message: &Message<'_>) -> Vec<u8>;
@@ -220,8 +221,8 @@ trait AnySettings {
 }
 
 impl<S: Settings> AnySettings for S {
-    fn traits(&self) -> Traits {
-        S::TRAITS
+    fn behavior(&self) -> Behavior {
+        S::BEHAVIOR
     }
 
     fn keeps_tickets(&self) -> bool {
@@ -310,15 +311,15 @@ const SHORTENED_ACCOUNTS_MAX: usize = 50;
 /// What a channel keeps of one thread between its messages: the vendor's id of a ticket or of a
 /// thread's first message. It survives restarts.
 ///
-/// A crash between the vendor's answer and [`Memory::put`] loses it: a channel asks the vendor first
+/// A crash between the vendor's answer and [`ThreadMemory::put`] loses it: a channel asks the vendor first
 /// where that can be asked for our id.
 #[derive(Debug)]
-pub struct Memory<'a> {
+pub struct ThreadMemory<'a> {
     outbox: &'a dyn Outbox,
     name: String,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> ThreadMemory<'a> {
     /// What the destination keeps of this thread.
     pub(crate) fn new(outbox: &'a dyn Outbox, destination: &str, thread: &str) -> Self {
         Self { outbox, name: format!("thread:{destination}:{thread}") }
@@ -344,7 +345,7 @@ impl<'a> Memory<'a> {
 #[async_trait]
 pub(crate) trait Channel: fmt::Debug + Send + Sync {
     /// One attempt. The caller bounds its time.
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent;
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent;
 
     /// Asks whether sending would work, by the same way, without telling anybody anything where the
     /// channel can be asked so.

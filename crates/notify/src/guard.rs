@@ -75,7 +75,7 @@ fn holds_v6((net, bits): (Ipv6Addr, u8), address: Ipv6Addr) -> bool {
 /// A name that leads to an address which is not on the internet.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(String);
+pub(crate) struct AddressRefused(String);
 
 /// Resolves names to addresses on the internet only.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ impl Resolve for PublicOnly {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
             if let Some(hidden) = found.iter().find(|address| !is_public(address.ip())) {
                 let host = rootwatch_core::words::cap(host, 100);
-                return Err(Refused(refusal(&host, hidden.ip())).into());
+                return Err(AddressRefused(refusal(&host, hidden.ip())).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })

@@ -10,7 +10,7 @@ use rootwatch_core::{error_chain, retry, words};
 use url::{Host, Url};
 
 use crate::Sent;
-use crate::guard::{self, PublicOnly, Refused};
+use crate::guard::{self, AddressRefused, PublicOnly};
 
 /// Bytes of an answer that are read.
 pub(crate) const ANSWER_BYTES_MAX: usize = 4096;
@@ -162,7 +162,7 @@ async fn read(mut response: reqwest::Response, bytes_max: usize) -> Result<Answe
 
 /// What a failure on the way means. The URL is left out: it may be a secret.
 fn failed(error: &reqwest::Error) -> Sent {
-    if let Some(refused) = find::<Refused>(error) {
+    if let Some(refused) = find::<AddressRefused>(error) {
         return Sent::Misconfigured { error: refused.to_string() };
     }
     let what = if error.is_timeout() {

@@ -17,20 +17,25 @@ pub mod sample;
 pub mod wording;
 pub mod worker;
 
+mod digest;
 mod guard;
 mod http;
-mod letters;
+mod log_sink;
 mod notifier;
-mod telling;
+mod outage;
+mod time_of_day;
+mod transliterate;
 
 pub use self::aws::AwsAccess;
-pub use self::config::{
-    ConfigProblem, DestinationConfig, DigestConfig, NotifyConfig, RedactConfig, Route,
-    TemplateConfig,
-};
-pub use self::notifier::{LogSink, Notifier, preview, standard_output};
+pub use self::config::{ConfigProblem, DestinationConfig, NotifyConfig};
+pub use self::digest::DigestConfig;
+pub use self::log_sink::{LogSink, standard_output};
+pub use self::notifier::{Notifier, preview};
 pub use self::outbox::{Attempt, Outbox, OutboxError};
+pub use self::route::Route;
+pub use self::time_of_day::TimeOfDay;
 pub use self::wording::Wording;
+pub use self::wording::config::{RedactConfig, TemplateConfig};
 pub use self::worker::Worker;
 pub use rootwatch_aws::tls_config as tls;
 

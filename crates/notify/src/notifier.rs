@@ -2,30 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Alert, Clock, Delivery};
+use rootwatch_core::alert::{Alert, Clock};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 
-use crate::channels::{Channel, Memory, Message, Tools};
-use crate::config::{
-    self, Common, ConfigProblem, DestinationConfig, NotifyConfig, RedactConfig, TemplateConfig,
-};
-use crate::wording::{Setting, Wording};
+use crate::channels::{Channel, Message, ThreadMemory, Tools};
+use crate::config::{self, Common, ConfigProblem, DestinationConfig, NotifyConfig};
+use crate::log_sink::{LogSink, standard_output};
+use crate::wording::config::{RedactConfig, TemplateConfig};
+use crate::wording::{Wording, WordingOptions};
 use crate::{AwsAccess, Outbox, Sent, route};
-
-/// Where the channel `log` writes.
-pub type LogSink = Arc<Mutex<dyn Write + Send>>;
-
-/// The standard output, for the channel `log`.
-#[must_use]
-pub fn standard_output() -> LogSink {
-    Arc::new(Mutex::new(io::stdout()))
-}
 
 /// Columns of an error that is kept with a delivery.
 const ERROR_COLUMNS_MAX: usize = 400;
@@ -102,10 +93,11 @@ impl Notifier {
             let tools = Tools { resolve, log: Arc::clone(&log), destination: name, aws };
             match destination.channel.open(&tools) {
                 Ok(channel) => {
-                    let traits = destination.channel.traits();
+                    let behavior = destination.channel.behavior();
                     let common = destination.common.clone();
-                    let rate_per_minute = common.rate_per_minute.unwrap_or(traits.rate_per_minute);
-                    let redact = if common.redact.unwrap_or(traits.is_chat) {
+                    let rate_per_minute =
+                        common.rate_per_minute.unwrap_or(behavior.rate_per_minute);
+                    let redact = if common.redact.unwrap_or(behavior.is_chat) {
                         config.redact.clone()
                     } else {
                         RedactConfig::NOTHING
@@ -146,7 +138,7 @@ impl Notifier {
     /// The destinations of an alert, in order, each once. See [`mod@crate::route`].
     #[must_use]
     pub fn route(&self, alert: &Alert) -> Vec<String> {
-        route::route(&self.config, alert)
+        route::route(&self.config.route, &self.config.destination, alert)
     }
 
     /// The names of all destinations.
@@ -209,7 +201,7 @@ impl Notifier {
             thread: &thread,
             now: self.clock.now(),
         };
-        let memory = Memory::new(outbox, name, &thread);
+        let memory = ThreadMemory::new(outbox, name, &thread);
         within(destination, destination.channel.send(&message, &memory)).await
     }
 
@@ -222,7 +214,7 @@ impl Notifier {
     }
 
     fn worded(&self, destination: &Destination, delivery: &Delivery) -> Wording {
-        let setting = Setting {
+        let setting = WordingOptions {
             link_base: self.link_base.as_deref(),
             redact: &destination.redact,
             stands_in_for: delivery.stands_in_for.as_ref(),
@@ -270,8 +262,8 @@ pub fn preview(
     now: Timestamp,
 ) -> Vec<u8> {
     let nothing = RedactConfig::NOTHING;
-    let is_masked = destination.common.redact.unwrap_or(destination.channel.traits().is_chat);
-    let setting = Setting {
+    let is_masked = destination.common.redact.unwrap_or(destination.channel.behavior().is_chat);
+    let setting = WordingOptions {
         link_base: public_url.map(|url| url.trim_end_matches('/')),
         redact: if is_masked { &config.redact } else { &nothing },
         stands_in_for: delivery.stands_in_for.as_ref(),

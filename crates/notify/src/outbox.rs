@@ -1,60 +1,61 @@
-//! Where deliveries wait: what [`crate::Worker`] needs of whoever keeps them.
+//! The outbox: the storage of pending deliveries that [`crate::Worker`] needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 
-/// Why an outbox could not do what it was asked; in words, for the log.
+/// Why an operation of an outbox failed, as text for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the outbox cannot be used now: {reason}")]
+#[error("outbox unavailable: {reason}")]
 pub struct OutboxError {
-    /// What it said.
+    /// The cause.
     pub reason: String,
 }
 
 impl OutboxError {
-    /// An outbox that says this.
+    /// An error with this cause.
     pub fn new(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string() }
     }
 }
 
-/// What an attempt came to, as the outbox has to keep it.
+/// The outcome of an attempt, as the outbox stores it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attempt {
-    /// The channel took it.
+    /// The channel accepted the message.
     Delivered {
-        /// What it answered.
+        /// Its answer.
         receipt: String,
     },
-    /// To be tried again.
+    /// To be retried.
     Again {
-        /// Not before.
+        /// The earliest time of the next attempt.
         at: Timestamp,
         /// What went wrong, without secrets.
         error: String,
-        /// True when nothing was sent (the rate limit, an open breaker, shutting down): the attempt
-        /// does not count.
+        /// True if nothing was sent (rate limit, open circuit breaker, shutdown): the attempt does not
+        /// count.
         not_begun: bool,
     },
-    /// Given up, and what is owed instead: a stand-in, and the alert that telling is broken.
+    /// Failed permanently.
     Failed {
         /// What went wrong, without secrets.
         error: String,
-        /// Owed from now on, in the same transaction. One that is there already stays as it is.
+        /// Deliveries to enqueue in the same transaction: the escalation and the alert about the
+        /// outage. A delivery that exists already stays as it is.
         instead: Vec<Delivery>,
     },
 }
 
-/// Keeps the deliveries that are owed. All operations are safe to repeat.
+/// Stores pending deliveries. All operations are idempotent.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Takes up to `max` deliveries that are due by `now` (or whose lease ran out), the oldest
-    /// first, and leases them until `until`. Of one thread and destination only the oldest that has
-    /// not ended. Nothing for the destinations named in `busy`.
+    /// Leases up to `max` deliveries until `until`, the oldest first: those that are due by `now` or
+    /// whose lease ran out. Of each thread and destination, only the oldest unfinished one; none of the
+    /// destinations in `busy`.
     async fn lease(
         &self,
         now: Timestamp,
@@ -63,8 +64,8 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         busy: &[String],
     ) -> Result<Vec<Delivery>, OutboxError>;
 
-    /// Notes what an attempt came to and ends the lease, durably. True when that may have made another
-    /// one ready to be leased.
+    /// Saves the outcome of an attempt and ends the lease, durably. True if another delivery may have
+    /// become ready to be leased.
     async fn attempted(
         &self,
         id: &DeliveryId,
@@ -72,19 +73,19 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<bool, OutboxError>;
 
-    /// When the next delivery that has not ended is due (or its lease runs out), destinations that
-    /// are busy included.
+    /// When the next unfinished delivery is due or its lease runs out, including those of busy
+    /// destinations.
     async fn next_due(&self) -> Result<Option<Timestamp>, OutboxError>;
 
     /// The value of a note.
     async fn note(&self, name: &str) -> Result<Option<String>, OutboxError>;
 
-    /// Those of these notes that are there, by name.
+    /// The values of the notes that exist, by name.
     async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, OutboxError>;
 
-    /// Keeps a small value that survives restarts; `None` clears it.
+    /// Stores a small value that survives restarts; `None` deletes it.
     async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), OutboxError>;
 
-    /// Deliveries that are owed from now on, durably. One that is there already stays as it is.
+    /// Enqueues deliveries, durably. A delivery that exists already stays as it is.
     async fn raise(&self, deliveries: Vec<Delivery>) -> Result<(), OutboxError>;
 }

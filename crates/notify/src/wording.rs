@@ -6,22 +6,22 @@
 //! bidirectional overrides visible and bounds the length; what a channel's own markup needs on top
 //! is the channel's business.
 
+pub(crate) mod config;
 pub(crate) mod line;
 mod redact;
 pub(crate) mod template;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rootwatch_core::alert::{
-    AccountName, Alert, AlertKind, CloseReason, DeliveryId, IncidentSummary,
-};
+use rootwatch_core::alert::{AccountName, Alert, AlertKind, CloseReason, IncidentSummary};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{IncidentKind, IncidentState};
 use rootwatch_core::window::{Approval, Approved};
 use rootwatch_core::words::{self, fold, tell};
 use serde_json::Value;
 
-use crate::config::{RedactConfig, TemplateConfig};
+use self::config::{RedactConfig, TemplateConfig};
 
 /// Columns of the compact wording: what a text message holds beside what a channel adds.
 pub const COMPACT_COLUMNS_MAX: usize = 160;
@@ -40,7 +40,7 @@ const REASONS_MAX: usize = 6;
 /// Incidents of a digest that are listed.
 const DIGEST_MAX: usize = 20;
 
-/// An alert in words, from one source for all channels. All texts but `machine` are safe to show,
+/// An alert in words, from one source for all channels. All texts but `json` are safe to show,
 /// but for what a channel's markup needs escaped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wording {
@@ -71,10 +71,10 @@ pub struct Wording {
     /// Where to look.
     pub link: Option<String>,
     /// For programs: the alert as it is, with title and compact wording.
-    pub machine: Value,
+    pub json: Value,
 }
 
-pub(crate) struct Setting<'a> {
+pub(crate) struct WordingOptions<'a> {
     pub(crate) link_base: Option<&'a str>,
     pub(crate) redact: &'a RedactConfig,
     pub(crate) stands_in_for: Option<&'a DeliveryId>,
@@ -82,7 +82,7 @@ pub(crate) struct Setting<'a> {
 }
 
 impl Wording {
-    pub(crate) fn new(alert: &Alert, setting: &Setting<'_>) -> Self {
+    pub(crate) fn new(alert: &Alert, setting: &WordingOptions<'_>) -> Self {
         let mut wording = match (&alert.kind, alert.incident()) {
             (AlertKind::Digest, _) => digest(alert),
             (_, Some(brief)) => of_incident(alert, brief),
@@ -97,7 +97,7 @@ impl Wording {
             let text = format!("Sent here because {} could not be reached", words::cap(whom, 60));
             wording.banner = Some(text);
         }
-        wording.machine = machine(alert, &wording);
+        wording.json = json(alert, &wording);
         redact::apply(&mut wording, setting.redact);
         if let Some(template) = setting.template {
             for (text, fault) in template::apply(&mut wording, template) {
@@ -135,9 +135,13 @@ impl Wording {
 }
 
 /// The texts of a template that fail for an alert, and why.
-pub(crate) fn template_faults(alert: &Alert, template: &TemplateConfig) -> Vec<template::Fault> {
+pub(crate) fn template_faults(
+    alert: &Alert,
+    template: &TemplateConfig,
+) -> Vec<template::TemplateFault> {
     let redact = RedactConfig::NOTHING;
-    let setting = Setting { link_base: None, redact: &redact, stands_in_for: None, template: None };
+    let setting =
+        WordingOptions { link_base: None, redact: &redact, stands_in_for: None, template: None };
     template::apply(&mut Wording::new(alert, &setting), template)
 }
 
@@ -246,7 +250,7 @@ fn of_incident(alert: &Alert, brief: &IncidentSummary) -> Wording {
         listed: Vec::new(),
         foot,
         link: None,
-        machine: Value::Null,
+        json: Value::Null,
     }
 }
 
@@ -422,7 +426,7 @@ fn digest(alert: &Alert) -> Wording {
         listed,
         foot: format!("Until {}", moment(alert.decided_at)),
         link: None,
-        machine: Value::Null,
+        json: Value::Null,
     }
 }
 
@@ -474,7 +478,7 @@ fn of_telling(alert: &Alert) -> Wording {
         listed: Vec::new(),
         foot: moment(alert.decided_at),
         link: None,
-        machine: Value::Null,
+        json: Value::Null,
     }
 }
 
@@ -555,7 +559,7 @@ fn age(last: Timestamp, now: Timestamp) -> String {
 }
 
 /// The alert as it is, with the words that people see.
-fn machine(alert: &Alert, wording: &Wording) -> Value {
+fn json(alert: &Alert, wording: &Wording) -> Value {
     let mut value = serde_json::to_value(alert).unwrap_or_default();
     if let Value::Object(fields) = &mut value {
         fields.insert("title".to_owned(), wording.title.clone().into());

@@ -1,11 +1,11 @@
-//! The worker: what is owed is leased, sent, tried again, given up, and stood in for.
+//! The worker: leases pending deliveries, sends them, retries, fails and escalates them.
 //!
-//! Each attempt runs as a task of its own, so that a destination that hangs delays no other; what
-//! it came to is saved by that task, so that many share a flush of the disk. The worker itself
-//! only leases, keeps destinations within their limits, and waits.
+//! Each attempt runs in its own task, so that a destination that hangs delays no other. The task also
+//! saves the outcome, so that many outcomes share one flush of the disk. The worker itself only
+//! leases, keeps destinations within their limits, and waits.
 
 mod attempt;
-mod lane;
+mod destination_queue;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,128 +13,128 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Clock, Delivery, DeliveryId};
+use rootwatch_core::alert::Clock;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::attempt::{Around, Ended, RETRY_AFTER_MAX, What};
-use self::lane::Lane;
-use crate::telling::{self, Outages};
+use self::attempt::{AttemptContext, AttemptOutcome, FinishedAttempt, RETRY_AFTER_MAX};
+use self::destination_queue::DestinationQueue;
+use crate::outage::{self, Outages};
 use crate::{Notifier, Outbox, OutboxError};
 
-/// How long a delivery is leased. Longer than an attempt may take, its wait for its turn and the
-/// saving of what it came to included.
+/// How long a delivery is leased: longer than an attempt may take, including its wait in the queue
+/// and the saving of its outcome.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
-/// Deliveries that are leased at one time at most.
+/// Maximum number of deliveries in one lease.
 const LEASE_MAX: usize = 128;
-/// Longest wait without looking.
+/// Longest pause between two leases.
 const WAIT_MAX: Duration = Duration::from_secs(15);
-/// Shortest wait when something is due that cannot be leased now: its destination is busy, or
-/// another message of its thread goes first. When that ends, the worker looks at once anyway.
+/// Shortest pause when a due delivery cannot be leased now: its destination is busy, or an older
+/// message of its thread is not finished. When that changes, the worker leases at once anyway.
 const WAIT_BUSY: Duration = Duration::from_millis(250);
-/// Further away than anything that is owed: the clock was set back.
+/// A due time further away than any retry: the clock was set back.
 const FAR: SignedDuration = SignedDuration::from_hours(2);
 const _: () = assert!(FAR.as_secs() > RETRY_AFTER_MAX.as_secs());
-/// How long attempts that were begun may take when the worker is asked to end.
+/// How long running attempts may take after a shutdown was requested.
 const FINISH: Duration = Duration::from_secs(15);
 
-/// Empties an outbox.
+/// Delivers what an outbox holds.
 #[derive(Debug)]
 pub struct Worker {
-    around: Around,
+    context: AttemptContext,
     waker: Arc<Notify>,
-    lanes: HashMap<String, Lane>,
-    /// What is leased by this worker: never begun twice, even if a lease ran out meanwhile.
-    held: HashSet<DeliveryId>,
-    running: JoinSet<Ended>,
-    /// Set after the clock was set back: leased as if it were then.
-    ahead: Option<Timestamp>,
-    is_recalled: bool,
+    queues: HashMap<String, DestinationQueue>,
+    /// Deliveries that this worker has leased: never started twice, even if a lease ran out meanwhile.
+    leased: HashSet<DeliveryId>,
+    running: JoinSet<FinishedAttempt>,
+    /// Set after the clock was set back: the next lease uses this time.
+    lease_as_of: Option<Timestamp>,
+    is_restored: bool,
 }
 
-/// What one round of [`Worker::tick`] did.
+/// The counts of one [`Worker::tick`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Round {
     /// Deliveries that were leased.
     pub leased: usize,
-    /// Delivered.
+    /// Deliveries that were delivered.
     pub delivered: usize,
-    /// To be tried again.
+    /// Deliveries to be retried.
     pub again: usize,
-    /// Given up.
+    /// Deliveries that failed permanently.
     pub failed: usize,
-    /// How long nothing will happen by itself; `None` when all that was due was sent, and nothing is
-    /// known to be left.
+    /// How long nothing is due; `None` if all due deliveries were sent and none is known to be left.
     pub pause: Option<Duration>,
 }
 
-/// What a look at what is owed came to.
+/// The result of leasing due deliveries.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct LeaseResult {
     leased: usize,
-    /// True when some destination took no more.
+    /// True if some destination was busy.
     has_busy: bool,
 }
 
-impl Look {
-    /// True when there may be more.
+impl LeaseResult {
+    /// True if more deliveries may be due.
     fn is_full(self) -> bool {
         self.leased == LEASE_MAX
     }
 }
 
 impl Worker {
-    /// A worker that has not begun.
+    /// Creates a worker; [`Worker::run`] or [`Worker::tick`] starts it.
     #[must_use]
     pub fn new(notifier: Arc<Notifier>, outbox: Arc<dyn Outbox>, clock: Arc<dyn Clock>) -> Self {
         let outages = Arc::new(Outages::new(Arc::clone(&outbox)));
         Self {
-            around: Around { notifier, outbox, clock, outages, readied: Arc::default() },
+            context: AttemptContext { notifier, outbox, clock, outages, readied: Arc::default() },
             waker: Arc::default(),
-            lanes: HashMap::new(),
-            held: HashSet::new(),
+            queues: HashMap::new(),
+            leased: HashSet::new(),
             running: JoinSet::new(),
-            ahead: None,
-            is_recalled: false,
+            lease_as_of: None,
+            is_restored: false,
         }
     }
 
-    /// Wakes the worker at once: call `notify_one` whenever something new is owed.
+    /// Wakes the worker: call `notify_one` after enqueuing a delivery.
     #[must_use]
     pub fn waker(&self) -> Arc<Notify> {
         Arc::clone(&self.waker)
     }
 
-    /// Works until `shutdown` says true, then waits for what is being sent, within a bound.
+    /// Runs until `shutdown` is true, then waits up to 15 seconds for running attempts.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let waker = self.waker();
         let ended = async move {
-            // Who could ask being gone is a shutdown, too.
+            // An error means that the sender is gone, which is a shutdown, too.
             let _ = shutdown.wait_for(|end| *end).await;
         };
         tokio::pin!(ended);
         let mut pause = Duration::ZERO;
         loop {
-            // Before the look, so that what is owed during it is not missed.
+            // Before the lease, so that a delivery enqueued during it is not missed.
             let woken = waker.notified();
             let wait = match self.lease().await {
-                Ok(look) => {
+                Ok(leased) => {
                     pause = Duration::ZERO;
-                    self.begin();
-                    if look.is_full() { Duration::ZERO } else { self.wait().await }
+                    self.start_attempts();
+                    if leased.is_full() { Duration::ZERO } else { self.wait().await }
                 }
                 Err(error) => {
                     pause = (pause * 2).clamp(WAIT_BUSY, WAIT_MAX);
-                    tracing::warn!(%error, "what is owed cannot be looked at");
+                    tracing::warn!(%error, retry_ms = pause.as_millis(), "cannot read the outbox");
                     pause
                 }
             };
             tokio::select! {
                 () = &mut ended => break,
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
-                    self.note(done.ok()).await;
+                    self.finish_attempt(done.ok()).await;
                     while let Some(done) = self.running.try_join_next() {
-                        self.note(done.ok()).await;
+                        self.finish_attempt(done.ok()).await;
                     }
                 }
                 () = woken => {}
@@ -144,196 +144,198 @@ impl Worker {
         self.finish().await;
     }
 
-    /// One round, for whoever is called and does not run: leases all that is due, sends it, and
-    /// returns when all of it has ended or is to be tried again.
+    /// One round, for a program that is called instead of running all the time: leases all due
+    /// deliveries, sends them, and returns when each one is delivered, failed or to be retried.
     pub async fn tick(&mut self) -> Round {
         let mut round = Round::default();
-        // Whether there may be something to lease, and whether something may be left in the end.
-        let (mut looks, mut leaves) = (true, false);
+        // Whether more may be due, and whether something due may be left at the end.
+        let (mut may_lease, mut may_leave) = (true, false);
         loop {
-            if std::mem::take(&mut looks) {
+            if std::mem::take(&mut may_lease) {
                 match self.lease().await {
-                    Ok(look) => {
-                        round.leased += look.leased;
-                        leaves = look.has_busy;
-                        looks = look.is_full();
+                    Ok(result) => {
+                        round.leased += result.leased;
+                        may_leave = result.has_busy;
+                        may_lease = result.is_full();
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "what is owed cannot be looked at");
-                        leaves = true;
+                        tracing::warn!(%error, "cannot read the outbox");
+                        may_leave = true;
                     }
                 }
             }
-            self.begin();
+            self.start_attempts();
             let Some(done) = self.running.join_next().await else {
-                if looks {
+                if may_lease {
                     continue;
                 }
                 break;
             };
-            // What was busy may be free now.
-            looks |= self.around.readied.swap(false, Ordering::Relaxed) || leaves;
+            // A busy destination may be free now.
+            may_lease |= self.context.readied.swap(false, Ordering::Relaxed) || may_leave;
             let Ok(done) = done else { continue };
-            match done.what {
-                What::Delivered => round.delivered += 1,
-                What::Again(_) | What::GivenBack => round.again += 1,
-                What::Failed | What::Expired => round.failed += 1,
+            match done.outcome {
+                AttemptOutcome::Delivered => round.delivered += 1,
+                AttemptOutcome::RetryLater(_) | AttemptOutcome::Returned => round.again += 1,
+                AttemptOutcome::Failed | AttemptOutcome::Expired => round.failed += 1,
             }
-            self.note(Some(done)).await;
+            self.finish_attempt(Some(done)).await;
         }
-        let waits = self.lanes.values().any(|lane| !lane.waiting.is_empty());
-        if leaves || waits || round.leased == 0 || round.again > 0 {
+        let waits = self.queues.values().any(|queue| !queue.waiting.is_empty());
+        if may_leave || waits || round.leased == 0 || round.again > 0 {
             round.pause = Some(self.wait().await);
         }
         round
     }
 
-    /// Takes up the breakers as the last process left them.
-    async fn recall(&mut self) -> Result<(), OutboxError> {
-        let names: Vec<String> = self.around.notifier.destinations().map(str::to_owned).collect();
-        let of = |name: &String| [breaker(name), telling::note(name)];
+    /// Restores the circuit breakers and outages that the last process saved.
+    async fn restore(&mut self) -> Result<(), OutboxError> {
+        let names: Vec<String> = self.context.notifier.destinations().map(str::to_owned).collect();
+        let of = |name: &String| [breaker_note(name), outage::note_name(name)];
         let asked: Vec<String> = names.iter().flat_map(of).collect();
-        let notes = self.around.outbox.notes(&asked).await?;
+        let notes = self.context.outbox.notes(&asked).await?;
         for name in names {
-            if let Some(note) = notes.get(&breaker(&name)) {
-                self.lane(&name).recall(note);
+            if let Some(note) = notes.get(&breaker_note(&name)) {
+                self.queue(&name).restore(note);
             }
-            let outage = notes.get(&telling::note(&name));
-            self.around.outages.recall(&name, outage.map(String::as_str));
+            let outage = notes.get(&outage::note_name(&name));
+            self.context.outages.restore(&name, outage.map(String::as_str));
         }
-        self.is_recalled = true;
+        self.is_restored = true;
         Ok(())
     }
 
-    fn lane(&mut self, destination: &str) -> &mut Lane {
-        let notifier = &self.around.notifier;
-        self.lanes
+    fn queue(&mut self, destination: &str) -> &mut DestinationQueue {
+        let notifier = &self.context.notifier;
+        self.queues
             .entry(destination.to_owned())
-            .or_insert_with(|| Lane::new(notifier.limits(destination)))
+            .or_insert_with(|| DestinationQueue::new(notifier.limits(destination)))
     }
 
-    /// Leases what is due for destinations that can take it.
-    async fn lease(&mut self) -> Result<Look, OutboxError> {
-        if !self.is_recalled {
-            self.recall().await?;
+    /// Leases due deliveries of destinations that are not busy.
+    async fn lease(&mut self) -> Result<LeaseResult, OutboxError> {
+        if !self.is_restored {
+            self.restore().await?;
         }
-        let now = self.around.clock.now();
-        let is_busy = |(_, lane): &(&String, &Lane)| lane.is_busy(now);
+        let now = self.context.clock.now();
+        let is_busy = |(_, queue): &(&String, &DestinationQueue)| queue.is_busy(now);
         let busy: Vec<String> =
-            self.lanes.iter().filter(is_busy).map(|(name, _)| name.clone()).collect();
-        let as_of = self.ahead.take().unwrap_or(now);
+            self.queues.iter().filter(is_busy).map(|(name, _)| name.clone()).collect();
+        let as_of = self.lease_as_of.take().unwrap_or(now);
         let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
-        let leased = self.around.outbox.lease(as_of, until, LEASE_MAX, &busy).await?;
-        let look = Look { leased: leased.len(), has_busy: !busy.is_empty() };
+        let leased = self.context.outbox.lease(as_of, until, LEASE_MAX, &busy).await?;
+        let result = LeaseResult { leased: leased.len(), has_busy: !busy.is_empty() };
         for delivery in leased {
-            if !self.held.insert(delivery.id.clone()) {
-                // Its lease ran out while it is being sent or saved.
+            if !self.leased.insert(delivery.id.clone()) {
+                // Its lease ran out while it is still being sent or saved.
                 continue;
             }
-            let is_failing = self.lane(&delivery.destination).is_failing();
-            if self.around.is_expired(&delivery, is_failing) {
-                self.running.spawn(self.around.clone().expire(delivery));
+            let is_failing = self.queue(&delivery.destination).is_failing();
+            if self.context.is_expired(&delivery, is_failing) {
+                self.running.spawn(self.context.clone().expire(delivery));
             } else {
-                let lane = self.lane(&delivery.destination);
-                lane.waiting.push_back((delivery, Instant::now()));
+                let queue = self.queue(&delivery.destination);
+                queue.waiting.push_back((delivery, Instant::now()));
             }
         }
-        Ok(look)
+        Ok(result)
     }
 
-    /// Begins all attempts whose turn it is.
-    fn begin(&mut self) {
-        let now = self.around.clock.now();
-        for lane in self.lanes.values_mut() {
-            for delivery in lane.late() {
-                self.running.spawn(self.around.clone().give_back(delivery, now));
+    /// Starts every attempt that may start now.
+    fn start_attempts(&mut self) {
+        let now = self.context.clock.now();
+        for queue in self.queues.values_mut() {
+            for delivery in queue.overdue() {
+                self.running.spawn(self.context.clone().return_unsent(delivery, now));
             }
-            while let Some(delivery) = lane.next(now) {
-                lane.running += 1;
-                self.running.spawn(self.around.clone().attempt(delivery));
+            while let Some(delivery) = queue.next(now) {
+                queue.running += 1;
+                self.running.spawn(self.context.clone().attempt(delivery));
             }
         }
     }
 
-    /// How long nothing will happen by itself.
+    /// How long until something is due or a destination becomes available.
     async fn wait(&mut self) -> Duration {
-        let now = self.around.clock.now();
-        let due = match self.around.outbox.next_due().await {
+        let now = self.context.clock.now();
+        let due = match self.context.outbox.next_due().await {
             Ok(Some(at)) => {
                 let left = at.duration_since(now);
                 if left > FAR {
-                    self.ahead = Some(at);
+                    self.lease_as_of = Some(at);
                     return WAIT_BUSY;
                 }
-                // What is due now and was not leased waits for a lane or for its turn in a thread.
+                // A delivery that is due and was not leased waits for its destination or its thread.
                 Duration::try_from(left).ok().filter(|left| !left.is_zero()).unwrap_or(WAIT_BUSY)
             }
             Ok(None) => WAIT_MAX,
             Err(_) => WAIT_BUSY,
         };
-        let lanes = self.lanes.values().filter_map(|lane| lane.free_in(now)).min();
-        due.min(lanes.unwrap_or(WAIT_MAX)).min(WAIT_MAX)
+        let queues = self.queues.values().filter_map(|queue| queue.available_in(now)).min();
+        due.min(queues.unwrap_or(WAIT_MAX)).min(WAIT_MAX)
     }
 
-    async fn note(&mut self, ended: Option<Ended>) {
-        // Attempts catch what panics in a channel: nothing else ends without saying so.
-        let Some(Ended { id, destination, what }) = ended else { return };
-        self.held.remove(&id);
-        let now = self.around.clock.now();
-        let name = breaker(&destination);
-        let Some(lane) = self.lanes.get_mut(&destination) else { return };
-        match what {
-            What::GivenBack | What::Expired => return,
-            What::Delivered => {
-                lane.running = lane.running.saturating_sub(1);
-                if !lane.delivered() {
+    async fn finish_attempt(&mut self, finished: Option<FinishedAttempt>) {
+        // Attempts catch panics of channels: no other task ends without a result.
+        let Some(FinishedAttempt { id, destination, outcome }) = finished else { return };
+        self.leased.remove(&id);
+        let now = self.context.clock.now();
+        let name = breaker_note(&destination);
+        let Some(queue) = self.queues.get_mut(&destination) else { return };
+        match outcome {
+            AttemptOutcome::Returned | AttemptOutcome::Expired => return,
+            AttemptOutcome::Delivered => {
+                queue.running = queue.running.saturating_sub(1);
+                if !queue.record_success() {
                     return;
                 }
-                tracing::info!(destination, "messages come through again");
+                tracing::info!(destination, "destination works again");
             }
-            What::Again(_) | What::Failed => {
-                lane.running = lane.running.saturating_sub(1);
-                if let What::Again(Some(pause)) = what {
-                    lane.asked(now, pause);
+            AttemptOutcome::RetryLater(_) | AttemptOutcome::Failed => {
+                queue.running = queue.running.saturating_sub(1);
+                if let AttemptOutcome::RetryLater(Some(pause)) = outcome {
+                    queue.pause_on_request(now, pause);
                 }
-                let Some(pause) = lane.failed(now) else { return };
+                let Some(pause) = queue.record_failure(now) else { return };
                 tracing::warn!(
                     destination,
                     pause_secs = pause.as_secs(),
-                    "a destination is left alone for a while"
+                    "destination paused after repeated failures"
                 );
                 let again = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
-                for (delivery, _) in lane.waiting.drain(..) {
-                    self.running.spawn(self.around.clone().give_back(delivery, again));
+                for (delivery, _) in queue.waiting.drain(..) {
+                    self.running.spawn(self.context.clone().return_unsent(delivery, again));
                 }
             }
         }
-        let text = lane.written();
-        if let Err(error) = self.around.outbox.put_note(&name, text.as_deref()).await {
-            tracing::warn!(%error, "a restart would not know that a destination is left alone");
+        let text = queue.breaker_state();
+        if let Err(error) = self.context.outbox.put_note(&name, text.as_deref()).await {
+            tracing::warn!(%error, "cannot save the circuit breaker; a restart would forget that the destination is paused");
         }
     }
 
-    /// Waits for what is being sent; gives back what was not begun.
+    /// Waits for running attempts and returns deliveries whose attempt has not started.
     async fn finish(mut self) {
-        let now = self.around.clock.now();
+        let now = self.context.clock.now();
         let waiting: Vec<Delivery> = self
-            .lanes
+            .queues
             .values_mut()
-            .flat_map(|lane| lane.waiting.drain(..))
+            .flat_map(|queue| queue.waiting.drain(..))
             .map(|(delivery, _)| delivery)
             .collect();
         for delivery in waiting {
-            self.running.spawn(self.around.clone().give_back(delivery, now));
+            self.running.spawn(self.context.clone().return_unsent(delivery, now));
         }
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(FINISH, all).await.is_err() {
-            tracing::warn!("some messages were being sent at the end; they are sent again later");
+            tracing::warn!(
+                "attempts still running at shutdown; their messages are sent again after the restart"
+            );
         }
     }
 }
 
-/// The note that keeps a destination's breaker.
-fn breaker(destination: &str) -> String {
+/// The name of the note that keeps a destination's circuit breaker.
+fn breaker_note(destination: &str) -> String {
     format!("breaker:{destination}")
 }

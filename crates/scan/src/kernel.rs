@@ -1,117 +1,78 @@
-//! One pass over a text that finds where each record ends and what in it deserves a look.
+//! One pass over a text that finds where each record ends and which places the prefilter has to check.
 //!
 //! Sixty-four bytes at a time: quotes, backslashes and braces become bit masks, a carry-less
-//! multiplication turns the quotes into the mask of what stands inside strings, and braces outside
-//! strings are counted. Beside that the pass marks three pairs of letters and one escape that
-//! stand in every text that the prefilter has to look at (see [`crate::prefilter`]):
+//! multiplication turns the quotes into the mask of the bytes inside strings, and braces outside
+//! strings are counted. The same pass marks three pairs of letters and one escape. Every text that
+//! the prefilter looks for contains one of them (see [`crate::prefilter`]):
 //!
 //! * `oo` in any case, in `Root`, `:root`, `AssumeRoot` and `assumedRoot`,
 //! * `tN`, in `eventName`,
 //! * `sC`, in `AwsConsoleAction`,
 //! * `\u`, because an escape may hide any of them.
 //!
-//! A pass over some kilobytes has no branch that depends on the data but for backslashes, which
-//! are rare: it only writes down which blocks are worth a look. Branching at once on what a block
-//! holds, and starting anew at each record, together cost a fifth more.
+//! A pass over some kilobytes has no branch that depends on the data, except for backslashes, which
+//! are rare: it only writes down which blocks need a visit. Branching at once on what a block
+//! contains, and starting again at each record, together cost a fifth more.
 //!
-//! There are four implementations of the pass, chosen once by what the processor has: one for the
-//! AVX-512 of Ice Lake and Zen 4 ([`planes`]), which takes the text's checksum in the same step, one
-//! for earlier AVX-512, AVX2 and portable code. They report the same (a test holds them to it).
+//! There are four implementations of the pass, chosen once by the features of the processor: one for
+//! the AVX-512 of Ice Lake and Zen 4 ([`planes`]), which computes the text's checksum in the same
+//! step, one for earlier AVX-512, one for AVX2 ([`x86`]), and portable code. A test ensures that they
+//! report the same.
+//!
+//! SAFETY notes here and in the modules below name these margins:
+//!
+//! * **\[CPU\]**: the processor has the features that the implementation uses. `Kernel::run` ensures
+//!   it: a value of [`Kernel`] other than `Portable` comes from [`Kernel::available`] alone, which
+//!   asks the processor. Every function below passes the duty on to its caller.
+//! * **\[BLOCK\]**: all [`BLOCK`] bytes at the address are within `bytes`, and so is the byte before.
+//!   [`Pass::note_all`] gets one byte and then whole groups of [`GROUP`] bytes, and begins with the
+//!   second byte.
+//! * **\[COMPILED\]**: the function is private and inlined into `note_all` of its type alone, which is
+//!   compiled with the features and has \[CPU\].
+//! * **\[BITS\]**: both types have the same size, and any bits are a value of either.
+//! * **\[REGISTER\]**: the slice has exactly as many bytes as the register that is loaded or stored.
 
-// The loads and the calls of functions for one kind of processor; each says why it is sound.
+// Calls of code for one kind of processor; each says why it is sound.
 #![allow(unsafe_code)]
+
+mod lanes;
+mod pass;
 
 #[cfg(target_arch = "x86_64")]
 mod planes;
+mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// Bytes in a block: one bit of a mask each.
-const BLOCK: usize = 64;
-/// Blocks in a group, the least that a pass takes in.
-const GROUP_BLOCKS: usize = 8;
-/// Bytes in a group.
-const GROUP: usize = GROUP_BLOCKS * BLOCK;
-/// Groups in a stripe, the most that a pass takes in before its notes are looked at.
-const STRIPE_GROUPS: usize = 16;
-/// Depths above this are noted as this: no group has so many braces that it could matter.
-const DEPTH_NOTED_MAX: i32 = 0x4000;
+pub(crate) use self::pass::FoldedBytes;
+use self::pass::{BLOCK, Carry, CrcFold, GROUP, GROUP_BLOCKS, Group, Notes, Pass, STRIPE_GROUPS};
+use self::portable::Portable;
 
-/// What a pass found in the blocks of a group.
-#[derive(Clone, Copy, Default)]
-#[repr(align(64))]
-struct Group {
-    /// `{` outside strings.
-    opens: [u64; GROUP_BLOCKS],
-    /// `}` outside strings.
-    closes: [u64; GROUP_BLOCKS],
-    /// The second bytes of pairs.
-    pairs: [u64; GROUP_BLOCKS],
-    /// Open braces before the block, [`DEPTH_NOTED_MAX`] at most.
-    depths: [i16; GROUP_BLOCKS],
-}
-
-/// What a pass found in a stripe.
-struct Notes {
-    groups: [Group; STRIPE_GROUPS],
-    /// For each block a bit: may a unit end in it, or does it have a pair?
-    worth: [u8; STRIPE_GROUPS],
-}
-
-/// What a visitor wants after the end of a unit.
+/// How to continue after the end of a unit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// The next unit follows; go on.
-    GoOn,
-    /// Something else follows; stop here.
+    /// The next unit follows.
+    Continue,
+    /// Something else follows: stop here.
     Stop,
 }
 
-/// What the pass reports, in the order of the text.
+/// Receives what the pass finds, in the order of the text.
 pub(crate) trait Visitor {
     /// A pair or escape begins at `at`. Some kernels report `tC` and `sN` too.
     fn pair(&mut self, text: &[u8], at: usize);
     /// A unit ends before `end`; `ascii` is false when a byte of it, or one close to it, is not
     /// ASCII.
     fn unit_end(&mut self, text: &[u8], end: usize, ascii: bool) -> Then;
-    /// Asked now and then between ends: is a unit that reaches to `at` still worth following?
+    /// Asked now and then between ends: may a unit reach to `at`? If not, the pass ends.
     fn may_reach(&self, at: usize) -> bool;
-    /// Called before the pass looks at what stands before `to` and after the last call's `to`,
-    /// unless the pass takes the checksum itself.
-    fn before(&mut self, to: usize);
-    /// The checksum of all that stands before `at`, if the pass is to go on with it.
-    fn sum_before(&mut self, at: usize) -> Option<u32>;
-    /// The pass went on with the checksum, as far as `to`.
-    fn summed(&mut self, to: usize, folded: &Folded);
-}
-
-/// Bytes of which the checksum, begun with zero, is that of all that was folded into them.
-pub(crate) type Folded = [u8; 4 * BLOCK];
-
-/// A checksum on its way.
-struct Fold {
-    /// To be added to the first four bytes.
-    begin: u32,
-    folded: Folded,
-}
-
-/// One pass over a stripe.
-trait Pass {
-    /// Whether it can take the checksum in the same step.
-    const FOLDS: bool = false;
-
-    /// Writes down what there is to look at in a stripe; says whether there is a byte that is not
-    /// ASCII. `bytes` are the stripe, which is whole groups and not more than a stripe has, and
-    /// the byte before it.
-    ///
-    /// # Safety
-    /// The processor must have what the implementation uses.
-    unsafe fn note_all(
-        bytes: &[u8],
-        carry: &mut Carry,
-        notes: &mut Notes,
-        fold: Option<&mut Fold>,
-    ) -> bool;
+    /// Called before the pass reads the bytes from the last call's `to` to this one, unless the pass
+    /// computes the checksum itself.
+    fn before_pass(&mut self, to: usize);
+    /// The checksum of all bytes before `at`, if the pass has to continue it.
+    fn crc_before(&mut self, at: usize) -> Option<u32>;
+    /// The pass continued the checksum as far as `to`.
+    fn crc_folded(&mut self, to: usize, folded: &FoldedBytes);
 }
 
 /// Which implementation this processor runs.
@@ -127,12 +88,12 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    /// The fastest that the processor has.
+    /// The fastest that the processor supports.
     pub(crate) fn detect() -> Self {
         Self::available()[0]
     }
 
-    /// All that the processor has, the fastest first.
+    /// All that the processor supports, the fastest first.
     pub(crate) fn available() -> Vec<Self> {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -157,48 +118,35 @@ impl Kernel {
         kernels
     }
 
-    /// Goes through `text`, which begins with the `{` of a unit, until the text ends or the
-    /// visitor stops it.
+    /// Reads `text`, which begins with the `{` of a unit, until it ends or the visitor stops it.
     pub(crate) fn run(self, text: &[u8], visitor: &mut impl Visitor) {
         match self {
-            // SAFETY: `available` saw these features on this processor.
+            // SAFETY: [CPU].
             #[cfg(target_arch = "x86_64")]
             Self::Planes => unsafe { run::<planes::Planes, _>(text, visitor) },
-            // SAFETY: as above.
+            // SAFETY: [CPU].
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { run::<x86::Avx512, _>(text, visitor) },
-            // SAFETY: as above.
+            // SAFETY: [CPU].
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { run::<x86::Avx2, _>(text, visitor) },
-            // SAFETY: it needs nothing of the processor.
+            // SAFETY: [CPU]: it uses no special feature.
             Self::Portable => unsafe { run::<Portable, _>(text, visitor) },
         }
     }
 }
 
-/// What one block leaves to the next.
-#[derive(Clone, Copy, Default)]
-struct Carry {
-    /// All ones inside a string.
-    in_string: u64,
-    /// One when the last byte was a backslash that escapes the next.
-    escape: u64,
-    /// One when the last byte was a backslash.
-    backslash: u64,
-    depth: i32,
-}
-
-/// Goes through a text.
+/// Reads a text.
 ///
 /// # Safety
-/// The processor must have what the pass uses.
+/// \[CPU\].
 unsafe fn run<P: Pass, V: Visitor>(text: &[u8], visitor: &mut V) {
     let mut notes = Notes { groups: [Group::default(); STRIPE_GROUPS], worth: [0; STRIPE_GROUPS] };
     let mut carry = Carry::default();
-    // Whether the unit that is still open has, or may have, bytes that are not ASCII.
+    // Whether the unit that is still open may have bytes that are not ASCII.
     let mut open_is_high = false;
-    // What stands before the first whole block in memory, and what is left after the last group,
-    // are looked at in groups padded with spaces. Whole blocks are loaded a good deal faster.
+    // The bytes before the first aligned block, and the rest after the last group, are copied into
+    // groups padded with spaces: aligned blocks are loaded much faster.
     let head = match text.as_ptr().align_offset(BLOCK) {
         0 => BLOCK,
         bytes => bytes,
@@ -224,13 +172,13 @@ unsafe fn run<P: Pass, V: Visitor>(text: &[u8], visitor: &mut V) {
             (at, end, false, &text[at - 1..end])
         };
         if !P::FOLDS {
-            visitor.before(end);
+            visitor.before_pass(end);
         } else if at == head && !is_padded {
-            fold = visitor.sum_before(at).map(|begin| Fold { begin, folded: [0; 4 * BLOCK] });
+            fold = visitor.crc_before(at).map(|begin| CrcFold { begin, folded: [0; 4 * BLOCK] });
         }
-        let sum = if is_padded { None } else { fold.as_mut() };
-        // SAFETY: the caller vouches for the pass.
-        let high = unsafe { P::note_all(bytes, &mut carry, &mut notes, sum) };
+        let crc = if is_padded { None } else { fold.as_mut() };
+        // SAFETY: [CPU].
+        let high = unsafe { P::note_all(bytes, &mut carry, &mut notes, crc) };
         if !is_padded {
             folded_to = end;
         }
@@ -244,11 +192,11 @@ unsafe fn run<P: Pass, V: Visitor>(text: &[u8], visitor: &mut V) {
         at = end;
     }
     if let Some(fold) = fold {
-        visitor.summed(folded_to, &fold.folded);
+        visitor.crc_folded(folded_to, &fold.folded);
     }
 }
 
-/// Hands what was written down to the visitor, in the order of the text, and says whether a unit
+/// Reports the masks of a stripe to the visitor, in the order of the text, and returns whether a unit
 /// ended. The stripe begins at `begin` in the text, or would if it were not padded.
 #[inline(always)]
 fn visit<V: Visitor>(
@@ -284,7 +232,7 @@ fn visit<V: Visitor>(
                 depth += (opens & below).count_ones() as i32 - 1;
                 opens &= !below;
                 if depth == 0 {
-                    hand_pairs(pairs & below, at, text, visitor);
+                    report_pairs(pairs & below, at, text, visitor);
                     pairs &= !below;
                     ended = true;
                     let end = at.wrapping_add(bit as usize + 1);
@@ -294,258 +242,18 @@ fn visit<V: Visitor>(
                 }
                 closes &= closes - 1;
             }
-            hand_pairs(pairs, at, text, visitor);
+            report_pairs(pairs, at, text, visitor);
         }
     }
-    (Then::GoOn, ended)
+    (Then::Continue, ended)
 }
 
 #[inline(always)]
-fn hand_pairs<V: Visitor>(mut pairs: u64, at: usize, text: &[u8], visitor: &mut V) {
+fn report_pairs<V: Visitor>(mut pairs: u64, at: usize, text: &[u8], visitor: &mut V) {
     while pairs != 0 {
         // A pair is marked at its second byte.
         visitor.pair(text, at.wrapping_add(pairs.trailing_zeros() as usize).wrapping_sub(1));
         pairs &= pairs - 1;
-    }
-}
-
-/// The masks of one block.
-struct Masks {
-    quotes: u64,
-    opens: u64,
-    closes: u64,
-}
-
-/// How to get at the masks of a block, for [`note_lanes`].
-trait Lanes: Sized {
-    /// Gathers what is not ASCII.
-    type High: Copy;
-    /// What is rare in a block: pairs and backslashes.
-    type Rare: Copy;
-    fn none_high() -> Self::High;
-    fn any_high(high: Self::High) -> bool;
-    /// Were there backslashes in either block, and were there pairs of letters in each?
-    fn any_rare(rare: [Self::Rare; 2]) -> (bool, [bool; 2]);
-    /// Reads `BLOCK` bytes at `at` and one before.
-    ///
-    /// # Safety
-    /// These must be readable, and the processor must have what the implementation uses.
-    unsafe fn masks(at: *const u8, high: &mut Self::High) -> (Masks, Self::Rare);
-    /// The places of a byte in a block.
-    ///
-    /// # Safety
-    /// As for `masks`, but for the byte before.
-    unsafe fn places(at: *const u8, byte: u8) -> u64;
-    /// Second bytes of `oo` in any case, `tN` and `sC`.
-    ///
-    /// # Safety
-    /// As for `masks`.
-    unsafe fn letters(at: *const u8) -> u64;
-    /// Bit n of the result is the parity of the bits 0 to n.
-    ///
-    /// # Safety
-    /// The processor must have what the implementation uses.
-    unsafe fn prefix_xor(bits: u64) -> u64;
-}
-
-/// [`Pass::note_all`] with one processor's lanes, block by block.
-///
-/// A mask of 64 bits is slow to come out of its register (two cycles on Zen 4, and the loop has
-/// little else to wait for), so only quotes and braces do here. Of pairs and backslashes it asks
-/// whether there are any; the exact masks are made again for the few blocks that have some.
-///
-/// # Safety
-/// The processor must have what the lanes use.
-#[inline(always)]
-unsafe fn note_lanes<L: Lanes>(bytes: &[u8], carry: &mut Carry, notes: &mut Notes) -> bool {
-    let mut high = L::none_high();
-    let mut state = *carry;
-    let begins = (1..bytes.len()).step_by(GROUP);
-    for ((begin, group), worth) in begins.zip(&mut notes.groups).zip(&mut notes.worth) {
-        // SAFETY: that is within the bytes.
-        let bytes = unsafe { bytes.as_ptr().add(begin) };
-        let (mut paired, mut noted) = (0_u8, 0_u8);
-        for first in (0..GROUP_BLOCKS).step_by(2) {
-            // SAFETY: the group's blocks are within the bytes, and there is a byte before; the
-            // caller vouches for the lanes, here and below.
-            let at = unsafe { [bytes.add(first * BLOCK), bytes.add((first + 1) * BLOCK)] };
-            // SAFETY: as above.
-            let masks = unsafe { [L::masks(at[0], &mut high), L::masks(at[1], &mut high)] };
-            let (any_backslash, mut any_pair) = L::any_rare([masks[0].1, masks[1].1]);
-            let mut quotes = [masks[0].0.quotes, masks[1].0.quotes];
-            if any_backslash | (state.backslash != 0) {
-                for half in 0..2 {
-                    // SAFETY: as above.
-                    let backslashes = unsafe { L::places(at[half], b'\\') };
-                    quotes[half] &= !escaped(backslashes, &mut state.escape);
-                    any_pair[half] |= (backslashes << 1 | state.backslash) != 0;
-                    state.backslash = backslashes >> 63;
-                }
-            }
-            for half in 0..2 {
-                // SAFETY: as above.
-                let inside = unsafe { L::prefix_xor(quotes[half]) } ^ state.in_string;
-                state.in_string = ((inside as i64) >> 63) as u64;
-                let opens = masks[half].0.opens & !inside;
-                let closes = masks[half].0.closes & !inside;
-                let closed = closes.count_ones() as i32;
-                let block = first + half;
-                group.opens[block] = opens;
-                group.closes[block] = closes;
-                group.depths[block] = state.depth.min(DEPTH_NOTED_MAX) as i16;
-                noted |= u8::from((state.depth <= closed) | any_pair[half]) << block;
-                paired |= u8::from(any_pair[half]) << block;
-                state.depth += opens.count_ones() as i32 - closed;
-            }
-        }
-        *worth = noted;
-        group.pairs = [0; GROUP_BLOCKS];
-        while paired != 0 {
-            let block = paired.trailing_zeros() as usize;
-            // SAFETY: as above.
-            group.pairs[block] = unsafe {
-                let at = bytes.add(block * BLOCK);
-                let escapes = L::places(at.sub(1), b'\\') & L::places(at, b'u');
-                L::letters(at) | escapes
-            };
-            paired &= paired - 1;
-        }
-    }
-    *carry = state;
-    L::any_high(high)
-}
-
-/// The bytes that a backslash escapes. The method is that of simdjson (Langdale and Lemire,
-/// "Parsing gigabytes of JSON per second", 2019): runs of backslashes that begin at an even and at
-/// an odd bit are told apart by an addition that carries through them.
-#[cold]
-fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
-    const EVEN: u64 = 0x5555_5555_5555_5555;
-    let backslashes = backslashes & !*carry;
-    let follows = (backslashes << 1) | *carry;
-    let odd_starts = backslashes & !EVEN & !follows;
-    let (even_runs, overflow) = odd_starts.overflowing_add(backslashes);
-    *carry = u64::from(overflow);
-    (EVEN ^ (even_runs << 1)) & follows
-}
-
-/// Masks without any instruction that not every processor has.
-struct Portable;
-
-impl Portable {
-    /// One bit for each of eight bytes, the lowest first, from their lowest bits.
-    #[inline(always)]
-    fn gather(lowest_bits: u64) -> u64 {
-        (lowest_bits.wrapping_mul(0x0102_0408_1020_4080)) >> 56
-    }
-
-    /// The lowest bit of each byte that is zero.
-    #[inline(always)]
-    fn zero_bytes(word: u64) -> u64 {
-        const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-        (!(((word & LOW) + LOW) | word | LOW)) >> 7
-    }
-
-    /// # Safety
-    /// Eight bytes must be readable at `index`.
-    #[inline(always)]
-    unsafe fn word(at: *const u8, index: usize) -> u64 {
-        // SAFETY: the caller vouches for the bytes.
-        u64::from_le(unsafe { at.add(index).cast::<u64>().read_unaligned() })
-    }
-
-    /// The lowest bit of each byte with which a pair of letters ends.
-    ///
-    /// # Safety
-    /// Eight bytes must be readable at `index`, and one before.
-    #[inline(always)]
-    unsafe fn pairs_at(at: *const u8, index: usize) -> u64 {
-        // SAFETY: the caller vouches for the bytes.
-        let (last, this) = unsafe { (Self::word(at.sub(1), index), Self::word(at, index)) };
-        let pair = |a: u8, b: u8| Self::zero_bytes((last ^ every(a)) | (this ^ every(b)));
-        let oo = Self::zero_bytes(((last ^ every(b'O')) | (this ^ every(b'O'))) & every(0xdf));
-        oo | pair(b't', b'N') | pair(b's', b'C')
-    }
-}
-
-impl Pass for Portable {
-    unsafe fn note_all(
-        bytes: &[u8],
-        carry: &mut Carry,
-        notes: &mut Notes,
-        _: Option<&mut Fold>,
-    ) -> bool {
-        // SAFETY: these lanes need nothing of the processor.
-        unsafe { note_lanes::<Self>(bytes, carry, notes) }
-    }
-}
-
-const fn every(byte: u8) -> u64 {
-    0x0101_0101_0101_0101 * byte as u64
-}
-
-impl Lanes for Portable {
-    type High = u64;
-    /// Backslashes and pairs.
-    type Rare = (u64, u64);
-
-    #[inline(always)]
-    fn none_high() -> u64 {
-        0
-    }
-
-    #[inline(always)]
-    fn any_high(high: u64) -> bool {
-        high & every(0x80) != 0
-    }
-
-    #[inline(always)]
-    fn any_rare([first, second]: [(u64, u64); 2]) -> (bool, [bool; 2]) {
-        ((first.0 | second.0) != 0, [first.1 != 0, second.1 != 0])
-    }
-
-    #[inline(always)]
-    unsafe fn masks(at: *const u8, high: &mut u64) -> (Masks, (u64, u64)) {
-        let mut rare = (0, 0);
-        let mut masks = Masks { quotes: 0, opens: 0, closes: 0 };
-        for index in 0..BLOCK / 8 {
-            // SAFETY: the caller vouches for the block; these are within it.
-            let this = unsafe { Self::word(at, index * 8) };
-            *high |= this;
-            let is = |byte: u8| Self::zero_bytes(this ^ every(byte));
-            rare.0 |= is(b'\\');
-            // SAFETY: as above.
-            rare.1 |= unsafe { Self::pairs_at(at, index * 8) };
-            masks.quotes |= Self::gather(is(b'"')) << (index * 8);
-            masks.opens |= Self::gather(is(b'{')) << (index * 8);
-            masks.closes |= Self::gather(is(b'}')) << (index * 8);
-        }
-        (masks, rare)
-    }
-
-    #[inline(always)]
-    unsafe fn places(at: *const u8, byte: u8) -> u64 {
-        (0..BLOCK).step_by(8).fold(0, |mask, index| {
-            // SAFETY: as above.
-            let this = unsafe { Self::word(at, index) };
-            mask | Self::gather(Self::zero_bytes(this ^ every(byte))) << index
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn letters(at: *const u8) -> u64 {
-        // SAFETY: as above.
-        let pairs_at = |index| unsafe { Self::pairs_at(at, index) };
-        (0..BLOCK).step_by(8).fold(0, |mask, index| mask | Self::gather(pairs_at(index)) << index)
-    }
-
-    #[inline(always)]
-    unsafe fn prefix_xor(bits: u64) -> u64 {
-        let mut bits = bits;
-        for shift in [1, 2, 4, 8, 16, 32] {
-            bits ^= bits << shift;
-        }
-        bits
     }
 }
 
@@ -555,9 +263,9 @@ mod tests {
     use rootwatch_core::split::close_of;
 
     use super::*;
-    use crate::inflate::Sum;
+    use crate::inflate::Crc;
 
-    /// Writes down all that it is told.
+    /// Records all calls.
     #[derive(Default, Debug, PartialEq, Eq)]
     struct Log {
         pairs: Vec<usize>,
@@ -566,20 +274,20 @@ mod tests {
 
     impl Visitor for Log {
         fn pair(&mut self, text: &[u8], at: usize) {
-            // Some kernels take these along.
+            // Some kernels report these, too.
             if !matches!(&text[at..at + 2], b"tC" | b"sN") {
                 self.pairs.push(at);
             }
         }
         fn unit_end(&mut self, text: &[u8], end: usize, _: bool) -> Then {
             self.ends.push(end);
-            if text.get(end) == Some(&b'{') { Then::GoOn } else { Then::Stop }
+            if text.get(end) == Some(&b'{') { Then::Continue } else { Then::Stop }
         }
-        fn before(&mut self, _: usize) {}
-        fn sum_before(&mut self, _: usize) -> Option<u32> {
+        fn before_pass(&mut self, _: usize) {}
+        fn crc_before(&mut self, _: usize) -> Option<u32> {
             None
         }
-        fn summed(&mut self, _: usize, _: &Folded) {}
+        fn crc_folded(&mut self, _: usize, _: &FoldedBytes) {}
         fn may_reach(&self, _: usize) -> bool {
             true
         }
@@ -591,7 +299,7 @@ mod tests {
         log
     }
 
-    /// The same, one byte after the other.
+    /// The same, byte by byte.
     fn plain(text: &[u8]) -> Log {
         let mut log = Log::default();
         let mut at = 0;
@@ -636,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_ascii_are_no_quotes_braces_or_letters() {
-        // Each but for its highest bit one of the characters that are looked for.
+    fn bytes_that_are_not_ascii_are_never_quotes_braces_or_letters() {
+        // The characters that the kernel looks for, with the highest bit set.
         let high: Vec<u8> = b"\"{}\\oOtsNCu".iter().map(|byte| byte | 0x80).collect();
         for pad in 0..70 {
             for byte in &high {
@@ -648,10 +356,10 @@ mod tests {
         }
     }
 
-    /// Takes the checksum along.
+    /// Computes the checksum.
     struct Summing<'t> {
         text: &'t [u8],
-        sum: Sum,
+        crc: Crc,
         ends: usize,
     }
 
@@ -659,16 +367,16 @@ mod tests {
         fn pair(&mut self, _: &[u8], _: usize) {}
         fn unit_end(&mut self, _: &[u8], _: usize, _: bool) -> Then {
             self.ends = self.ends.saturating_sub(1);
-            if self.ends > 0 { Then::GoOn } else { Then::Stop }
+            if self.ends > 0 { Then::Continue } else { Then::Stop }
         }
-        fn before(&mut self, to: usize) {
-            self.sum.take(self.text, to);
+        fn before_pass(&mut self, to: usize) {
+            self.crc.update(self.text, to);
         }
-        fn sum_before(&mut self, at: usize) -> Option<u32> {
-            self.sum.before(self.text, at)
+        fn crc_before(&mut self, at: usize) -> Option<u32> {
+            self.crc.value_at(self.text, at)
         }
-        fn summed(&mut self, to: usize, folded: &Folded) {
-            self.sum.go_on(to, folded);
+        fn crc_folded(&mut self, to: usize, folded: &FoldedBytes) {
+            self.crc.add_folded(to, folded);
         }
         fn may_reach(&self, _: usize) -> bool {
             true
@@ -676,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_taken_in_the_same_step_is_that_of_the_text() {
+    fn the_checksum_computed_in_the_same_step_is_that_of_the_text() {
         let unit = |n: usize| format!("{{\"n\":{n},\"fill\":\"{}\"}}", "é\\\\z".repeat(n % 89));
         let text: String = (0..400).map(unit).collect();
         let text = text.as_bytes();
@@ -690,9 +398,9 @@ mod tests {
                     let mut right = flate2::Crc::new();
                     right.update(text);
                     for (stated, is_right) in [(right.sum(), true), (right.sum() ^ 4, false)] {
-                        let mut visitor = Summing { text, sum: Sum::of(stated), ends };
+                        let mut visitor = Summing { text, crc: Crc::stated(stated), ends };
                         kernel.run(text, &mut visitor);
-                        assert_eq!(visitor.sum.holds(text), is_right, "{kernel:?} {from}..{to}");
+                        assert_eq!(visitor.crc.matches(text), is_right, "{kernel:?} {from}..{to}");
                     }
                 }
             }
@@ -707,7 +415,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn kernels_agree_with_the_plain_way(
+        fn kernels_agree_with_the_byte_by_byte_search(
             inner in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "}", "\"", "\\", "\\\\", "\\\"", "u0052", "o", "t", "OoT", "N", "s", "C", "OT",

@@ -1,4 +1,4 @@
-//! What the name of a log file says about its content.
+//! What the name of a log file says about its records.
 //!
 //! CloudTrail names a delivered file
 //! `<account>_CloudTrail_<region>_<YYYYMMDDTHHmmZ>_<16 characters>.json.gz` (CloudTrail user guide,
@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rootwatch_core::account::AccountId;
 
 /// What the name of a delivered log file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,21 +17,21 @@ pub(crate) struct LogName<'a> {
     pub(crate) delivered_at: Timestamp,
 }
 
-/// What kind of file a name promises.
+/// The kind of file, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileKind<'a> {
     /// A delivered CloudTrail log file.
     Log(LogName<'a>),
     /// CloudTrail delivers it, but it holds no API records: a digest, Insights.
     NoRecords,
-    /// A document that nobody would take for a log file.
+    /// A document: certainly not a log file by its name.
     Document,
-    /// Nothing is promised.
+    /// The name says nothing.
     Unknown,
 }
 
-/// Endings of files that stand beside log files and hold none. A file with such a name is still
-/// scanned when its first bytes look like a log.
+/// Extensions of files that are often beside log files and hold none. A file with such a name is still
+/// scanned if its first bytes look like a log.
 const DOCUMENTS: [&str; 24] = [
     "asc", "bak", "cfg", "conf", "csv", "css", "html", "lock", "md", "md5", "pdf", "png", "py",
     "rs", "sh", "sha256", "sig", "svg", "toml", "tsv", "txt", "xml", "yaml", "yml",
@@ -63,7 +64,7 @@ impl<'a> FileKind<'a> {
 }
 
 fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+    AccountId::is_valid(text)
 }
 
 /// `20260504T1405Z`, to the minute.
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_and_insights_are_known_by_name_and_other_names_promise_nothing() {
+    fn digests_and_insights_are_known_by_name_and_other_names_say_nothing() {
         for (name, kind) in [
             (
                 "222233334444_CloudTrail-Digest_us-east-1_t_us-east-1_20260504T140000Z.json.gz",

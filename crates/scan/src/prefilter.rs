@@ -1,11 +1,11 @@
-//! Which records may be discarded without being decoded: those that cannot be root use and on
-//! which no rule can speak, whatever their key order, white space, escapes and nesting.
+//! Which records may be discarded without being decoded: those that cannot be root use and that no rule
+//! can match, whatever their key order, white space, escapes and nesting.
 //!
-//! **Why it is safe.** A record becomes a finding only if one of these holds (`judge` and the
-//! rules' patterns say so), and each leaves something in the record's bytes that
-//! [`crate::kernel`] marks:
+//! **Why it is safe.** A record becomes a finding only if one of these conditions holds (they come from
+//! the classification and from the rules' patterns), and each leaves something in the record's bytes
+//! that [`crate::kernel`] marks:
 //!
-//! | Condition | What stands in the bytes |
+//! | Condition | In the bytes |
 //! |---|---|
 //! | `type` is `Root` in any case, of the identity or the session's issuer | `"Root"` in any case, not plainly the value of a member with another name |
 //! | no `type`, and a root ARN | `:root"`, not plainly in the value of a member other than `arn` |
@@ -16,26 +16,26 @@
 //!
 //! A JSON string may spell any of these characters as `\u00xx`; no other escape stands for a letter,
 //! digit or colon. So a record is kept as well when it has a `\u` escape of any printable ASCII
-//! character but `<`, `>`, `&`, `'` and `=`, which AWS's own writers escape and none of the texts
-//! above holds. A record may also be quoted within a string (an SNS message, a `lookup-events`
-//! reply), where `"` is written `\"`: a text followed by a backslash keeps the unit if a member that
-//! can hold a record stands in it. And a unit in which no `"eventName"` is seen is always kept.
+//! character but `<`, `>`, `&`, `'` and `=`, which AWS's own software escapes and none of the texts
+//! above contains. A record may also be quoted within a string (an SNS message, a `lookup-events`
+//! reply), where `"` is written `\"`: a text followed by a backslash keeps the unit if it has a member that
+//! can hold a record. And a unit without `"eventName"` is always kept.
 //!
-//! Keeping too much costs time; the decoder has the last word. Keeping too little would lose a
-//! finding: a property test compares both ways on generated and hostile texts.
+//! Keeping too much only costs time, since the decoder decides. Keeping too little would lose a finding:
+//! a property test compares the findings with and without it on generated and hostile texts.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use memchr::memmem;
-use rootwatch_core::judge::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
+use rootwatch_core::classify::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
 use rootwatch_core::rules::Ruleset;
 
-/// Slots of the first look at a name; a power of two.
+/// Slots of the first check of a name; a power of two.
 const NAME_SLOTS: usize = 4096;
-/// Bytes of a name that the first look takes in.
+/// Bytes of a name that the first check reads.
 const HEAD_BYTES: usize = 8;
-/// Longest name that a pattern may ask for and still be guarded.
+/// Longest name in a pattern for which the prefilter works.
 const NAME_BYTES_MAX: usize = 90;
 
 /// Bytes of a root ARN before `root`: `arn:aws-iso-b:iam::111122223333:` and the like.
@@ -46,24 +46,23 @@ const ARN_BYTES_MAX: usize = 48;
 pub(crate) struct Prefilter {
     names: HashSet<Vec<u8>>,
     slots: Vec<u64>,
-    /// Rules of which every record must be decoded: nothing in the bytes tells whether they speak.
+    /// Rules that need every record decoded: nothing in the bytes shows whether they match.
     unguarded: Vec<String>,
 }
 
-/// What has been seen in a unit.
+/// What was seen in a unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Something that makes it worth decoding.
+    /// A text because of which the unit must be decoded.
     pub(crate) keep: bool,
     /// A member named `eventName`.
     pub(crate) named: bool,
-    /// Something that would make it worth decoding if it stands in a quoted record.
+    /// A text because of which the unit must be decoded if it is in a quoted record.
     pub(crate) quoted: bool,
 }
 
 impl Prefilter {
-    /// A prefilter for root use and, when `with_rules` is true, for everything on which a rule
-    /// can speak.
+    /// A prefilter for root use and, with `with_rules`, for everything that a rule can match.
     pub(crate) fn new(rules: &Ruleset, with_rules: bool) -> Self {
         let mut filter =
             Self { names: HashSet::new(), slots: vec![0; NAME_SLOTS / 64], unguarded: Vec::new() };
@@ -81,13 +80,13 @@ impl Prefilter {
         filter
     }
 
-    /// Ids of the rules for which every record has to be decoded.
+    /// Ids of the rules for which every record must be decoded.
     pub(crate) fn unguarded(&self) -> &[String] {
         &self.unguarded
     }
 
-    /// True when records that match this alternative of a pattern are kept, if need be by learning
-    /// the names that it asks for.
+    /// True if records that match this alternative of a pattern are kept. Adds the event names that it
+    /// asks for.
     fn guards(&mut self, way: &[(Vec<String>, Vec<String>)]) -> bool {
         let path_is = |path: &[String], names: &[&str]| {
             path.first().is_some_and(|first| first == "detail") && path[1..] == *names
@@ -114,7 +113,7 @@ impl Prefilter {
     }
 
     fn add_name(&mut self, name: &str) {
-        // A name shorter than the head is found by the quote after it.
+        // A name shorter than the head is recognized by the quote after it.
         if let Some(head) = name.as_bytes().first_chunk::<HEAD_BYTES>() {
             let slot = slot(*head);
             self.slots[slot / 64] |= 1 << (slot % 64);
@@ -122,7 +121,7 @@ impl Prefilter {
         self.names.insert(name.as_bytes().to_vec());
     }
 
-    /// Looks at the pair that begins at `at`, in a unit that begins at `start`.
+    /// Checks the pair that begins at `at`, in a unit that begins at `start`.
     #[inline]
     pub(crate) fn look(&self, text: &[u8], start: usize, at: usize, seen: &mut Seen) {
         match text[at] {
@@ -141,7 +140,7 @@ impl Prefilter {
         if !text[key..].starts_with(KEY) {
             return;
         }
-        // As AWS writes it; what follows is for everything else.
+        // As AWS writes it. The code below handles every other spelling.
         if text[key + KEY.len()..].starts_with(b"\":\"") {
             seen.named = true;
             seen.keep |= self.may_be_name(&text[key + KEY.len() + 3..]);
@@ -150,7 +149,7 @@ impl Prefilter {
         let mut at = key + KEY.len();
         match text.get(at) {
             Some(b'"') => at += 1,
-            // In a quoted record: what its name is, the decoder may find out.
+            // In a quoted record: the decoder reads its name.
             Some(b'\\') => {
                 seen.quoted = true;
                 return;
@@ -179,9 +178,9 @@ impl Prefilter {
         }
     }
 
-    /// May the string that `value` begins with, its opening quote left out, be one of the names?
+    /// May the string at the beginning of `value`, without its opening quote, be one of the names?
     ///
-    /// An escape need not be looked for: one that spells a letter is marked by itself.
+    /// Escapes need no check here: an escaped letter is marked by itself.
     #[inline]
     fn may_be_name(&self, value: &[u8]) -> bool {
         let Some(head) = value.first_chunk::<HEAD_BYTES>() else { return true };
@@ -190,7 +189,7 @@ impl Prefilter {
         }
         match value.iter().take(NAME_BYTES_MAX + 1).position(|byte| matches!(byte, b'"' | b'\\')) {
             Some(end) if value[end] == b'"' => self.names.contains(&value[..end]),
-            // Longer than any name, but for escapes.
+            // Longer than any name, unless it has escapes.
             None => false,
             Some(_) => true,
         }
@@ -289,7 +288,7 @@ fn look_escape(text: &[u8], at: usize, seen: &mut Seen) {
     }
 }
 
-/// True when a unit holds a member in which a record can be quoted.
+/// True if a unit has a member that can hold a quoted record.
 pub(crate) fn may_quote_records(unit: &[u8]) -> bool {
     static MESSAGE: LazyLock<memmem::Finder<'_>> =
         LazyLock::new(|| memmem::Finder::new(b"Message\""));
@@ -298,15 +297,15 @@ pub(crate) fn may_quote_records(unit: &[u8]) -> bool {
     MESSAGE.find(unit).is_some() || CLOUD_TRAIL_EVENT.find(unit).is_some()
 }
 
-/// True when every character of the name stands for itself in JSON as AWS writes it, or is spelt
-/// with an escape that the prefilter keeps.
+/// True if every character of the name is written as itself in JSON, or with an escape that the
+/// prefilter keeps.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-.".contains(&byte))
 }
 
-/// Where the first look at a name goes: a multiplicative hash of its head.
+/// The slot of a name in the first check: a multiplicative hash of its head.
 #[inline]
 fn slot(head: [u8; HEAD_BYTES]) -> usize {
     let mixed = u64::from_le_bytes(head).wrapping_mul(0x9e37_79b9_7f4a_7c15);

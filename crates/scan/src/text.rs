@@ -1,15 +1,21 @@
-//! A text, whole or in windows, becomes items: records to judge, things passed over, damage.
+//! Splits a text, whole or in windows, into items: records to check, objects without a record,
+//! damage.
+//!
+//! [`Units`] does two things in one pass of the kernel, because each byte should be fetched from memory
+//! only once: it decides which units to decode, and it computes the checksum of the text. Until the
+//! checksum is verified, decoded units wait in [`Unverified`]: nothing of a damaged file is reported as
+//! if it were sound.
 
 use std::ops::Range;
 
 use rootwatch_core::decode::{Item, Limits, Place, Skipped, decode_unit};
 use rootwatch_core::split::{Piece, Splitter};
 
-use crate::inflate::Sum;
-use crate::kernel::{Folded, Kernel, Then, Visitor};
+use crate::inflate::Crc;
+use crate::kernel::{FoldedBytes, Kernel, Then, Visitor};
 use crate::prefilter::{Prefilter, Seen, may_quote_records};
 
-/// What comes out of a text.
+/// Receives the items of a text.
 pub(crate) trait Sink {
     /// A unit that was decoded.
     fn item(&mut self, place: Place, item: Item<'_>);
@@ -17,18 +23,18 @@ pub(crate) trait Sink {
     fn discarded(&mut self);
 }
 
-/// Units that wait for the checksum of their text at most; one more, and it is taken at once.
+/// Units that wait for the checksum of their text. One more, and the checksum is computed at once.
 const WAITING_UNITS_MAX: usize = 4096;
 
-/// What is handed on once the checksum of the text has been found right.
-struct Waiting {
-    sum: Sum,
-    /// Units to decode: their place, and where they stand in the text.
+/// What is reported once the checksum of the text is verified.
+struct Unverified {
+    crc: Crc,
+    /// Units to decode: their place, and their range in the text.
     units: Vec<(Place, Range<usize>)>,
     discarded: u64,
 }
 
-/// Takes a text in, window by window.
+/// Scans a text, window by window.
 pub(crate) struct TextScanner<'p> {
     /// `None` decodes every unit.
     prefilter: Option<&'p Prefilter>,
@@ -38,11 +44,11 @@ pub(crate) struct TextScanner<'p> {
     units: u64,
     /// Offset of the window in the text.
     base: u64,
-    /// How many units are still decoded whatever the prefilter says, to learn what the text is.
+    /// How many more units are decoded whatever the prefilter says, to learn what the text is.
     samples: u32,
-    waiting: Option<Waiting>,
-    /// The checksum was found wrong: nothing of this text may be handed on.
-    refused: bool,
+    unverified: Option<Unverified>,
+    /// The checksum is wrong: nothing of this text may be reported.
+    is_refused: bool,
 }
 
 impl<'p> TextScanner<'p> {
@@ -63,58 +69,64 @@ impl<'p> TextScanner<'p> {
             units: 0,
             base: 0,
             samples,
-            waiting: None,
-            refused: false,
+            unverified: None,
+            is_refused: false,
         }
     }
 
-    /// Takes in a text that is whole in memory and of which the checksum is still to be taken, in
-    /// step with the kernel. False when it is wrong: nothing has been handed on then.
-    pub(crate) fn feed_unsummed(&mut self, text: &[u8], sum: Sum, sink: &mut impl Sink) -> bool {
-        self.waiting = Some(Waiting { sum, units: Vec::new(), discarded: 0 });
-        if self.samples == 0 || self.settle(text, sink) {
+    /// Scans a text that is whole in memory, and verifies its checksum in step with the kernel. False
+    /// if it is wrong: then nothing has been reported.
+    pub(crate) fn feed_unverified(&mut self, text: &[u8], crc: Crc, sink: &mut impl Sink) -> bool {
+        self.unverified = Some(Unverified { crc, units: Vec::new(), discarded: 0 });
+        if self.samples == 0 || self.verify(text, sink) {
             self.feed(text, true, sink);
         }
-        self.settle(text, sink)
+        self.verify(text, sink)
     }
 
-    /// Takes the rest of the checksum and, if it is right, hands on what waits for it. True when
-    /// more may be handed on.
-    fn settle(&mut self, text: &[u8], sink: &mut impl Sink) -> bool {
-        let Some(waiting) = self.waiting.take() else { return !self.refused };
-        if !waiting.sum.holds(text) {
-            self.refused = true;
+    /// Computes the rest of the checksum and, if it is right, reports what waits for it. True if more
+    /// may be reported.
+    fn verify(&mut self, text: &[u8], sink: &mut impl Sink) -> bool {
+        let Some(unverified) = self.unverified.take() else { return !self.is_refused };
+        if !unverified.crc.matches(text) {
+            self.is_refused = true;
             return false;
         }
-        for (place, unit) in waiting.units {
+        for (place, unit) in unverified.units {
             self.decode(&text[unit], place, sink);
         }
-        for _ in 0..waiting.discarded {
+        for _ in 0..unverified.discarded {
             sink.discarded();
         }
         true
     }
 
-    /// Decodes a unit, when the checksum of the text is known to be right or not asked for.
-    fn hand(&mut self, text: &[u8], unit: Range<usize>, place: Place, sink: &mut impl Sink) {
-        if let Some(waiting) = &mut self.waiting
-            && waiting.units.len() < WAITING_UNITS_MAX
+    /// Decodes a unit once the checksum of the text is verified; at once if there is none.
+    fn decode_verified(
+        &mut self,
+        text: &[u8],
+        unit: Range<usize>,
+        place: Place,
+        sink: &mut impl Sink,
+    ) {
+        if let Some(unverified) = &mut self.unverified
+            && unverified.units.len() < WAITING_UNITS_MAX
         {
-            return waiting.units.push((place, unit));
+            return unverified.units.push((place, unit));
         }
-        if self.settle(text, sink) {
+        if self.verify(text, sink) {
             self.decode(&text[unit], place, sink);
         }
     }
 
-    /// Takes in a window that begins where the last one was consumed to, and says how much of it
-    /// is consumed; the rest must come again with more after it. `last` says that nothing comes
-    /// after.
+    /// Scans a window that begins where the last one was consumed to, and returns how much of it is
+    /// consumed. The next window must begin with the rest. `last` says that the text ends with this
+    /// window.
     pub(crate) fn feed(&mut self, window: &[u8], last: bool, sink: &mut impl Sink) -> usize {
         let mut at = 0;
         loop {
             at += self.run_kernel(window, at, sink);
-            if self.refused {
+            if self.is_refused {
                 break;
             }
             let Some(piece) = self.splitter.next(&window[at..], last) else {
@@ -125,14 +137,14 @@ impl<'p> TextScanner<'p> {
                 Piece::Unit { start, end } => {
                     self.units += 1;
                     let place = self.place(at + start);
-                    self.hand(window, at + start..at + end, place, sink);
+                    self.decode_verified(window, at + start..at + end, place, sink);
                     at += end;
                 }
                 Piece::Bad { start, end, reason } => {
                     self.units += 1;
                     let place = self.place(at + start);
                     let reason = reason.to_owned();
-                    if self.settle(window, sink) {
+                    if self.verify(window, sink) {
                         sink.item(place, Item::Skipped(Skipped { place, reason }));
                     }
                     at += end;
@@ -163,14 +175,14 @@ impl<'p> TextScanner<'p> {
             sink.item(place, item);
         });
         if self.samples > 0 {
-            // A text that begins with something other than records is looked at unit by unit, so
-            // that what it holds is counted as what it is.
+            // A text that begins with something other than records is decoded unit by unit, so that
+            // each object is counted by its kind.
             self.samples = if is_record { self.samples - 1 } else { u32::MAX };
         }
     }
 
-    /// Runs the kernel over the units that follow one another plainly from `from` on; says how
-    /// many bytes they take. What is not plain is the splitter's.
+    /// Runs the kernel over the units that plainly follow one another from `from` on, and returns how
+    /// many bytes they take. Everything else is left to the splitter.
     fn run_kernel(&mut self, window: &[u8], from: usize, sink: &mut impl Sink) -> usize {
         let Some(prefilter) = self.prefilter else { return 0 };
         if self.samples > 0 || !self.splitter.is_between_units() {
@@ -245,7 +257,7 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
     #[inline]
     fn unit_end(&mut self, text: &[u8], end: usize, ascii: bool) -> Then {
         let unit = &text[self.start..end];
-        // What is too large to be decoded may have swallowed others: the splitter looks into it.
+        // A unit that is too large to be decoded may have swallowed others: the splitter searches it.
         if unit.len() > self.scanner.limits.record_bytes_max {
             return Then::Stop;
         }
@@ -258,12 +270,12 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
         if keep {
             let place = self.scanner.place(self.at + self.start);
             let unit = self.at + self.start..self.at + end;
-            self.scanner.hand(self.window, unit, place, self.sink);
-            if self.scanner.refused {
+            self.scanner.decode_verified(self.window, unit, place, self.sink);
+            if self.scanner.is_refused {
                 return Then::Stop;
             }
-        } else if let Some(waiting) = &mut self.scanner.waiting {
-            waiting.discarded += 1;
+        } else if let Some(unverified) = &mut self.scanner.unverified {
+            unverified.discarded += 1;
         } else {
             self.sink.discarded();
         }
@@ -271,26 +283,26 @@ impl<S: Sink> Visitor for Units<'_, '_, S> {
         match next_unit(text, end, self.in_list) {
             Some(next) => {
                 self.start = next;
-                Then::GoOn
+                Then::Continue
             }
             None => Then::Stop,
         }
     }
 
     #[inline]
-    fn before(&mut self, to: usize) {
-        if let Some(waiting) = &mut self.scanner.waiting {
-            waiting.sum.take(self.window, self.at + to);
+    fn before_pass(&mut self, to: usize) {
+        if let Some(unverified) = &mut self.scanner.unverified {
+            unverified.crc.update(self.window, self.at + to);
         }
     }
 
-    fn sum_before(&mut self, at: usize) -> Option<u32> {
-        self.scanner.waiting.as_mut()?.sum.before(self.window, self.at + at)
+    fn crc_before(&mut self, at: usize) -> Option<u32> {
+        self.scanner.unverified.as_mut()?.crc.value_at(self.window, self.at + at)
     }
 
-    fn summed(&mut self, to: usize, folded: &Folded) {
-        if let Some(waiting) = &mut self.scanner.waiting {
-            waiting.sum.go_on(self.at + to, folded);
+    fn crc_folded(&mut self, to: usize, folded: &FoldedBytes) {
+        if let Some(unverified) = &mut self.scanner.unverified {
+            unverified.crc.add_folded(self.at + to, folded);
         }
     }
 

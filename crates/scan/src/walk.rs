@@ -1,12 +1,14 @@
-//! Which files to look at: files, folders, globs and standard input, one after the other, without
-//! ever holding a list of all.
+//! Which files to read: files, folders, globs and standard input, one after the other, without ever
+//! holding a list of all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// One thing that a scan was asked to look at.
+use crate::summary::io_reason;
+
+/// One input of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Standard input, `-`.
@@ -15,7 +17,7 @@ pub enum Input {
     Path(PathBuf),
 }
 
-/// What the walk comes to.
+/// What the walk found.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A file to read. `named` when the user named it, false when it was found in a folder.
@@ -26,7 +28,7 @@ pub(crate) enum Found {
     Bad { path: PathBuf, reason: String },
 }
 
-/// Names a folder for good, whatever path leads to it.
+/// Identifies a folder, whatever path leads to it.
 #[cfg(unix)]
 type FolderId = (u64, u64);
 #[cfg(not(unix))]
@@ -43,7 +45,7 @@ fn folder_id(path: &Path, _: &fs::Metadata) -> FolderId {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// A folder that is being walked: the names that are left, in reverse order.
+/// A folder that is being walked: its remaining names, in reverse order.
 struct Folder {
     path: PathBuf,
     id: FolderId,
@@ -57,7 +59,7 @@ const FOLDERS_DEEP_MAX: usize = 128;
 pub(crate) struct Walk {
     inputs: std::vec::IntoIter<Input>,
     folders: Vec<Folder>,
-    /// Of the input that is being walked: only files whose path matches.
+    /// Of the input that is being walked, only files whose path matches.
     glob: Option<GlobMatcher>,
 }
 
@@ -92,7 +94,7 @@ impl Walk {
         }
     }
 
-    /// Begins with a path that the user named. A path that does not exist may be a glob.
+    /// Begins with a path that the user gave. A path that does not exist may be a glob.
     fn begin(&mut self, path: PathBuf) -> Option<Found> {
         let text = path.to_string_lossy().into_owned();
         if path.exists() || !text.contains(['*', '?', '[', '{']) {
@@ -112,16 +114,16 @@ impl Walk {
         self.enter(root, false)
     }
 
-    /// A file is found; a folder is entered and gives nothing yet.
+    /// Returns a file. Enters a folder, and returns nothing yet.
     fn enter(&mut self, path: PathBuf, named: bool) -> Option<Found> {
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) => {
                 let is_loop = error.raw_os_error().is_some_and(is_link_loop);
                 let reason = if is_loop {
-                    "symbolic links lead in a circle".to_owned()
+                    "symbolic links form a circle".to_owned()
                 } else {
-                    crate::io_reason(&error)
+                    io_reason(&error)
                 };
                 return Some(Found::Bad { path, reason });
             }
@@ -135,8 +137,8 @@ impl Walk {
         if !is_wanted {
             return None;
         }
-        // A pipe that the user named is as good as a file; one that lies in a folder would make
-        // the scan wait for ever.
+        // A pipe that the user named is read like a file. A pipe in a folder could block the scan for
+        // ever.
         if !metadata.is_file() && !named {
             return Some(Found::Bad { path, reason: "not a regular file".to_owned() });
         }
@@ -161,9 +163,9 @@ impl Walk {
                 }
                 Ok(())
             })
-            .map_err(|error| (path.clone(), crate::io_reason(&error)));
+            .map_err(|error| (path.clone(), io_reason(&error)));
         left.sort_unstable_by(|a, b| b.cmp(a));
-        // What could be listed is still walked.
+        // The entries that could be listed are still walked.
         self.folders.push(Folder { path, id, left });
         entries.map_err(|(path, reason)| Found::Bad { path, reason })
     }
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_walked_in_order_and_globs_choose() {
+    fn folders_are_walked_in_order_and_globs_select() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path();
         fs::create_dir_all(root.join("b/c")).expect("a folder");
@@ -222,7 +224,7 @@ mod tests {
         assert_eq!(
             names(vec![Input::Path(root.into())], root),
             [
-                "self: symbolic links lead in a circle",
+                "self: symbolic links form a circle",
                 "sub/a.json",
                 "sub/loop: the folder contains itself by a symbolic link",
             ]

@@ -1,5 +1,5 @@
-//! An archive in the layout of S3, made here together with the truth about it: what a scan finds
-//! in it is the truth, with and without the prefilter, on one thread and on two.
+//! An archive in the layout of S3, generated here together with the truth about it. A scan finds exactly
+//! that, with and without the prefilter, on one thread and on two.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ const REGIONS: [&str; 2] = ["us-east-1", "eu-central-1"];
 const FILES: usize = 60;
 const RECORDS_PER_FILE: usize = 200;
 
-/// A small generator of numbers, the same on every machine.
+/// A small random number generator, the same on every machine.
 struct Numbers(u64);
 
 impl Numbers {
@@ -177,13 +177,13 @@ impl Archive {
             fs::write(&path, bytes).expect("a file");
             files.push(path);
         }
-        // What CloudTrail delivers beside the log files, and a note by somebody.
+        // A digest, which CloudTrail delivers beside the log files, and a README.
         let digests = folder.path().join("AWSLogs/111122223333/CloudTrail-Digest/us-east-1");
         fs::create_dir_all(&digests).expect("a folder");
         let digest =
             "111122223333_CloudTrail-Digest_us-east-1_trail_us-east-1_20260504T140000Z.json.gz";
         fs::write(digests.join(digest), gzip(b"{\"digestStartTime\":1}")).expect("a file");
-        fs::write(folder.path().join("README.md"), "what this is").expect("a file");
+        fs::write(folder.path().join("README.md"), "log files").expect("a file");
         Self { folder, truth, files }
     }
 
@@ -222,7 +222,7 @@ fn found(scanned: &Scanned) -> BTreeSet<(String, &'static str)> {
 }
 
 #[test]
-fn what_is_found_is_the_truth_with_and_without_prefilter_on_one_thread_and_on_two() {
+fn a_scan_finds_the_truth_with_and_without_prefilter_on_one_thread_and_on_two() {
     let archive = Archive::new();
     assert!(archive.truth.len() > 300, "{}", archive.truth.len());
     for (prefilter, threads) in [(true, 1), (true, 2), (false, 1), (false, 2), (true, 5)] {
@@ -253,7 +253,7 @@ fn what_is_found_is_the_truth_with_and_without_prefilter_on_one_thread_and_on_tw
 }
 
 #[test]
-fn filters_open_no_file_whose_name_rules_it_out_and_count_it() {
+fn files_that_a_filter_excludes_by_name_are_counted_and_not_opened() {
     let archive = Archive::new();
     let scanned = archive.scan(|options| {
         options.accounts = [ACCOUNTS[1].to_owned()].into();
@@ -331,7 +331,7 @@ fn since_is_inclusive_and_until_is_not() {
 }
 
 #[test]
-fn what_was_delivered_days_late_is_kept() {
+fn records_that_were_delivered_days_late_are_kept() {
     let folder = one_file("2026-05-11T14:00:00Z", "2026-05-04T14:03:12Z");
     let (since, until) = (Some("2026-05-04T14:00:00Z"), Some("2026-05-04T15:00:00Z"));
     assert_eq!(between(folder.path(), since, until), (1, 0));
@@ -346,7 +346,7 @@ fn a_record_without_a_time_is_kept_whatever_the_filter() {
 }
 
 #[test]
-fn findings_beyond_the_bound_are_counted_as_skipped_not_dropped_in_silence() {
+fn findings_beyond_the_limit_count_as_skipped_and_are_not_dropped_silently() {
     let archive = Archive::new();
     let scanned = archive.scan(|options| options.findings_max = 10);
     assert_eq!(scanned.findings.len(), 10);
@@ -409,7 +409,7 @@ fn said_of(records: &[String], change: impl Fn(&mut Vec<u8>), prefilter: bool) -
 }
 
 #[test]
-fn a_wrong_checksum_in_a_file_with_findings_costs_no_finding_doubles_none_and_is_told() {
+fn a_wrong_checksum_is_reported_and_neither_loses_nor_doubles_a_finding() {
     let record = |index: usize, kind: &str| {
         format!(
             r#"{{"eventVersion":"1.11","userIdentity":{{"type":"{kind}"}},"eventName":"GetObject","eventID":"{index}","fill":"{}"}}"#,

@@ -1,5 +1,5 @@
-//! The prefilter loses nothing: on sound and hostile texts a scan finds the same with it and
-//! without it, whole and streamed, and on sound texts what an independent reader finds.
+//! The prefilter loses nothing: on sound and hostile texts a scan has the same findings with and without
+//! it, whole and streamed, and on sound texts those of an independent reader.
 
 mod texts;
 
@@ -39,7 +39,7 @@ fn findings(scanned: &Scanned) -> Vec<String> {
         .iter()
         .map(|located| {
             let finding = &located.detected.finding;
-            let waiting = &located.detected.waiting;
+            let waiting = &located.detected.deferred;
             let rules = finding.rules.join(",");
             format!("{} {} {rules} {waiting:?}", finding.key.0, finding.root_use)
         })
@@ -261,16 +261,16 @@ proptest! {
     }
 }
 
-/// A record around what is told of it.
-fn record(told: &str) -> String {
+/// A record with these members.
+fn record(members: &str) -> String {
     format!(
-        r#"{{"eventVersion":"1","eventName":"GetUser","eventSource":"x.y","eventID":"1",{told}}}"#
+        r#"{{"eventVersion":"1","eventName":"GetUser","eventSource":"x.y","eventID":"1",{members}}}"#
     )
 }
 
 #[test]
 fn every_spelling_of_root_use_is_found_and_nothing_that_looks_like_it() {
-    for (told, class) in [
+    for (members, class) in [
         (r#""userIdentity":{"type":"Root"}"#, Some("direct")),
         (r#""userIdentity":{"type" : "ROOT"}"#, Some("direct")),
         (r#""userIdentity":{"type":"\u0052\u006F\u006f\u0074"}"#, Some("direct")),
@@ -293,11 +293,11 @@ fn every_spelling_of_root_use_is_found_and_nothing_that_looks_like_it() {
         (r#""x":{"userIdentity":{"type":"Root"}}"#, None),
         (r#""x":"{\"userIdentity\":{\"type\":\"Root\"}}""#, None),
     ] {
-        for text in [record(told), format!(r#"{{"Records":[{}]}}"#, record(told))] {
-            check_any(text.as_bytes(), 64, 1 << 20).expect(told);
+        for text in [record(members), format!(r#"{{"Records":[{}]}}"#, record(members))] {
+            check_any(text.as_bytes(), 64, 1 << 20).expect(members);
             let scanned = scan_in_steps(text.as_bytes(), 64, &RULES, &options(true, 1 << 20));
             let found = root_use(&scanned).first().map(|(_, class)| *class);
-            assert_eq!(found, class, "{told}");
+            assert_eq!(found, class, "{members}");
         }
     }
 }
@@ -327,7 +327,7 @@ fn the_built_in_rules_can_all_be_prefiltered() {
 }
 
 #[test]
-fn a_rule_that_asks_for_no_name_is_told_and_finds_the_same_with_the_prefilter_asked_for() {
+fn a_rule_without_an_event_name_is_reported_and_finds_the_same_with_the_prefilter_on() {
     let rule = |id: &str, pattern: &str| RuleFile {
         name: format!("{id}.yaml"),
         text: format!(

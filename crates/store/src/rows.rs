@@ -1,6 +1,7 @@
 //! How what we keep is written into rows.
 
 use jiff::Timestamp;
+use rootwatch_core::hex;
 use rootwatch_core::incident::{Incident, IncidentKind, IncidentState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,23 +60,7 @@ pub(super) fn state(state: IncidentState) -> &'static str {
 
 /// An incident without what has rows of its own.
 pub(super) fn head(incident: &Incident) -> Incident {
-    Incident {
-        id: incident.id.clone(),
-        kind: incident.kind,
-        state: incident.state,
-        severity: incident.severity,
-        title: incident.title.clone(),
-        accounts: incident.accounts.clone(),
-        root_use: incident.root_use,
-        reasons: incident.reasons.clone(),
-        first_at: incident.first_at,
-        last_at: incident.last_at,
-        addresses: incident.addresses.clone(),
-        related: incident.related.clone(),
-        findings: Vec::new(),
-        superseded: Vec::new(),
-        echoes: std::collections::BTreeMap::new(),
-    }
+    Incident::from(incident.head.clone())
 }
 
 /// Where a page begins: a number and a name, of the last item before it.
@@ -112,10 +97,7 @@ impl Cursor {
     /// Safe in a URL; says nothing to anybody but us.
     pub(super) fn write(list: List, number: i64, name: &str) -> String {
         let text = format!("{number} {name}");
-        text.bytes().fold(list.mark().to_owned(), |mut cursor, byte| {
-            cursor.push_str(&format!("{byte:02x}"));
-            cursor
-        })
+        format!("{}{}", list.mark(), hex::encode(text.as_bytes()))
     }
 
     pub(super) fn read(list: List, text: &str) -> Result<Self, StoreError> {

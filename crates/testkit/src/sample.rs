@@ -3,12 +3,13 @@
 //! [`finding`] has builders for findings of every kind; what is here builds what a store is given.
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Alert, AlertKind, Delivery, IncidentSummary};
+use rootwatch_core::alert::{Alert, AlertKind, IncidentSummary};
 use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{
     Addendum, Finding, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
 };
-use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
+use rootwatch_core::incident::{IncidentHead, IncidentId, IncidentKind, IncidentState};
 use rootwatch_store::{Batch, Unverified};
 
 pub use rootwatch_core::sample as finding;
@@ -216,18 +217,20 @@ pub fn opening(findings: Vec<Finding>) -> Batch {
 #[must_use]
 pub fn delivery(alert: &str, thread: &str, destination: &str, now: Timestamp) -> Delivery {
     let brief = IncidentSummary {
-        id: IncidentId(thread.to_owned()),
-        kind: IncidentKind::Session,
-        state: IncidentState::Open,
-        severity: Severity::High,
-        title: "Root user called ListUsers".to_owned(),
-        accounts: Vec::new(),
-        root_use: RootUse::Direct,
-        reasons: Vec::new(),
-        first_at: None,
-        last_at: None,
-        addresses: Vec::new(),
-        related: Vec::new(),
+        head: IncidentHead {
+            id: IncidentId(thread.to_owned()),
+            kind: IncidentKind::Session,
+            state: IncidentState::Open,
+            severity: Severity::High,
+            title: "Root user called ListUsers".to_owned(),
+            accounts: Vec::new(),
+            root_use: RootUse::Direct,
+            reasons: Vec::new(),
+            first_at: None,
+            last_at: None,
+            addresses: Vec::new(),
+            related: Vec::new(),
+        },
         findings_total: 1,
         rules: Vec::new(),
         needs_root: NeedsRoot::Unknown,

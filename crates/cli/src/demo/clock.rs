@@ -6,17 +6,17 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::Clock;
 
-/// Goes like any clock, and jumps when the story does.
+/// Runs like any clock, and jumps with each step of the demo.
 #[derive(Debug)]
 pub(crate) struct StoryClock(Mutex<(Timestamp, Instant)>);
 
 impl StoryClock {
-    /// Starts at this moment.
+    /// Creates a clock that starts at this time.
     pub(crate) fn at(moment: Timestamp) -> Self {
         Self(Mutex::new((moment, Instant::now())))
     }
 
-    /// It is this moment now, or later if it was later already.
+    /// Sets the clock forward to this time; never back.
     pub(crate) fn jump(&self, to: Timestamp) {
         let to = to.max(self.now());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (to, Instant::now());

@@ -1,19 +1,19 @@
-//! The story, as it is built into the program: see `build.rs`.
+//! The records of the demo, embedded by `build.rs`.
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 
 use super::moment;
 
-/// A record a line, after the moment of its arrival, in the order of arrival.
+/// One record per line, after the time of its arrival, in the order of arrival.
 const STORY: &str = include_str!(concat!(env!("OUT_DIR"), "/story.txt"));
-/// Seconds of the story that are sent in one request.
+/// Seconds of the break-in whose records are sent in one request.
 pub(crate) const STEP_SECS: i64 = 30;
 
-/// What arrives in some seconds of the story.
+/// The records that arrive within [`STEP_SECS`].
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// The end of these seconds: records take a while to arrive.
+    /// The end of the step.
     pub(crate) at: Timestamp,
     /// Records as JSON.
     pub(crate) records: Vec<&'static str>,
@@ -24,17 +24,18 @@ pub(crate) fn start() -> anyhow::Result<Timestamp> {
     moment("2026-05-04T13:49:00Z")
 }
 
-/// When the digest is due that follows.
+/// When the next digest is due.
 pub(crate) fn morning() -> anyhow::Result<Timestamp> {
     moment("2026-05-05T08:00:01Z")
 }
 
-/// All of the story; every step is there, also where nothing happens.
+/// All steps, including those without records.
 pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     let step = SignedDuration::from_secs(STEP_SECS);
     let mut steps = vec![Step { at: start()?.checked_add(step)?, records: Vec::new() }];
     for line in STORY.lines() {
-        let (arrival, record) = line.split_once(' ').context("a line of the story is cut")?;
+        let (arrival, record) =
+            line.split_once(' ').context("incomplete line in the embedded records")?;
         let arrival = moment(arrival)?;
         while let Some(last) = steps.last().map(|last| last.at).filter(|last| arrival >= *last) {
             steps.push(Step { at: last.checked_add(step)?, records: Vec::new() });
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_record_of_the_hour_is_there_and_in_order() {
+    fn every_record_is_there_and_in_order_of_arrival() {
         let steps = steps().expect("the story");
         assert!(steps.is_sorted_by_key(|step| step.at));
         let records: Vec<&str> = steps.iter().flat_map(|step| &step.records).copied().collect();

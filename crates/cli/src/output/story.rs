@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rootwatch_core::decode::{PassedOver, Place};
 use rootwatch_core::finding::{Finding, FindingKey, Mfa, Outcome, Reason, RootUse, Severity};
-use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
+use rootwatch_core::incident::{Incident, IncidentHead, IncidentId, IncidentKind, IncidentState};
 use rootwatch_scan::summary::{SkippedAt, Summary};
 use rootwatch_testkit::sample::finding::call_at;
 
@@ -256,24 +256,26 @@ fn break_in() -> Incident {
     end.session.sign_in = true;
     findings.push(end);
     Incident {
-        id: IncidentId("7K2-MPX".to_owned()),
-        kind: IncidentKind::Session,
-        state: IncidentState::Open,
-        severity: Severity::Critical,
-        title: "Root user signed in to the console without MFA".to_owned(),
-        accounts: vec![PAYMENTS.to_owned()],
-        root_use: RootUse::Direct,
-        reasons: vec![
-            Reason::new("no_mfa", "no MFA"),
-            Reason::new("after_recovery", "follows a password recovery"),
-            Reason::new("long_term_key", "long-term root key"),
-            Reason::new("denied", "denied by policy: somebody holds root"),
-            Reason::new("not_root_task", "not a root-only task"),
-        ],
-        first_at: Some(at("13:58:02")),
-        last_at: Some(at("14:31:00")),
-        addresses: vec![THIEF.to_owned(), THIEF_KEY.to_owned()],
-        related: vec![IncidentId("9QF-3LT".to_owned())],
+        head: IncidentHead {
+            id: IncidentId("7K2-MPX".to_owned()),
+            kind: IncidentKind::Session,
+            state: IncidentState::Open,
+            severity: Severity::Critical,
+            title: "Root user signed in to the console without MFA".to_owned(),
+            accounts: vec![PAYMENTS.to_owned()],
+            root_use: RootUse::Direct,
+            reasons: vec![
+                Reason::new("no_mfa", "no MFA"),
+                Reason::new("after_recovery", "follows a password recovery"),
+                Reason::new("long_term_key", "long-term root key"),
+                Reason::new("denied", "denied by policy: somebody holds root"),
+                Reason::new("not_root_task", "not a root-only task"),
+            ],
+            first_at: Some(at("13:58:02")),
+            last_at: Some(at("14:31:00")),
+            addresses: vec![THIEF.to_owned(), THIEF_KEY.to_owned()],
+            related: vec![IncidentId("9QF-3LT".to_owned())],
+        },
         findings,
         superseded: Vec::new(),
         echoes: std::collections::BTreeMap::new(),
@@ -287,18 +289,20 @@ fn spray() -> Incident {
         findings.push(failed_sign_in(60 + number, account, &format!("13:50:{:02}", number * 8)));
     }
     Incident {
-        id: IncidentId("9QF-3LT".to_owned()),
-        kind: IncidentKind::Spray,
-        state: IncidentState::Quiet,
-        severity: Severity::Low,
-        title: "Root sign-in failures in 3 accounts".to_owned(),
-        accounts: vec![MANAGEMENT.to_owned(), PAYMENTS.to_owned(), SANDBOX.to_owned()],
-        root_use: RootUse::Direct,
-        reasons: vec![Reason::new("spray", "one address tried several accounts")],
-        first_at: Some(at("13:50:00")),
-        last_at: Some(at("13:50:40")),
-        addresses: vec![THIEF.to_owned()],
-        related: vec![IncidentId("7K2-MPX".to_owned())],
+        head: IncidentHead {
+            id: IncidentId("9QF-3LT".to_owned()),
+            kind: IncidentKind::Spray,
+            state: IncidentState::Quiet,
+            severity: Severity::Low,
+            title: "Root sign-in failures in 3 accounts".to_owned(),
+            accounts: vec![MANAGEMENT.to_owned(), PAYMENTS.to_owned(), SANDBOX.to_owned()],
+            root_use: RootUse::Direct,
+            reasons: vec![Reason::new("spray", "one address tried several accounts")],
+            first_at: Some(at("13:50:00")),
+            last_at: Some(at("13:50:40")),
+            addresses: vec![THIEF.to_owned()],
+            related: vec![IncidentId("7K2-MPX".to_owned())],
+        },
         findings,
         superseded: Vec::new(),
         echoes: std::collections::BTreeMap::new(),
@@ -339,18 +343,20 @@ fn own_audit() -> Incident {
     }
     findings.sort_by_key(|finding| (finding.event_time, finding.key.clone()));
     Incident {
-        id: IncidentId("2HD-WRA".to_owned()),
-        kind: IncidentKind::Privileged,
-        state: IncidentState::Quiet,
-        severity: Severity::Informational,
-        title: "Privileged sessions audited root credentials".to_owned(),
-        accounts: vec![PAYMENTS.to_owned(), SANDBOX.to_owned()],
-        root_use: RootUse::Privileged,
-        reasons: vec![Reason::new("audit_task", "a task policy that only reads")],
-        first_at: Some(at("13:52:00")),
-        last_at: Some(at("13:52:07")),
-        addresses: vec!["192.0.2.10".to_owned()],
-        related: Vec::new(),
+        head: IncidentHead {
+            id: IncidentId("2HD-WRA".to_owned()),
+            kind: IncidentKind::Privileged,
+            state: IncidentState::Quiet,
+            severity: Severity::Informational,
+            title: "Privileged sessions audited root credentials".to_owned(),
+            accounts: vec![PAYMENTS.to_owned(), SANDBOX.to_owned()],
+            root_use: RootUse::Privileged,
+            reasons: vec![Reason::new("audit_task", "a task policy that only reads")],
+            first_at: Some(at("13:52:00")),
+            last_at: Some(at("13:52:07")),
+            addresses: vec!["192.0.2.10".to_owned()],
+            related: Vec::new(),
+        },
         findings,
         superseded: Vec::new(),
         echoes: std::collections::BTreeMap::new(),
@@ -366,18 +372,20 @@ fn on_behalf() -> Incident {
     finding.session.invoked_by = some("kms.amazonaws.com");
     finding.title = "KMS called RotateKey for the root user".to_owned();
     Incident {
-        id: IncidentId("4XE-8TN".to_owned()),
-        kind: IncidentKind::Session,
-        state: IncidentState::Quiet,
-        severity: Severity::Informational,
-        title: "KMS called RotateKey for the root user".to_owned(),
-        accounts: vec![SANDBOX.to_owned()],
-        root_use: RootUse::OnBehalf,
-        reasons: Vec::new(),
-        first_at: finding.event_time,
-        last_at: finding.event_time,
-        addresses: Vec::new(),
-        related: Vec::new(),
+        head: IncidentHead {
+            id: IncidentId("4XE-8TN".to_owned()),
+            kind: IncidentKind::Session,
+            state: IncidentState::Quiet,
+            severity: Severity::Informational,
+            title: "KMS called RotateKey for the root user".to_owned(),
+            accounts: vec![SANDBOX.to_owned()],
+            root_use: RootUse::OnBehalf,
+            reasons: Vec::new(),
+            first_at: finding.event_time,
+            last_at: finding.event_time,
+            addresses: Vec::new(),
+            related: Vec::new(),
+        },
         findings: vec![finding],
         superseded: Vec::new(),
         echoes: std::collections::BTreeMap::new(),

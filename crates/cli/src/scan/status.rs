@@ -1,4 +1,4 @@
-//! `rootwatch scan status`: a queue, followed to its end.
+//! `rootwatch scan status`: the progress of a fan-out, from the counts of its queue.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -10,28 +10,29 @@ use rootwatch_scan::aws::{QueueCounts, QueueFollower};
 use serde_json::json;
 
 use super::EXIT_INCOMPLETE;
-use super::away::explained;
-use crate::args::{ListFormat, StatusArgs};
+use super::remote::explained;
+use crate::args::{StatusArgs, StatusFormat};
 use crate::output::words;
 
 /// Not done yet.
 const EXIT_NOT_DONE: u8 = 1;
-/// Times in a row that a queue is empty before it counts as empty.
+/// Polls in a row that must find the queue empty: SQS's counts are approximate.
 const EMPTY_READS: u32 = 3;
-/// Seconds over which a rate is taken.
+/// Seconds over which the rate is measured.
 const RATE_SECS: u64 = 300;
 
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let follower = QueueFollower::open(&args.queue_url).map_err(explained)?;
-    let default = if io::stdout().is_terminal() { ListFormat::Table } else { ListFormat::Jsonl };
+    let default =
+        if io::stdout().is_terminal() { StatusFormat::Table } else { StatusFormat::Jsonl };
     let format = args.format.unwrap_or(default);
-    if format == ListFormat::Table {
+    if format == StatusFormat::Table {
         let dead = follower.dead_letter_queue();
-        let dead = dead
-            .map_or("none: what cannot be read comes back until it expires".into(), |name| {
-                words::visible(name)
-            });
+        let dead = dead.map_or(
+            "none: messages that cannot be processed return until they expire".into(),
+            |name| words::visible(name),
+        );
         writeln!(io::stdout(), "dead-letter queue: {dead}")?;
         writeln!(
             io::stdout(),
@@ -68,32 +69,28 @@ fn code(counts: &QueueCounts) -> u8 {
     }
 }
 
-fn line(format: ListFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Result<()> {
+fn line(format: StatusFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Result<()> {
     let QueueCounts { visible, in_flight, delayed, dead } = *counts;
     let secs_left = rate.filter(|rate| *rate > 0.0).map(|rate| counts.left() as f64 / rate);
     let now = Timestamp::now();
     let mut out = io::stdout().lock();
     match format {
-        ListFormat::Jsonl => {
-            let told = json!({
+        StatusFormat::Jsonl => {
+            let status = json!({
                 "time": words::rfc3339(now), "visible": visible, "in_flight": in_flight,
                 "delayed": delayed, "dead_letters": dead,
                 "messages_per_second": rate.map(|rate| (rate * 100.0).round() / 100.0),
                 "seconds_left": secs_left.map(f64::round),
             });
-            writeln!(out, "{told}")?;
+            writeln!(out, "{status}")?;
         }
-        ListFormat::Table => {
+        StatusFormat::Table => {
             let number = |number: u64| words::thousands(number);
             let dead = dead.map_or_else(|| "none".to_owned(), number);
             let pace = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
             let left = secs_left.map_or_else(
                 || {
-                    if counts.left() == 0 {
-                        "nothing".to_owned()
-                    } else {
-                        "not known yet".to_owned()
-                    }
+                    if counts.left() == 0 { "nothing".to_owned() } else { "unknown".to_owned() }
                 },
                 |secs| words::duration(Duration::from_secs_f64(secs)),
             );
@@ -110,12 +107,12 @@ fn line(format: ListFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Resu
     out.flush()
 }
 
-/// How fast a queue empties, by the last minutes.
+/// How fast a queue empties, measured over the last minutes.
 #[derive(Debug, Default)]
 struct Rate(VecDeque<(Instant, u64)>);
 
 impl Rate {
-    /// Messages a second; `None` before there are two looks, or while it grows.
+    /// Messages per second; `None` before the second poll, or while the queue grows.
     fn add(&mut self, at: Instant, left: u64) -> Option<f64> {
         self.0.push_back((at, left));
         while self.0.len() > 2
@@ -137,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_that_of_the_last_minutes() {
+    fn the_rate_covers_the_last_minutes() {
         let mut rate = Rate::default();
         let begin = Instant::now();
         let at = |secs| begin + Duration::from_secs(secs);
@@ -148,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_win_over_what_is_left() {
+    fn dead_letters_take_precedence_over_waiting_messages() {
         let counts = QueueCounts { visible: 1, dead: Some(1), ..QueueCounts::default() };
         assert_eq!(code(&counts), EXIT_INCOMPLETE);
         assert_eq!(code(&QueueCounts { dead: Some(0), ..counts }), EXIT_NOT_DONE);

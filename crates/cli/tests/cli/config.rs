@@ -37,7 +37,7 @@ fn all_problems_are_told_at_once() {
     assert_eq!(code, 2);
     insta::assert_snapshot!(told, @r#"
     error: rootwatch.toml:2:10: `hub.listen` accepts requests from other machines, but no [[token]] is configured (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
-    error: rootwatch.toml:6:15: `notify.destination.team.escalate_to` there is no destination `nobody`; there is team
+    error: rootwatch.toml:6:15: `notify.destination.team.escalate_to` `nobody` is not a configured destination (team)
     "#);
 }
 
@@ -56,9 +56,9 @@ fn secrets_that_are_not_there_are_told_unless_nobody_asks() {
     let told = config(&["check", "--config", &file]);
     assert_eq!(told.code, 2);
     assert!(
-        told.out.contains("env:NOT_SET_ANYWHERE: is not set in the environment"),
+        told.err.contains("env:NOT_SET_ANYWHERE: is not set in the environment"),
         "{}",
-        told.out
+        told.err
     );
     assert_eq!(config(&["check", "--no-secrets", "--config", &file]).code, 0);
 }
@@ -74,7 +74,7 @@ fn a_variable_that_is_no_key_is_refused() {
     assert_eq!(told.code, 2);
     let wanted =
         "error: ROOTWATCH_HUB__LISTEM: `hub.listem` is not a known key (did you mean `listen`?)\n";
-    assert_eq!(told.out, wanted);
+    assert_eq!((told.out.as_str(), told.err.as_str()), ("", wanted));
 }
 
 #[test]
@@ -121,7 +121,11 @@ fn the_schema_is_one_and_the_example_obeys_it_and_loads() {
     assert!(!schema.is_valid(&wrong));
     let told = config(&["check", "--no-secrets", "--config", example.to_str().expect("UTF-8")]);
     assert_eq!(told.code, 0, "{}{}", told.out, told.err);
-    assert!(told.out.contains("watches http, sns, sqs:trail, directory:drop"), "{}", told.out);
+    assert!(
+        told.out.contains("valid (sources: http, sns, sqs:trail, directory:drop;"),
+        "{}",
+        told.out
+    );
 }
 
 #[test]

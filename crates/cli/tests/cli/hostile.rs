@@ -254,7 +254,7 @@ fn links_pipes_sockets_and_folders_with_odd_names_do_not_stop_or_hold_the_scan()
     for (name, said) in [
         ("looks-like-a-file.json.gz/loop", "the folder contains itself by a symbolic link"),
         ("dangling.json", "no such file or folder"),
-        ("self.json", "symbolic links lead in a circle"),
+        ("self.json", "symbolic links form a circle"),
         ("socket.json", "not a regular file"),
         ("pipe.json", "not a regular file"),
     ] {

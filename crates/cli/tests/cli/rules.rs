@@ -61,7 +61,7 @@ fn list_and_show_know_the_users_rules_beside_the_built_in_ones() {
 fn show_says_what_a_rule_means_and_gives_a_pattern_to_paste() {
     let told = run(&["rules", "show", "root-console-login-without-mfa"]);
     assert_eq!((told.code, told.err.as_str()), (0, ""));
-    for part in ["severity    critical", "Why", "Do first", "May be harmless when", "Cannot see"] {
+    for part in ["severity    critical", "Why", "Do first", "False positives", "Blind spots"] {
         assert!(told.out.contains(part), "{part}: {}", told.out);
     }
     let told = run(&["rules", "show", "root-console-login-without-mfa", "--pattern"]);
@@ -75,8 +75,8 @@ fn show_of_an_unknown_id_suggests_the_nearest() {
     assert_eq!((told.code, told.out.as_str()), (2, ""));
     assert_eq!(
         told.err,
-        "error: there is no rule `root-acess-key-created`\n\
-         hint: the nearest is `root-access-key-created`\n"
+        "error: unknown rule `root-acess-key-created`\n\
+         hint: did you mean `root-access-key-created`?\n"
     );
 }
 
@@ -116,8 +116,8 @@ fn a_rule_broken_on_purpose_is_named_with_the_test_that_fails() {
     assert_eq!((told.code, told.err.as_str()), (1, ""));
     assert_eq!(
         told.out,
-        "FAILED own-bucket-listed: listed: the rule was silent and should speak\n\
-         FAILED own-bucket-listed: not listed: the rule spoke and should be silent\n\
+        "FAILED own-bucket-listed: listed: rule did not match, expected a match\n\
+         FAILED own-bucket-listed: not listed: rule matched, expected no match\n\
          0 passed, 2 failed\n"
     );
 }
@@ -139,7 +139,7 @@ fn an_unsound_rule_is_a_configuration_error_that_names_the_file() {
         ("id: own-bucket-listed", "id: another", "is not the name of the file"),
         ("match: false", "match: true", "one with `match: false`"),
         ("[ListBuckets]", "ListBuckets", "pattern"),
-        ("record.json", "nowhere.json", "no record `nowhere.json`"),
+        ("record.json", "nowhere.json", "record `nowhere.json` not found"),
         ("triage: [Look.]", "triage: [Look.", "line"),
     ] {
         let error = refused(&OWN.replace(from, to));

@@ -49,10 +49,10 @@ fn there_is_a_man_page_for_the_program_and_for_each_command() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_advice() {
+fn impossible_arguments_are_refused_with_advice() {
     for (args, error, hint) in [
-        (&["x", "--since", "yesterday"][..], "`yesterday` is not a time", "hint: write 2026-"),
-        (&["x", "--until", "2026-13-01"], "`2026-13-01` is not a time", "hint: "),
+        (&["x", "--since", "yesterday"][..], "not a time; write 2026-05-04T14:00:00Z", "--help"),
+        (&["x", "--until", "2026-13-01"], "not a time; write 2026-05-04T14:00:00Z", "--help"),
         (
             &["x", "--since", "2026-05-05", "--until", "2026-05-04"],
             "is not before --until",
@@ -60,12 +60,12 @@ fn what_cannot_be_meant_is_refused_with_advice() {
         ),
         (&["s3://Bucket/prefix"], "s3://Bucket/prefix", "hint: write s3://BUCKET/PREFIX"),
         (&["lookup://prod"], "an account id has twelve digits", "hint: write lookup://"),
-        (&["lookup://222233334444"], "only be read by a role", "hint: say --role-name"),
-        (&["x", "--checkpoint", "c"], "--checkpoint works for s3:// only", "hint: "),
-        (&["x", "--fan-out", "https://q"], "--fan-out works for s3:// only", "hint: "),
-        (&["x", "--requester-pays"], "--requester-pays are for s3://", "hint: "),
+        (&["lookup://222233334444"], "needs a role in each of them", "hint: add --role-name"),
+        (&["x", "--checkpoint", "c"], "--checkpoint only works with s3://", "hint: "),
+        (&["x", "--fan-out", "https://q"], "--fan-out only works with s3://", "hint: "),
+        (&["x", "--requester-pays"], "--requester-pays only work with s3://", "hint: "),
         (&["s3://bucket", "--role-arn", "audit"], "arn:aws:iam::111122223333:role/", "--help"),
-        (&["s3://bucket", "--external-id", "x"], "--external-id belongs to a role", "hint: "),
+        (&["s3://bucket", "--external-id", "x"], "--external-id needs a role", "hint: "),
         (&["status"], "<QUEUE_URL>", "--help"),
         (&["x", "--time-zone", "Europe/Nowhere"], "Europe/Nowhere", "hint: use `utc`"),
         (&["x", "--account", "1234"], "an account id has twelve digits", "--help"),
@@ -73,10 +73,18 @@ fn what_cannot_be_meant_is_refused_with_advice() {
         (&["x", "--fail-on", "sever"], "sever", "possible values"),
         (&["x", "--format", "xml"], "xml", "possible values"),
         (&["x", "--threads", "0"], "0 is not in 1..=256", "--help"),
+        (&["x", "--findings-max", "0"], "0 is not in 1..", "--help"),
+        (&["x", "--file-bytes-max", "10k"], "not a number of bytes, for example", "--help"),
+        (&["x", "--record-bytes-max", "1"], "must be 1024 to 67108864 bytes", "--help"),
+        (&["x", "--output", "report.pdf"], "--output report.pdf", "hint: use .html, .csv"),
         (&["-", "-"], "standard input was given twice", ""),
         (&[], "<PATH>", "--help"),
         (&["x", "--rules", "no-such-folder"], "no-such-folder", ""),
-        (&["x", "--account-names", "no-such-file"], "no-such-file", ""),
+        (
+            &["x", "--account-names", "no-such-file"],
+            "cannot read account names from no-such-file",
+            "",
+        ),
     ] {
         let told = run(&[&["scan"], args].concat());
         assert_eq!((told.code, told.out.as_str()), (2, ""), "{args:?}: {}", told.err);
@@ -86,7 +94,20 @@ fn what_cannot_be_meant_is_refused_with_advice() {
 }
 
 #[test]
-fn a_missing_path_is_an_incomplete_look_and_not_an_empty_one() {
+fn a_region_that_does_not_exist_is_named_and_so_are_those_that_do() {
+    let story = "fixtures/story";
+    let none = run(&["scan", "--format", "jsonl", "--region", "mars-1", story]);
+    assert_eq!((none.code, none.out.as_str()), (0, ""), "{}", none.err);
+    let warning = "warning: no region `mars-1` in this input (found: ";
+    assert!(none.err.contains(warning) && none.err.contains("us-east-1"), "{}", none.err);
+    let one = run(&["scan", "--format", "jsonl", "--region", "us-east-1", story]);
+    assert!(!one.out.is_empty() && !one.err.contains("warning"), "{}", one.err);
+    let quiet = run(&["scan", "--quiet", "--region", "mars-1", story]);
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_missing_path_makes_the_scan_incomplete_and_not_empty() {
     let told = run(&["scan", "no/such/folder", "no-*.json"]);
     assert_eq!((told.code, told.out.as_str()), (3, ""));
     assert!(told.err.contains("  no/such/folder\n    no such file or folder"), "{}", told.err);

@@ -89,8 +89,37 @@ fn a_test_alert_goes_the_way_of_real_ones_and_failure_is_said() {
     assert!(told.out.contains("out: delivered"), "{}", told.out);
     let told = test(&["nobody"]);
     assert_eq!(told.code, 2);
-    assert!(told.err.contains("known are hook, out"), "{}", told.err);
+    assert!(told.err.contains("configured destinations: hook, out ("), "{}", told.err);
     // The hub's own store was not touched.
+    assert!(!folder.path().join("hub.db").exists());
+}
+
+#[test]
+fn a_check_asks_each_destination_and_says_which_does_not_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = closed.local_addr().expect("bound");
+    drop(closed);
+    let text = format!(
+        "[store]\npath = \"hub.db\"\n[notify.destination.out]\nchannel = \"log\"\nformat = \"text\"\n\
+         [notify.destination.hook]\nchannel = \"webhook\"\nurl = \"http://{address}/\"\n\
+         allow_private = true\ntimeout_secs = 2\n"
+    );
+    let config = file(folder.path(), &text);
+    let check = |args: &[&str]| {
+        let command =
+            hub_program().args(["notify", "check", "--config", &config]).args(args).output();
+        ran(command.expect("the program"))
+    };
+    let ran = check(&["out", "out"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "out: ok: written\n", ""));
+    let ran = check(&["--all"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.out.starts_with("hook: failed: cannot connect"), "{}", ran.out);
+    assert!(ran.out.ends_with("out: ok: written\n"), "{}", ran.out);
+    let ran = check(&["nobody"]);
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    assert!(ran.err.contains("unknown destination `nobody`"), "{}", ran.err);
     assert!(!folder.path().join("hub.db").exists());
 }
 
@@ -128,9 +157,13 @@ fn a_preview_prints_what_would_be_sent_asks_for_no_secret_and_sends_nothing() {
     );
     std::fs::write(records, r#"{"Records":[]}"#).expect("written");
     for (args, code, word) in [
-        (["--channel", "pigeon", "--incident", "escalated"], 2, "known are email, "),
-        (["--destination", "nobody", "--incident", "escalated"], 2, "known are chat"),
-        (["--channel", "log", "--incident", "nothing-there"], 2, "samples are opened, "),
+        (["--channel", "pigeon", "--incident", "escalated"], 2, "channels: email, "),
+        (
+            ["--destination", "nobody", "--incident", "escalated"],
+            2,
+            "configured destinations: chat (",
+        ),
+        (["--channel", "log", "--incident", "nothing-there"], 2, "samples: opened, "),
         (["--channel", "log", "--incident", records], 2, "there is no root use in it"),
     ] {
         let told = preview(&args);

@@ -31,16 +31,16 @@ fn a_store_is_backed_up_checked_and_pruned() {
     assert_eq!(store(&["backup", copy, "--config", &config]).code, 2);
     let told = store(&["check", "--config", &config]);
     assert_eq!(told.code, 0, "{}{}", told.out, told.err);
-    assert!(told.out.contains("sound; 1 finding"), "{}", told.out);
+    assert!(told.out.contains("no problem found; 1 finding"), "{}", told.out);
     hub.terminate();
     assert_eq!(hub.end().0, 0);
 
     let told = store(&["check", "--store", copy]);
     assert_eq!(told.code, 0, "{}{}", told.out, told.err);
-    assert!(told.out.contains("sound; 1 finding"), "{}", told.out);
+    assert!(told.out.contains("no problem found; 1 finding"), "{}", told.out);
     let told = store(&["prune", "--before", "2020-01-01", "--store", copy]);
     assert_eq!(told.code, 0, "{}", told.err);
-    assert!(told.out.contains("took away what ended before 2020-01-01"), "{}", told.out);
+    assert!(told.out.contains("deleted what ended before 2020-01-01"), "{}", told.out);
     // The log has it, too.
     assert!(told.err.contains("\"message\":\"pruned\""), "{}", told.err);
 

@@ -43,9 +43,9 @@ fn a_hub_keeps_its_store_in_a_table() {
     assert!(early.err.contains("rootwatch store init"), "{}", early.err);
     let made = store(&["init"]);
     assert_eq!(made.code, 0, "{}", made.err);
-    assert_eq!(made.out, "DynamoDB table rootwatch: made\n");
+    assert_eq!(made.out, "DynamoDB table rootwatch: created\n");
     let again = store(&["init"]);
-    assert_eq!((again.code, &*again.out), (0, "DynamoDB table rootwatch: is there already\n"));
+    assert_eq!((again.code, &*again.out), (0, "DynamoDB table rootwatch: exists already\n"));
 
     for round in 0..2 {
         let mut hub = Going::start(program(&standin).args(["serve", "--config", &config]));
@@ -63,7 +63,11 @@ fn a_hub_keeps_its_store_in_a_table() {
     }
     let checked = store(&["check"]);
     assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
-    assert!(checked.out.contains("table rootwatch: sound; 1 finding"), "{}", checked.out);
+    assert!(
+        checked.out.contains("table rootwatch: no problem found; 1 finding"),
+        "{}",
+        checked.out
+    );
     let refused = store(&["backup", "copy.db"]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("point-in-time recovery"), "{}", refused.err);
@@ -72,5 +76,5 @@ fn a_hub_keeps_its_store_in_a_table() {
     assert!(refused.err.contains("store.table"), "{}", refused.err);
     let pruned = store(&["prune", "--before", "2020-01-01"]);
     assert_eq!(pruned.code, 0, "{}", pruned.err);
-    assert!(pruned.out.starts_with("DynamoDB table rootwatch: took away"), "{}", pruned.out);
+    assert!(pruned.out.starts_with("DynamoDB table rootwatch: deleted"), "{}", pruned.out);
 }

@@ -163,7 +163,7 @@ async fn a_token_that_ended_costs_nothing_and_a_named_region_needs_no_list() {
     assert_eq!((named.code, named.lines().len()), (0, 2), "{}", named.err);
     let long_ago = look(&["--region", "us-east-1", "--since", "400d"]).await;
     assert_eq!((long_ago.code, long_ago.lines().len()), (3, 2), "{}", long_ago.err);
-    assert!(long_ago.err.contains("remembers 90 days"), "{}", long_ago.err);
+    assert!(long_ago.err.contains("keeps 90 days"), "{}", long_ago.err);
     let unnamed = look(&[]).await;
     assert_eq!((unnamed.code, unnamed.out.as_str()), (3, ""), "{}", unnamed.err);
     assert!(unnamed.err.contains("ec2:DescribeRegions"), "{}", unnamed.err);

@@ -1,4 +1,4 @@
-//! A scan that is killed goes on from its checkpoint.
+//! A scan that is killed or interrupted resumes from its checkpoint.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -61,6 +61,51 @@ async fn a_scan_that_was_killed_goes_on_and_finds_the_same() {
     assert_eq!(gone_on.out, as_in_bucket(&local.out, folder.path(), "resume"));
 }
 
+/// All objects are listed long before they are fetched: the rest of the listing must not count as done.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_scan_says_that_it_is_incomplete_and_resumes() {
+    let bucket = Bucket::new("interrupted").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    archive::write(folder.path(), 20);
+    bucket.put_folder(folder.path()).await;
+    let port = bucket.standin.port();
+    let server = Server::start(move |heard| {
+        if heard.is_get_of("") {
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        relay(port, heard)
+    });
+    let checkpoint = folder.path().join("scan.checkpoint").to_str().expect("UTF-8").to_owned();
+    let url = bucket.url("");
+    let mut command = program(&bucket.standin.endpoint(), Some(&server.url()));
+    command.args(["scan", "--format", "jsonl", &url, "--checkpoint", &checkpoint]);
+    let child = command
+        .args(["--s3-concurrency", "4"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let begin = Instant::now();
+    while server.gets() < 8 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nothing is fetched");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let pid = child.id().to_string();
+    let sent = std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill");
+    assert!(sent.success());
+    let first = crate::ran(child.wait_with_output().expect("the program"));
+    let before = server.gets();
+    assert!(before < 180, "interrupted too late: {before}");
+    assert_eq!(first.code, 3, "{}", first.err);
+    assert!(first.err.contains("interrupted: not all objects were read"), "{}", first.err);
+
+    let whole = scan(bucket.standin, None, &[&url]).await;
+    let args = [url.as_str(), "--checkpoint", &checkpoint];
+    let resumed = scan(bucket.standin, Some(&server.url()), &args).await;
+    assert_eq!((resumed.code, &resumed.out), (0, &whole.out), "{}", resumed.err);
+    assert_eq!(whole.lines().len(), 180);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_is_done_asks_nothing_and_one_of_another_scan_is_refused() {
     let bucket = Bucket::new("resumed").await;
@@ -82,8 +127,8 @@ async fn a_checkpoint_that_is_done_asks_nothing_and_one_of_another_scan_is_refus
     assert_eq!((second.code, &second.out), (0, &first.out), "{}", second.err);
     assert_eq!(server.heard().len(), asked, "all was done");
     for (more, what) in [
-        (&["--account", "111122223333"][..], "--account was nothing"),
-        (&["--since", "2026-05-01"], "--since was nothing"),
+        (&["--account", "111122223333"][..], "--account was not set"),
+        (&["--since", "2026-05-01"], "--since was not set"),
         (&["s3://another"], "paths was"),
         (&["--record-bytes-max", "2048"], "--record-bytes-max was"),
     ] {

@@ -268,7 +268,8 @@ async fn fetch(query: &SecretQuery, aws: &AwsAccess) -> Result<String, String> {
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err(format!("AWS did not answer within {FETCH_SECS_MAX} seconds")),
     };
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let answer: Value =
+        serde_json::from_slice(&answer).map_err(|_| "AWS's answer is not JSON".to_owned())?;
     match answer.pointer(query.answer).and_then(Value::as_str) {
         Some(secret) => Ok(secret.to_owned()),
         None => Err("holds no text".to_owned()),

@@ -260,8 +260,25 @@ fn kind(root: &Value, schema: &Value) -> String {
     all.join(" or ")
 }
 
-/// A doc comment as text of one line: links to the code become names.
+/// A doc comment as one line of Markdown: links to code become names. Angle brackets are escaped
+/// outside of code spans only, since Markdown shows entities inside of them literally.
 fn prose(comment: &str) -> String {
     let text = comment.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.replace("[`", "`").replace("`]", "`").replace('<', "&lt;").replace('>', "&gt;")
+    let text = text.replace("[`", "`").replace("`]", "`");
+    let parts = text.split('`').enumerate().map(|(index, part)| {
+        let is_code = index % 2 == 1;
+        if is_code { part.to_owned() } else { part.replace('<', "&lt;").replace('>', "&gt;") }
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn angle_brackets_are_escaped_outside_of_code_spans_only() {
+        let shown = prose("Write `[a.<name>]`,\n or <b> as in [`c`].");
+        assert_eq!(shown, "Write `[a.<name>]`, or &lt;b&gt; as in `c`.");
+    }
 }

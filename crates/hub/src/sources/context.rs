@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
-use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::status::Status;
 use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::{Store, StoreError};
 use tokio::sync::watch;
 
@@ -126,8 +126,8 @@ impl Intake for EngineIntake {
 pub struct SourceContext {
     /// Where findings go.
     pub intake: Arc<dyn Intake>,
-    /// What to look for in files and objects.
-    pub rules: Arc<Ruleset>,
+    /// Scans files and objects, with the rules of the hub.
+    pub scanner: Arc<ObjectScanner>,
     /// Where a source reports whether it works.
     pub status: Status,
     /// True when the hub closes.

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rootwatch_core::detect::Detected;
-use rootwatch_scan::ScanOptions;
 pub(super) use rootwatch_scan::aws::chained;
-use rootwatch_scan::stream::scan_reader;
 use rootwatch_scan::summary::Summary;
 use tokio::sync::mpsc;
 
@@ -58,15 +56,12 @@ pub(super) async fn read_into(
     let (sender, mut receiver) = mpsc::channel::<Vec<Detected>>(1);
     let watched = Arc::new(Watched::default());
     let _stops = StopOnDrop(Arc::clone(&watched));
-    let rules = Arc::clone(&context.rules);
+    let scanner = Arc::clone(&context.scanner);
     let scan = {
         let (name, watched) = (name.clone(), Arc::clone(&watched));
         tokio::task::spawn_blocking(move || {
-            let options = ScanOptions { findings_max: u64::MAX, ..ScanOptions::default() };
             let reader = WatchedReader { inner: reader, watched };
-            scan_reader(reader, &name, &rules, &options, &mut |batch| match sender
-                .blocking_send(batch)
-            {
+            scanner.scan(reader, &name, &mut |batch| match sender.blocking_send(batch) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             })

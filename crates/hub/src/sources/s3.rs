@@ -1,4 +1,4 @@
-//! Log files in S3, read as streams: an object of any size costs the memory of one window.
+//! Log files in S3: an object of any size costs the memory of one set of buffers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use rootwatch_scan::aws::{Failure, failure_of};
-use rootwatch_scan::stream::holds_no_records;
+use rootwatch_scan::objects::holds_no_records;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;

@@ -15,7 +15,7 @@ use crate::stage::{INGEST, READ, Stage, TOKEN, answer, config, event, event_from
 const REFUSED: &str = "rootwatch_requests_refused_total";
 
 fn refused(endpoint: &str, reason: &str) -> String {
-    format!("{REFUSED}{{endpoint=\"{endpoint}\",reason=\"{reason}\"}}")
+    format!("{REFUSED}{{endpoint=\"{endpoint}\",reason=\"{reason}\",door=\"{endpoint}\"}}")
 }
 
 fn detail(problem: &Value) -> &str {

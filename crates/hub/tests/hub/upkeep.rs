@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use reqwest::Method;
+use rootwatch_hub::metrics::{METRICS, Metric};
 
 use crate::stage::{AFTER_STORY, INGEST, Stage, TOKEN, answer, config, event, open};
 
@@ -173,6 +174,36 @@ async fn health_and_numbers_are_there_for_machines() {
     // What a proxy passes on is not from this machine.
     let passed_on = stage.request(Method::GET, "/metrics").header("x-forwarded-for", "192.0.2.1");
     assert_eq!(answer(passed_on).await.0, 401);
+    stage.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_metric_and_label_that_is_served_is_in_the_reference() {
+    let stage = Stage::new().await;
+    let record = event("e-1", "222233334444", "2026-05-04T14:03:00Z", "CreateUser");
+    stage.take(record).await;
+    let refused = stage.request(Method::POST, "/v1/events").send().await.expect("an answer");
+    assert_eq!(refused.status(), 401);
+    let text = stage.request(Method::GET, "/metrics").send().await.expect("an answer");
+    let text = text.text().await.expect("text");
+    let mut count = 0;
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).expect("a name"));
+        let is_one = |metric: &&Metric| {
+            let suffix = name.strip_prefix(metric.name);
+            suffix.is_some_and(|end| matches!(end, "" | "_bucket" | "_sum" | "_count"))
+        };
+        let metric = METRICS.iter().find(is_one);
+        let metric = metric.unwrap_or_else(|| panic!("{name} is not in the reference"));
+        let labels = rest.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+        for label in labels.map(|(labels, _)| labels).unwrap_or_default().split("\",") {
+            let label = label.split('=').next().unwrap_or_default();
+            let is_known = label.is_empty() || label == "le" || metric.labels.contains(&label);
+            assert!(is_known, "{name} has the label {label}");
+        }
+        count += 1;
+    }
+    assert!(count > 10, "{text}");
     stage.running.shutdown().await;
 }
 

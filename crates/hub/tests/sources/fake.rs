@@ -13,6 +13,8 @@ use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::status::Status;
 use rootwatch_engine::{IngestError, IntakeOutcome, RecordSource};
 use rootwatch_hub::sources::{Intake, SourceContext};
+use rootwatch_scan::ScanOptions;
+use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
 use tokio::sync::watch;
 
@@ -56,7 +58,7 @@ impl Fake {
     pub(crate) fn surroundings(&self) -> SourceContext {
         SourceContext {
             intake: self.seen.clone(),
-            rules: Arc::clone(&RULES),
+            scanner: Arc::new(ObjectScanner::new(Arc::clone(&RULES), ScanOptions::default())),
             status: self.status.clone(),
             shutdown: self.closing.subscribe(),
         }

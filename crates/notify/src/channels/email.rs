@@ -18,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use self::mail::Parties;
 pub use self::mail::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html, text};
 pub use self::ses::Ses;
-use self::smtp::{Outcome, Server};
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
-use crate::config::secret_schema;
+use self::smtp::{MailOutcome, Server};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
+use crate::config::schema::secret_schema;
 use crate::{Sent, guard};
 
 /// Recipients of a mail, `cc` included: what RFC 5321 asks of every server.
@@ -85,7 +87,7 @@ pub enum Tls {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Sends a mail with a text and an HTML part, by SMTP (`host`) or by Amazon SES (`ses`). \
                 For SES, verify the domain of `from`, leave the sandbox, and allow the hub's role \
@@ -319,7 +321,7 @@ impl std::fmt::Debug for Email {
 
 /// What is kept of a thread.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Kept {
+struct MailThread {
     /// The subject with which mails go on.
     subject: Option<String>,
     /// The delivery of which `done` tells.
@@ -339,9 +341,13 @@ impl Email {
         all
     }
 
-    async fn attempt(&self, message: &Message<'_>, memory: &Memory<'_>) -> Result<Sent, Sent> {
+    async fn attempt(
+        &self,
+        message: &Message<'_>,
+        memory: &ThreadMemory<'_>,
+    ) -> Result<Sent, Sent> {
         let kept = memory.get().await?;
-        let mut kept: Kept =
+        let mut kept: MailThread =
             kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         if kept.delivery != message.id.0 {
             kept.delivery.clone_from(&message.id.0);
@@ -376,7 +382,7 @@ impl Email {
         }
         let sent = told(&outcome, kept.done.is_empty());
         if matches!(sent, Sent::Delivered { .. }) && !outcome.refused.is_empty() {
-            let refused = Outcome::told(&outcome.refused);
+            let refused = MailOutcome::told(&outcome.refused);
             tracing::error!(
                 destination = self.name,
                 refused,
@@ -388,10 +394,10 @@ impl Email {
 }
 
 /// What an attempt came to. `nobody`: no recipient has the mail, by this attempt or an earlier one.
-fn told(outcome: &Outcome, nobody: bool) -> Sent {
-    let refused = (!outcome.refused.is_empty()).then(|| Outcome::told(&outcome.refused));
+fn told(outcome: &MailOutcome, nobody: bool) -> Sent {
+    let refused = (!outcome.refused.is_empty()).then(|| MailOutcome::told(&outcome.refused));
     if !outcome.later.is_empty() {
-        let mut error = Outcome::told(&outcome.later);
+        let mut error = MailOutcome::told(&outcome.later);
         if let Some(refused) = refused {
             error = format!("{error}; for good {refused}");
         }
@@ -410,7 +416,7 @@ fn told(outcome: &Outcome, nobody: bool) -> Sent {
 
 #[async_trait]
 impl Channel for Email {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         self.attempt(message, memory).await.unwrap_or_else(|sent| sent)
     }
 
@@ -426,7 +432,7 @@ impl Channel for Email {
                 Sent::Delivered { receipt }
             }
             Ok(outcome) if outcome.later.is_empty() => {
-                Sent::Rejected { error: Outcome::told(&outcome.refused) }
+                Sent::Rejected { error: MailOutcome::told(&outcome.refused) }
             }
             Ok(outcome) => told(&outcome, true),
             Err(sent) => sent,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::Sent;
 use crate::aws::{self, Arn, Aws, Call, Failed, Service};
 
@@ -41,7 +41,7 @@ pub struct Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
                 to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
@@ -151,7 +151,7 @@ pub fn render(config: &Config, message: &Message<'_>) -> Vec<u8> {
         + SOURCE.len()
         + detail_type.len()
         + resources.iter().map(String::len).sum::<usize>();
-    let mut detail = message.wording.machine.to_string();
+    let mut detail = message.wording.json.to_string();
     if detail.len() + around > ENTRY_BYTES_MAX {
         detail = message.shortened().to_string();
     }
@@ -198,7 +198,7 @@ fn read(answer: &str) -> Sent {
 
 #[async_trait]
 impl Channel for EventBridge {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let body = render(&self.config, message);
         let call = Call::json(Service::EVENT_BRIDGE, "AWSEvents.PutEvents", body);
         match self.aws.call(&call, message.now).await {

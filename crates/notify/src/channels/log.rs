@@ -9,9 +9,9 @@ use rootwatch_core::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::Sent;
-use crate::notifier::LogSink;
+use crate::log_sink::LogSink;
 
 /// Bytes of one entry.
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;
@@ -36,7 +36,7 @@ pub enum Format {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Writes each alert to the standard output: one line of JSON for a collector of logs, or \
                 lines for people.",
@@ -86,7 +86,7 @@ pub fn render(format: Format, message: &Message<'_>) -> String {
         Format::Json => {
             let mut line = serde_json::json!({
                 "delivery": message.id.0,
-                "alert": message.wording.machine,
+                "alert": message.wording.json,
             })
             .to_string();
             if line.len() >= ENTRY_BYTES_MAX {
@@ -153,7 +153,7 @@ fn text(message: &Message<'_>) -> String {
 
 #[async_trait]
 impl Channel for Log {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let entry = render(self.format, message);
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         match sink.write_all(entry.as_bytes()).and_then(|()| sink.flush()) {

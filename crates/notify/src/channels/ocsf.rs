@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::file::Lines;
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::Sent;
 use crate::aws::{self, Aws, Call, Failed, Service};
 
@@ -77,7 +77,7 @@ fn files_max() -> u32 {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Writes each alert as lines of OCSF 1.4.0 in JSON: an Incident Finding (class 2005) for the \
                 incident as it is now, and a Detection Finding (class 2004) for each finding that is new in \
@@ -245,7 +245,7 @@ fn events(message: &Message<'_>) -> Vec<Value> {
         _ => Activity::Update,
     };
     // As the destination's redaction left them: what can no longer be read as a finding is no line.
-    let findings: Vec<Finding> = message.wording.machine["findings"]
+    let findings: Vec<Finding> = message.wording.json["findings"]
         .as_array()
         .into_iter()
         .flatten()
@@ -316,7 +316,7 @@ impl InFile {
 
 #[async_trait]
 impl Channel for InFile {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let lines = render(message);
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
         let receipt = format!("{count} line{} appended", if count == 1 { "" } else { "s" });
@@ -369,7 +369,7 @@ fn advised(failed: Failed) -> Failed {
 
 #[async_trait]
 impl Channel for InS3 {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let packed = encoder.write_all(&render(message)).and_then(|()| encoder.finish());
         let body = match packed {

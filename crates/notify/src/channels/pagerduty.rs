@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 use schemars::JsonSchema;
@@ -15,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 
 /// Characters of the summary.
@@ -71,7 +74,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 120 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 120 };
     const FACTS: Facts = Facts {
         about: "Sends events to PagerDuty's Events API v2. An incident is one alert there, by its id as \
                 `dedup_key`: `trigger` when it opens, rises, leaves a window or goes on, `acknowledge` \
@@ -236,7 +239,7 @@ fn event(message: &Message<'_>, routing_key: &str, is_whole: bool) -> Value {
             !(value.is_null() || value == &json!("") || value.as_array().is_some_and(Vec::is_empty))
         });
         if is_whole {
-            fields.insert("alert".to_owned(), wording.machine.clone());
+            fields.insert("alert".to_owned(), wording.json.clone());
         } else {
             fields.insert("shortened".to_owned(), true.into());
         }
@@ -277,7 +280,7 @@ impl PagerDuty {
         let told = || answer.told().replace(self.key.expose(), "***");
         match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: format!("taken for {receipt}") },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: told() }
             }
             _ => Sent::Rejected { error: told() },
@@ -296,7 +299,7 @@ impl PagerDuty {
 
 #[async_trait]
 impl Channel for PagerDuty {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let body = render(message, self.key.expose());
         let sent = self.post(body, message.thread, message.now).await;
         if message.alert.kind == AlertKind::Test && matches!(sent, Sent::Delivered { .. }) {

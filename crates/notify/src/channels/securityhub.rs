@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::finding::Status;
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::Sent;
 use crate::aws::{self, Aws, Call, Failed, Service};
 
@@ -61,7 +61,7 @@ fn yes() -> bool {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Imports one finding per incident and account into AWS Security Hub, in ASFF, and updates it \
                 with each alert. When the incident closes, the finding is archived and resolved. Set up: \
@@ -287,7 +287,7 @@ async fn set_workflow(
 
 #[async_trait]
 impl Channel for SecurityHub {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let batches = self.config.batches(message);
         let is_one = batches.len() == 1;
         let calls = batches.into_iter().map(|(account, findings)| async {

@@ -17,6 +17,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 use schemars::JsonSchema;
@@ -25,9 +26,11 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Answer, Http, parse_url};
 
 /// Characters of `short_description`.
@@ -86,7 +89,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Opens an incident by the Table API (`/api/now/table/incident`) with our incident's id \
                 as `correlation_id`; work notes tell how it goes on, and it is resolved when ours is \
@@ -314,7 +317,7 @@ impl ServiceNow {
         let answer = self.http.post(&url, headers, form.into_bytes()).await?;
         if !answer.status.is_success() {
             return Err(match answer.status.as_u16() {
-                408 | 425 | 429 | 500..600 => again(&answer, now),
+                status if retry::is_retryable(status) => again(&answer, now),
                 // Its body may quote what was asked.
                 code => Sent::Misconfigured { error: format!("no token is given: {code}") },
             });
@@ -370,7 +373,7 @@ impl ServiceNow {
             return match answer.status.as_u16() {
                 200..300 | 404 => Ok(answer),
                 401 | 403 => Err(Sent::Misconfigured { error: answer.told() }),
-                408 | 425 | 429 | 500..600 => Err(again(&answer, now)),
+                status if retry::is_retryable(status) => Err(again(&answer, now)),
                 _ => Err(Sent::Rejected { error: answer.told() }),
             };
         }
@@ -426,7 +429,7 @@ impl ServiceNow {
         Ok(Known::of(&result(&answer)?))
     }
 
-    async fn tell(&self, message: &Message<'_>, memory: &Memory<'_>) -> Result<String, Sent> {
+    async fn tell(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Result<String, Sent> {
         // Asked each time rather than remembered: somebody may have resolved it by hand, and what
         // goes on then is a new one.
         let Some(known) = self.find(message.thread, message.now).await? else {
@@ -478,7 +481,7 @@ fn result(answer: &Answer) -> Result<Value, Sent> {
 
 #[async_trait]
 impl Channel for ServiceNow {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         match self.tell(message, memory).await {
             Ok(receipt) => Sent::Delivered { receipt },
             Err(sent) => sent,

@@ -12,6 +12,7 @@ mod blocks;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
+use rootwatch_core::retry;
 use rootwatch_core::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,9 +23,11 @@ use self::api::Bot;
 pub use self::blocks::{
     BLOCKS_MAX, HEADER_CHARS_MAX, MESSAGE_CHARS_MAX, SECTION_CHARS_MAX, render, render_reply,
 };
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 
 /// Where Slack's methods are.
@@ -63,7 +66,7 @@ pub struct Config {
 
 impl Settings for Config {
     /// Slack takes one message a second, and more in a burst.
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Posts to a channel of Slack with Block Kit, in one of two ways. **An incoming \
                 webhook** (`url`) posts to the channel for which it was made; it can neither update \
@@ -203,7 +206,7 @@ impl Settings for Config {
         let url = tools.secret("url", url)?;
         let url = parse_url(url.expose(), self.allow_private).map_err(|e| vec![("url", e)])?;
         let http = http.map_err(|fault| vec![("url", fault)])?;
-        Ok(Box::new(Webhook { http, url }))
+        Ok(Box::new(IncomingWebhook { http, url }))
     }
 }
 
@@ -219,12 +222,12 @@ fn api_url(text: &str) -> Result<Url, String> {
     parse_url(&format!("{}/", text.trim().trim_end_matches('/')), true)
 }
 
-struct Webhook {
+struct IncomingWebhook {
     http: Http,
     url: Url,
 }
 
-impl std::fmt::Debug for Webhook {
+impl std::fmt::Debug for IncomingWebhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Webhook of Slack")
     }
@@ -235,7 +238,7 @@ fn is_about_length(error: &str) -> bool {
     error.contains("too_long") || error.contains("invalid_blocks")
 }
 
-impl Webhook {
+impl IncomingWebhook {
     async fn post(&self, body: &Value, now: Timestamp) -> (Sent, bool) {
         let headers = vec![(CONTENT_TYPE, "application/json; charset=utf-8".to_owned())];
         let answer = match self.http.post(&self.url, headers, body.to_string().into_bytes()).await {
@@ -245,7 +248,7 @@ impl Webhook {
         let too_long = is_about_length(&answer.body);
         let sent = match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: answer.body.trim().to_owned() },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() }
             }
             // The channel is archived, the app removed, the webhook revoked: for good.
@@ -256,8 +259,8 @@ impl Webhook {
 }
 
 #[async_trait]
-impl Channel for Webhook {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+impl Channel for IncomingWebhook {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let (sent, too_long) = self.post(&render(message), message.now).await;
         if !too_long || !matches!(sent, Sent::Rejected { .. }) {
             return sent;

@@ -10,11 +10,11 @@ use rootwatch_core::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, sns};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, sns};
 use crate::aws::query::{Form, hashed};
 use crate::aws::{self, Aws, Call, Failed, Service};
 use crate::wording::line::line;
-use crate::{Sent, letters};
+use crate::{Sent, transliterate};
 
 /// Septets of one part of a text message: letters of GSM's alphabet, of which those of its extension
 /// count twice.
@@ -56,7 +56,7 @@ pub struct Config {
 
 impl Settings for Config {
     /// SNS sends 20 transactional messages a second; who reads them, fewer.
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Sends one text message to each number, by Amazon SNS, as `Transactional`. Set up: move \
                 the account out of the SMS sandbox, or verify each number in it; raise the monthly \
@@ -184,7 +184,7 @@ pub fn render(config: &Config, to: &str, message: &Message<'_>) -> Vec<u8> {
     if let Some(from) = &config.origination_number {
         attributes.push(("AWS.MM.SMS.OriginationNumber", "String", from.clone()));
     }
-    let text = line(message, SEPTETS_MAX, &letters::gsm, &letters::septets);
+    let text = line(message, SEPTETS_MAX, &transliterate::gsm, &transliterate::septets);
     Form::sns("Publish")
         .with("PhoneNumber", to)
         .with("Message", &text)
@@ -228,7 +228,7 @@ impl Sms {
 
 #[async_trait]
 impl Channel for Sms {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         let kept = match memory.get().await {
             Ok(kept) => kept,
             Err(sent) => return sent,

@@ -9,11 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits};
+use super::{Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools};
 use crate::aws::query::{Form, group, hashed};
 use crate::aws::{self, Arn, Aws, Call, Failed, Service};
 use crate::wording::line::line;
-use crate::{Sent, letters};
+use crate::{Sent, transliterate};
 
 /// Bytes of a message with its attributes: the limit of SNS.
 pub const MESSAGE_BYTES_MAX: usize = 262_144;
@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Publishes to a topic of Amazon SNS, standard or FIFO, in the topic's own region. Set up \
                 the topic and its subscriptions, and allow the hub's role `sns:Publish` on it; for an \
@@ -127,12 +127,12 @@ struct Sns {
 
 /// The subject, in printable ASCII. It begins with a letter or a digit, as SNS wants it.
 fn subject(message: &Message<'_>) -> String {
-    line(message, SUBJECT_CHARS_MAX, &letters::ascii, &|text| text.chars().count())
+    line(message, SUBJECT_CHARS_MAX, &transliterate::ascii, &|text| text.chars().count())
 }
 
 /// What subscribers by SMS read: one part.
 fn sms(message: &Message<'_>) -> String {
-    line(message, SMS_SEPTETS_MAX, &letters::gsm, &letters::septets)
+    line(message, SMS_SEPTETS_MAX, &transliterate::gsm, &transliterate::septets)
 }
 
 /// The words for a mail: plain text, whole lines, at most [`EMAIL_BYTES_MAX`].
@@ -194,7 +194,7 @@ pub fn render(config: &Config, message: &Message<'_>) -> Vec<u8> {
     let attributes = attributes(message);
     let around: usize =
         attributes.iter().map(|(name, kind, value)| name.len() + kind.len() + value.len()).sum();
-    let mut text = body(message, &message.wording.machine);
+    let mut text = body(message, &message.wording.json);
     if text.len() + around > MESSAGE_BYTES_MAX {
         text = body(message, &message.shortened());
     }
@@ -241,7 +241,7 @@ impl Sns {
 
 #[async_trait]
 impl Channel for Sns {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         match self.ask(render(&self.config, message), message.now).await {
             Ok(answer) => delivered(&answer),
             Err(failed) => advised(failed).sent,

@@ -8,15 +8,18 @@ use jiff::Timestamp;
 use reqwest::header::CONTENT_TYPE;
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Http, parse_url};
 use crate::wording::Wording;
 
@@ -39,7 +42,7 @@ pub struct Config {
 
 impl Settings for Config {
     /// A workflow is slowed down beyond four requests a second.
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 120 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 120 };
     const FACTS: Facts = Facts {
         about: "Starts a workflow of Microsoft Teams (\"Post to a channel when a webhook request is \
                 received\"), which posts an Adaptive Card. The connectors of Office 365 are retired; \
@@ -253,7 +256,7 @@ fn card(wording: &Wording, top: &[Value], parts: &[Vec<Value>], is_whole: bool) 
 
 #[async_trait]
 impl Channel for Teams {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         let headers = vec![(CONTENT_TYPE, "application/json".to_owned())];
         let answer = match self.http.post(&self.url, headers, render(message)).await {
             Ok(answer) => answer,
@@ -263,7 +266,7 @@ impl Channel for Teams {
             200..300 => Sent::Delivered {
                 receipt: "accepted by the workflow; whether it posted is not known".to_owned(),
             },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(message.now), error: answer.told() }
             }
             _ => Sent::Rejected { error: answer.told() },

@@ -6,14 +6,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use ring::hmac;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::{secret_schema, secrets_schema};
+use crate::config::schema::{secret_schema, secrets_schema};
 use crate::http::{Http, parse_url};
 
 /// Posts a signed CloudEvents 1.0 event.
@@ -45,7 +48,7 @@ const SECRET_BYTES_MIN: usize = 24;
 const SECRET_PREFIX: &str = "whsec_";
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: false, rate_per_minute: 0 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Posts a CloudEvents 1.0 event (structured mode, JSON), signed in the manner of \
                 Standard Webhooks: `webhook-signature` holds, for each secret, `v1,` and the base64 \
@@ -151,7 +154,7 @@ impl std::fmt::Debug for Webhook {
 /// says so with `"shortened": true`.
 #[must_use]
 pub fn render(message: &Message<'_>) -> Vec<u8> {
-    let body = event(message, message.wording.machine.clone());
+    let body = event(message, message.wording.json.clone());
     if body.len() <= BODY_BYTES_MAX {
         return body;
     }
@@ -204,7 +207,7 @@ impl Webhook {
         };
         match answer.status.as_u16() {
             200..300 => Sent::Delivered { receipt: answer.status.as_u16().to_string() },
-            408 | 425 | 429 | 500..600 => {
+            status if retry::is_retryable(status) => {
                 Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() }
             }
             300..400 => {
@@ -217,7 +220,7 @@ impl Webhook {
 
 #[async_trait]
 impl Channel for Webhook {
-    async fn send(&self, message: &Message<'_>, _: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, _: &ThreadMemory<'_>) -> Sent {
         self.post(&message.id.0, message.now, render(message)).await
     }
 

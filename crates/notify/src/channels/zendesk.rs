@@ -13,15 +13,18 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
+use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Channel, Facts, Fault, Memory, Message, Settings, Tools, Traits, example_secret};
+use super::{
+    Behavior, Channel, Facts, Fault, Message, Settings, ThreadMemory, Tools, example_secret,
+};
 use crate::Sent;
-use crate::config::secret_schema;
+use crate::config::schema::secret_schema;
 use crate::http::{Answer, Http, parse_url};
 
 /// Characters of a subject.
@@ -81,7 +84,7 @@ impl Config {
 }
 
 impl Settings for Config {
-    const TRAITS: Traits = Traits { is_chat: true, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Opens a ticket of the type incident with our incident's id as `external_id`; private \
                 comments tell how it goes on, and it is solved when ours is over. Priorities: critical \
@@ -288,7 +291,9 @@ impl Zendesk {
         match answer.status.as_u16() {
             200..300 | 404 | 422 => Ok(answer),
             401 | 403 => Err(Sent::Misconfigured { error: answer.told() }),
-            408 | 409 | 425 | 429 | 500..600 => {
+            // 409 is another update at the same moment, to be retried: "Requests" in the reference of
+            // Zendesk's API.
+            status if status == 409 || retry::is_retryable(status) => {
                 Err(Sent::RetryAfter { after: answer.retry_after(now), error: answer.told() })
             }
             _ => Err(Sent::Rejected { error: answer.told() }),
@@ -322,7 +327,7 @@ impl Zendesk {
         })
     }
 
-    async fn tell(&self, message: &Message<'_>, memory: &Memory<'_>) -> Result<String, Sent> {
+    async fn tell(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Result<String, Sent> {
         let Some(id) = self.find(message.thread, message.now).await? else {
             if !begins(message) {
                 return Ok("there is no open ticket: nothing to change".to_owned());
@@ -356,7 +361,7 @@ fn json_of(answer: &Answer) -> Result<Value, Sent> {
 
 #[async_trait]
 impl Channel for Zendesk {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         match self.tell(message, memory).await {
             Ok(receipt) => Sent::Delivered { receipt },
             Err(sent) => sent,

@@ -1,17 +1,18 @@
-//! Faults of `[notify]` that can be found without asking anybody.
+//! Finds errors in `[notify]` offline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::{ConfigProblem, DESTINATIONS_MAX, DestinationConfig, NotifyConfig, ROUTES_MAX};
-use crate::route::{ROUTED_KINDS, parse_days, parse_time, parse_zone, routed_kind};
+use crate::route::{ROUTED_KINDS, routed_kind};
 use crate::sample;
+use crate::time_of_day::{parse_days, parse_time, parse_zone};
 use crate::wording::template_faults;
 
 /// Bytes of a destination's name.
 const NAME_BYTES_MAX: usize = 40;
 
-/// All faults, in the order of the configuration.
+/// All errors, in the order of the configuration.
 pub(crate) fn check(config: &NotifyConfig) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
     if config.destination.len() > DESTINATIONS_MAX {
@@ -42,13 +43,14 @@ fn destination_problems(
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name) {
         let key = format!("notify.destination.{}", rootwatch_core::words::cap(name, 60));
         let problem =
-            format!("a name has 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_` of ASCII");
+            format!("a name must be 1 to {NAME_BYTES_MAX} ASCII letters, digits, `-` or `_`");
         problems.push(ConfigProblem::new(key, problem));
     }
     let common = &destination.common;
     if let Some(next) = &common.escalate_to {
         if next == name {
-            problems.push(ConfigProblem::new(at("escalate_to"), "it escalates to itself"));
+            problems
+                .push(ConfigProblem::new(at("escalate_to"), "the destination escalates to itself"));
         } else if !config.destination.contains_key(next) {
             problems.push(ConfigProblem::new(at("escalate_to"), unknown(next, config)));
         }
@@ -56,7 +58,7 @@ fn destination_problems(
     let mut within = |key: &str, value: u32, bounds: RangeInclusive<u32>| {
         if !bounds.contains(&value) {
             let (least, most) = bounds.into_inner();
-            let problem = format!("{value} is not within {least} and {most}");
+            let problem = format!("{value} is not between {least} and {most}");
             problems.push(ConfigProblem::new(at(key), problem));
         }
     };
@@ -69,26 +71,25 @@ fn destination_problems(
         && !config.template.contains_key(template)
     {
         let template = rootwatch_core::words::cap(template, 60);
-        problems
-            .push(ConfigProblem::new(at("template"), format!("there is no template `{template}`")));
+        problems.push(ConfigProblem::new(at("template"), format!("unknown template `{template}`")));
     }
     for (key, problem) in destination.channel.problems() {
         problems.push(ConfigProblem::new(at(key), problem));
     }
 }
 
-/// Templates that fail on a sample alert, each text named once.
+/// Templates that fail with a sample alert; each text is reported once.
 fn templates(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
     if config.template.is_empty() {
         return;
     }
     let alerts = sample::NAMES.map(|name| (name, sample::alert(name).ok().flatten()));
     for (name, template) in &config.template {
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for (sample, alert) in &alerts {
             let faults = alert.iter().flat_map(|alert| template_faults(alert, template));
             for (text, fault) in faults {
-                if told.insert(text) {
+                if reported.insert(text) {
                     let name = rootwatch_core::words::cap(name, 60);
                     let key = format!("notify.template.{name}.{text}");
                     let problem = format!("{fault} (with the sample `{sample}`)");
@@ -99,28 +100,28 @@ fn templates(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
     }
 }
 
-/// Chains of `escalate_to` that come back, each named once, at its first destination.
+/// Circles of `escalate_to`; each is reported once, at its first destination.
 fn loops(destinations: &BTreeMap<String, DestinationConfig>) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for start in destinations.keys() {
-        let mut way: Vec<&str> = vec![start];
+        let mut chain: Vec<&str> = vec![start];
         let next = |name: &str| destinations.get(name)?.common.escalate_to.as_deref();
-        while let Some(name) = way.last().copied().and_then(next) {
-            if name == way.last().copied().unwrap_or_default() {
+        while let Some(name) = chain.last().copied().and_then(next) {
+            if name == chain.last().copied().unwrap_or_default() {
                 break;
             }
-            if let Some(first) = way.iter().position(|one| *one == name) {
-                if first == 0 && told.insert(name) {
-                    told.extend(way.iter().copied());
+            if let Some(first) = chain.iter().position(|one| *one == name) {
+                if first == 0 && reported.insert(name) {
+                    reported.extend(chain.iter().copied());
                     let key = format!("notify.destination.{start}.escalate_to");
-                    way.push(name);
-                    let problem = format!("it goes in a circle: {}", way.join(" → "));
+                    chain.push(name);
+                    let problem = format!("circle: {}", chain.join(" → "));
                     problems.push(ConfigProblem::new(key, problem));
                 }
                 break;
             }
-            way.push(name);
+            chain.push(name);
         }
     }
     problems
@@ -139,7 +140,7 @@ fn routes(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
         for kind in &route.alert {
             if !ROUTED_KINDS.contains(&routed_kind(kind)) {
                 let kind = rootwatch_core::words::cap(kind, 40);
-                note("alert", format!("`{kind}` is none of {}", ROUTED_KINDS.join(", ")));
+                note("alert", format!("`{kind}` is not one of {}", ROUTED_KINDS.join(", ")));
             }
         }
         if let Some(time) = &route.time {
@@ -161,8 +162,8 @@ fn unknown(name: &str, config: &NotifyConfig) -> String {
     let names: Vec<&str> = config.destination.keys().map(String::as_str).collect();
     let name = rootwatch_core::words::cap(name, 60);
     if names.is_empty() {
-        format!("there is no destination `{name}`")
+        format!("`{name}` is not a configured destination; there is none")
     } else {
-        format!("there is no destination `{name}`; there is {}", names.join(", "))
+        format!("`{name}` is not a configured destination ({})", names.join(", "))
     }
 }

@@ -1,4 +1,4 @@
-//! `[notify.destination.<name>]`: keys that every channel has, and those of one channel.
+//! `[notify.destination.<name>]`: the keys of every channel, and those of one channel.
 
 use rootwatch_core::finding::Severity;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -6,13 +6,13 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde::{Deserialize as DeserializeDerive, Serialize};
 use serde_json::{Map, Value};
 
-use super::severity_schema;
+use super::schema::severity_schema;
 use crate::channels::ChannelConfig;
 
-/// One destination: what every channel has, and the channel.
+/// One destination: the keys of every channel, and the channel with its own.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DestinationConfig {
-    /// What every channel has.
+    /// The keys of every channel.
     #[serde(flatten)]
     pub common: Common,
     /// The channel, with its own keys.
@@ -24,25 +24,26 @@ pub struct DestinationConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, DeserializeDerive, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Common {
-    /// Alerts below this severity do not go there; that telling people is broken always does.
+    /// Minimum severity of an alert. Delivery-outage alerts are always sent.
     #[schemars(schema_with = "severity_schema")]
     pub min_severity: Severity,
-    /// The destination that is told instead when this one fails.
+    /// Destination that receives the alert if this one fails.
     pub escalate_to: Option<String>,
-    /// Minutes for which a delivery is tried before `escalate_to` is told as well; 0 waits until
-    /// this destination is given up.
+    /// Also send to `escalate_to` if a delivery has not succeeded after this many minutes. 0: only
+    /// after it has failed permanently.
     pub escalate_after_mins: u32,
-    /// Hours after which a delivery that never came through is given up, 1 to 720.
+    /// Hours after which an undelivered message is no longer retried, 1 to 720.
     pub age_max_hours: u32,
     /// Seconds that one attempt may take, 1 to 30.
     pub timeout_secs: u32,
-    /// Messages that are sent at the same time, 1 to 32.
+    /// Messages sent at the same time, 1 to 32.
     pub concurrency: u32,
-    /// Messages a minute at most; 0 does not limit. By default what the channel bears.
+    /// Maximum messages per minute; 0 = unlimited. Default: the limit of the channel (see its entry in
+    /// `docs/channels.md`).
     pub rate_per_minute: Option<u32>,
-    /// True to mask what `[notify.redact]` says. By default in chats.
+    /// Whether `[notify.redact]` applies. Default: true where `[notify.redact]` says so.
     pub redact: Option<bool>,
-    /// The name of a `[notify.template.<name>]`; without it the built-in words.
+    /// Name of a `[notify.template.<name>]`. Default: the built-in wording.
     pub template: Option<String>,
 }
 
@@ -78,12 +79,12 @@ impl Common {
 }
 
 impl<'de> Deserialize<'de> for DestinationConfig {
-    /// In two halves: `flatten` would accept keys that nobody knows.
+    /// In two steps: `flatten` would accept unknown keys.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut keys = Map::<String, Value>::deserialize(deserializer)?;
         let channel = match keys.remove("channel") {
             Some(Value::String(channel)) => channel,
-            Some(_) => return Err(de::Error::custom("`channel` has to be a text")),
+            Some(_) => return Err(de::Error::custom("`channel` must be a string")),
             None => return Err(de::Error::missing_field("channel")),
         };
         let mut common = Map::new();
@@ -117,7 +118,7 @@ impl JsonSchema for DestinationConfig {
                 all.insert(
                     "channel".to_owned(),
                     serde_json::json!({ "type": "string", "const": name,
-                        "description": "Which kind of destination this is." }),
+                        "description": "The kind of destination." }),
                 );
                 all.extend(properties(schema));
                 all.extend(common.clone());

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Wording;
-use crate::config::RedactConfig;
+use crate::wording::config::RedactConfig;
 
 /// Masks what the configuration says, in all texts.
 pub(super) fn apply(wording: &mut Wording, redact: &RedactConfig) {
@@ -19,7 +19,7 @@ pub(super) fn apply(wording: &mut Wording, redact: &RedactConfig) {
     for list in [&mut wording.fresh, &mut wording.why, &mut wording.timeline, &mut wording.listed] {
         list.iter_mut().for_each(mask);
     }
-    mask_value(&mut wording.machine, redact);
+    mask_value(&mut wording.json, redact);
 }
 
 fn mask_value(value: &mut Value, redact: &RedactConfig) {

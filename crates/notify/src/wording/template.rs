@@ -13,8 +13,8 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use rootwatch_core::words;
 
+use super::config::TemplateConfig;
 use super::{COMPACT_COLUMNS_MAX, TEXT_COLUMNS_MAX, TITLE_COLUMNS_MAX, Wording};
-use crate::config::TemplateConfig;
 
 /// Bytes of a template.
 pub(crate) const SOURCE_BYTES_MAX: usize = 4 << 10;
@@ -28,7 +28,7 @@ const PROSE_COLUMNS_MAX: usize = 1_200;
 const STEPS_MAX: usize = 8;
 
 /// What is wrong with a template: its key, and the fault in words.
-pub(crate) type Fault = (&'static str, String);
+pub(crate) type TemplateFault = (&'static str, String);
 
 /// A name for each text, its template, and how many columns it may have.
 fn texts(config: &TemplateConfig) -> [(&'static str, Option<&str>, usize); 6] {
@@ -43,7 +43,7 @@ fn texts(config: &TemplateConfig) -> [(&'static str, Option<&str>, usize); 6] {
 }
 
 /// Replaces the texts for which there is a template; says which failed, and why.
-pub(crate) fn apply(wording: &mut Wording, config: &TemplateConfig) -> Vec<Fault> {
+pub(crate) fn apply(wording: &mut Wording, config: &TemplateConfig) -> Vec<TemplateFault> {
     let environment = environment();
     let values = values(wording);
     let mut faults = Vec::new();
@@ -85,7 +85,7 @@ fn environment() -> Environment<'static> {
 
 /// What a template can name.
 fn values(wording: &Wording) -> Value {
-    let alert = &wording.machine;
+    let alert = &wording.json;
     let incident = &alert["incidents"][0];
     context! {
         severity => wording.severity.name(),
@@ -154,15 +154,19 @@ fn made(environment: &Environment<'_>, source: &str, values: &Value) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RedactConfig;
     use crate::sample;
-    use crate::wording::{Setting, template_faults};
+    use crate::wording::config::RedactConfig;
+    use crate::wording::{WordingOptions, template_faults};
 
     fn title(template: &str) -> Result<String, String> {
         let alert = sample::alert("opened").expect("a sample").expect("it is known");
         let redact = RedactConfig::NOTHING;
-        let setting =
-            Setting { link_base: None, redact: &redact, stands_in_for: None, template: None };
+        let setting = WordingOptions {
+            link_base: None,
+            redact: &redact,
+            stands_in_for: None,
+            template: None,
+        };
         let mut wording = Wording::new(&alert, &setting);
         let before = wording.title.clone();
         let config =

@@ -1,4 +1,4 @@
-//! One attempt to make one delivery, and what follows from it.
+//! One attempt at one delivery, and its consequences.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,207 +7,227 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
+use rootwatch_core::alert::{AlertKind, Clock};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
+use rootwatch_core::{fnv, retry};
 
-use crate::telling::{self, Outages};
+use crate::outage::{self, Outages};
 use crate::{Attempt, Notifier, Outbox, OutboxError, Sent};
 
-/// The first pause before another try, and the longest.
-const BACK_OFF: SignedDuration = SignedDuration::from_secs(1);
-const BACK_OFF_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// The first pause before a retry, and the longest.
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_secs(600);
 /// The longest pause that a destination may ask for.
 pub(super) const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
-/// How often it is tried to save what an attempt came to, and the first pause in between: together
-/// well below a lease.
+/// How often saving an outcome is tried, and the first pause in between: together much shorter than a
+/// lease.
 const SAVES_MAX: u32 = 6;
 const SAVE_PAUSE: Duration = Duration::from_millis(100);
+const SAVE_PAUSE_MAX: Duration = Duration::from_millis(1_600);
 
-/// What a task came to.
+/// The result of one task.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct FinishedAttempt {
     pub(super) id: DeliveryId,
     pub(super) destination: String,
-    pub(super) what: What,
+    pub(super) outcome: AttemptOutcome,
 }
 
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum AttemptOutcome {
     Delivered,
-    /// To be tried again, and whether the destination asked to be left alone for some time.
-    Again(Option<SignedDuration>),
+    /// To be retried, and the pause that the destination asked for, if any.
+    RetryLater(Option<SignedDuration>),
     Failed,
-    /// Too old: given up without asking the channel.
+    /// Failed without a further attempt because it is too old.
     Expired,
-    /// Nothing was sent; it is due again.
-    GivenBack,
+    /// Not sent; due again.
+    Returned,
 }
 
 /// What attempts need.
 #[derive(Debug, Clone)]
-pub(super) struct Around {
+pub(super) struct AttemptContext {
     pub(super) notifier: Arc<Notifier>,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) outages: Arc<Outages>,
-    /// Set when something became ready to be leased by what was done here.
+    /// Set when an outcome may have made another delivery ready to be leased.
     pub(super) readied: Arc<AtomicBool>,
 }
 
-impl Around {
-    /// True when a delivery is too old: given up if it was tried before, or if its destination is
-    /// known to fail. What only waited for a hub that was away is tried first.
+impl AttemptContext {
+    /// True if a delivery is too old and was tried before or its destination is known to fail. A
+    /// delivery that only waited while the hub was down is tried first.
     pub(super) fn is_expired(&self, delivery: &Delivery, is_failing: bool) -> bool {
         let age = self.clock.now().duration_since(delivery.created_at);
         (delivery.attempts > 1 || is_failing) && age > self.notifier.age_max(&delivery.destination)
     }
 
-    /// Gives a delivery back that was leased and not sent.
-    pub(super) async fn give_back(self, delivery: Delivery, at: Timestamp) -> Ended {
+    /// Returns a leased delivery that was not sent.
+    pub(super) async fn return_unsent(self, delivery: Delivery, at: Timestamp) -> FinishedAttempt {
         let error = delivery.last_error.clone();
-        let error = error.unwrap_or_else(|| "its turn did not come".to_owned());
+        let error = error.unwrap_or_else(|| "not sent yet: the destination is busy".to_owned());
         self.save(&delivery.id, Attempt::Again { at, error, not_begun: true }).await;
         self.escalate_early(&delivery, self.clock.now()).await;
-        Ended { id: delivery.id, destination: delivery.destination, what: What::GivenBack }
+        FinishedAttempt {
+            id: delivery.id,
+            destination: delivery.destination,
+            outcome: AttemptOutcome::Returned,
+        }
     }
 
-    /// Gives a delivery up that is too old.
-    pub(super) async fn expire(self, delivery: Delivery) -> Ended {
+    /// Fails a delivery that is too old.
+    pub(super) async fn expire(self, delivery: Delivery) -> FinishedAttempt {
         let hours = self.clock.now().duration_since(delivery.created_at).as_hours();
-        let last = delivery.last_error.as_deref().unwrap_or("it never came through");
-        let error = format!("given up after {hours} hours: {last}");
-        self.give_up(&delivery, error).await;
-        Ended { id: delivery.id, destination: delivery.destination, what: What::Expired }
+        let last = delivery.last_error.as_deref().unwrap_or("no attempt succeeded");
+        let error = format!("not delivered within {hours} hours: {last}");
+        self.fail(&delivery, error).await;
+        FinishedAttempt {
+            id: delivery.id,
+            destination: delivery.destination,
+            outcome: AttemptOutcome::Expired,
+        }
     }
 
     /// One attempt.
-    pub(super) async fn attempt(self, delivery: Delivery) -> Ended {
-        // A mistake in a channel costs this delivery an attempt, and nothing else.
+    pub(super) async fn attempt(self, delivery: Delivery) -> FinishedAttempt {
+        // A bug in a channel costs this delivery one attempt, and nothing else.
         let send =
             AssertUnwindSafe(self.notifier.send(&delivery, self.outbox.as_ref())).catch_unwind();
         let sent = send.await.unwrap_or_else(|_| Sent::RetryAfter {
             after: None,
-            error: "the channel broke; the log says more".to_owned(),
+            error: "internal error in the channel; see the log".to_owned(),
         });
-        let what = match sent {
+        let outcome = match sent {
             Sent::Delivered { receipt } => {
                 self.save(&delivery.id, Attempt::Delivered { receipt }).await;
-                self.mended(&delivery.destination).await;
-                What::Delivered
+                self.record_recovery(&delivery.destination).await;
+                AttemptOutcome::Delivered
             }
-            Sent::RetryAfter { after, error } => self.try_again(&delivery, after, error).await,
+            Sent::RetryAfter { after, error } => self.retry_later(&delivery, after, error).await,
             Sent::Rejected { error } | Sent::Misconfigured { error } => {
-                self.give_up(&delivery, error).await;
-                What::Failed
+                self.fail(&delivery, error).await;
+                AttemptOutcome::Failed
             }
         };
-        Ended { id: delivery.id, destination: delivery.destination, what }
+        FinishedAttempt { id: delivery.id, destination: delivery.destination, outcome }
     }
 
-    async fn try_again(
+    async fn retry_later(
         &self,
         delivery: &Delivery,
         after: Option<SignedDuration>,
         error: String,
-    ) -> What {
+    ) -> AttemptOutcome {
         let after = after.map(|after| after.clamp(SignedDuration::ZERO, RETRY_AFTER_MAX));
         let now = self.clock.now();
         let pause = after.filter(SignedDuration::is_positive).unwrap_or_else(|| back_off(delivery));
         let at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
         tracing::warn!(
             delivery = %delivery.id, attempt = delivery.attempts, error,
-            "a message did not come through; it is tried again"
+            "delivery failed; retrying"
         );
         self.save(&delivery.id, Attempt::Again { at, error, not_begun: false }).await;
         self.escalate_early(delivery, now).await;
-        What::Again(after.filter(SignedDuration::is_positive))
+        AttemptOutcome::RetryLater(after.filter(SignedDuration::is_positive))
     }
 
-    /// The delivery ends here: its stand-in is owed in its place, and, once an outage, the alert
-    /// that telling is broken.
-    async fn give_up(&self, delivery: &Delivery, error: String) {
-        tracing::error!(delivery = %delivery.id, error, "a message was given up");
+    /// Fails the delivery permanently. Enqueues its escalation and, once per outage, the alert about
+    /// the outage.
+    async fn fail(&self, delivery: &Delivery, error: String) {
+        tracing::error!(delivery = %delivery.id, error, "delivery failed permanently");
         let now = self.clock.now();
         let destination = &delivery.destination;
-        let mut instead: Vec<Delivery> = self.stand_in(delivery, now).into_iter().collect();
-        // That a destination is broken is told of real alerts, and by everybody else.
-        let is_about_telling = matches!(
+        let mut instead: Vec<Delivery> = self.escalation(delivery, now).into_iter().collect();
+        // Only real alerts start an outage. Its alert goes to all other destinations.
+        let is_about_delivery = matches!(
             delivery.alert.kind,
             AlertKind::Test
                 | AlertKind::DeliveryFailing { .. }
                 | AlertKind::DeliveryRecovered { .. }
         );
-        let mut untold = None;
-        if !is_about_telling {
+        let mut unnotified = None;
+        if !is_about_delivery {
             match self.outages.begin(destination, now).await {
-                Ok(outage) if !outage.is_told => {
-                    let alert = telling::broken(destination, outage, &error, now);
+                Ok(outage) if !outage.is_notified => {
+                    let alert = outage::failing(destination, outage, &error, now);
                     let others = self.notifier.others(&alert, destination);
                     instead.extend(others.iter().map(|to| Delivery::new(alert.clone(), to, now)));
-                    untold = Some(outage);
+                    unnotified = Some(outage);
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "that telling is broken is told later"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot record the outage; the next failure records it")
+                }
             }
         }
         let is_saved = self.save(&delivery.id, Attempt::Failed { error, instead }).await;
-        if let Some(outage) = untold
+        if let Some(outage) = unnotified
             && is_saved
-            && let Err(error) = self.outages.told(destination, outage).await
+            && let Err(error) = self.outages.mark_notified(destination, outage).await
         {
-            tracing::warn!(%error, "that telling is broken is owed once more, under the same id");
+            tracing::warn!(%error, "could not mark the outage as notified; its alert may be enqueued again with the same id");
         }
     }
 
     /// The same alert to the destination's `escalate_to`.
-    fn stand_in(&self, delivery: &Delivery, now: Timestamp) -> Option<Delivery> {
+    fn escalation(&self, delivery: &Delivery, now: Timestamp) -> Option<Delivery> {
         let to = self.notifier.escalates_to(&delivery.destination)?;
-        // That a destination is broken is not told to itself.
+        // A destination does not receive the alert about its own outage.
         if matches!(&delivery.alert.kind, AlertKind::DeliveryFailing { destination } if destination == to)
         {
             return None;
         }
-        let mut stand_in = Delivery::new(delivery.alert.clone(), to, now);
-        stand_in.stands_in_for = Some(delivery.id.clone());
-        Some(stand_in)
+        let mut escalation = Delivery::new(delivery.alert.clone(), to, now);
+        escalation.stands_in_for = Some(delivery.id.clone());
+        Some(escalation)
     }
 
-    /// Tells the next one as well when a delivery has been tried for long.
+    /// Also sends to `escalate_to` when a delivery has not succeeded for `escalate_after_mins`.
     async fn escalate_early(&self, delivery: &Delivery, now: Timestamp) {
         let age = now.duration_since(delivery.created_at);
         let Some(after) = self.notifier.escalates_after(&delivery.destination) else { return };
         if age >= after
-            && let Some(stand_in) = self.stand_in(delivery, now)
-            && let Err(error) = self.raise(vec![stand_in]).await
+            && let Some(escalation) = self.escalation(delivery, now)
+            && let Err(error) = self.enqueue(vec![escalation]).await
         {
-            tracing::warn!(%error, "nobody else is told yet");
+            tracing::warn!(%error, "could not enqueue the escalation; retrying with the next attempt");
         }
     }
 
-    /// Says that a destination works again, if it was said that it does not.
-    async fn mended(&self, destination: &str) {
-        let Ok(Some(outage)) = self.outages.of(destination).await else { return };
+    /// Ends the outage of a destination, if there is one, and enqueues the alert about it.
+    async fn record_recovery(&self, destination: &str) {
+        let outage = match self.outages.of(destination).await {
+            Ok(Some(outage)) => outage,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(destination, %error, "cannot read the outage; the next delivery ends it");
+                return;
+            }
+        };
         let now = self.clock.now();
-        let alert = telling::mended(destination, outage, now);
+        let alert = outage::recovered(destination, outage, now);
         let to = self.notifier.others(&alert, destination);
-        let owed = to.iter().map(|to| Delivery::new(alert.clone(), to, now)).collect();
-        let done = match self.raise(owed).await {
+        let deliveries = to.iter().map(|to| Delivery::new(alert.clone(), to, now)).collect();
+        let done = match self.enqueue(deliveries).await {
             Ok(()) => self.outages.end(destination).await,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "that telling is mended is owed once more, under the same id");
+            tracing::warn!(%error, "could not record the recovery; its alert may be enqueued again with the same id");
         }
     }
 
-    async fn raise(&self, owed: Vec<Delivery>) -> Result<(), OutboxError> {
-        self.outbox.raise(owed).await?;
+    async fn enqueue(&self, deliveries: Vec<Delivery>) -> Result<(), OutboxError> {
+        self.outbox.raise(deliveries).await?;
         self.readied.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Saves what an attempt came to; true when it was saved.
+    /// Saves the outcome of an attempt; true if it was saved.
     async fn save(&self, id: &DeliveryId, attempt: Attempt) -> bool {
-        let mut pause = SAVE_PAUSE;
         for round in 1..=SAVES_MAX {
             let saved = self.outbox.attempted(id, attempt.clone(), self.clock.now()).await;
             let error = match saved {
@@ -217,28 +237,25 @@ impl Around {
                 }
                 Err(error) => error,
             };
-            tracing::warn!(delivery = %id, %error, "an attempt could not be saved");
+            tracing::warn!(delivery = %id, %error, "cannot save the outcome of an attempt");
             if round < SAVES_MAX {
+                let pause = retry::back_off(SAVE_PAUSE, SAVE_PAUSE_MAX, round, retry::chance());
                 tokio::time::sleep(pause).await;
-                pause *= 2;
             }
         }
-        // The lease runs out, and it is sent again: twice is better than never.
+        // The lease runs out and the message is sent again: twice is better than never.
         false
     }
 }
 
-/// The pause before the next attempt: doubled each time, and never the same for all that failed
+/// The pause before the next attempt: doubled each time, and different for deliveries that failed
 /// together.
 fn back_off(delivery: &Delivery) -> SignedDuration {
-    let doubled = delivery.attempts.saturating_sub(1).min(16);
-    let pause = BACK_OFF.saturating_mul(1 << doubled).min(BACK_OFF_MAX);
-    // Half of it by chance, and the chance by what is sent: nothing else has to be asked.
-    let chance = delivery.id.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte) ^ u64::from(delivery.attempts)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let share = (chance >> 11) as f64 / (1_u64 << 53) as f64;
-    pause / 2 + (pause / 2).mul_f64(share)
+    // The id is the source of chance: it needs no generator, and a test can repeat it.
+    let hash = fnv::extend(fnv::hash(&delivery.attempts.to_le_bytes()), delivery.id.0.as_bytes());
+    let chance = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+    let pause = retry::back_off(BACK_OFF, BACK_OFF_MAX, delivery.attempts, chance);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_mins(10))
 }
 
 #[cfg(test)]
@@ -248,14 +265,14 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_bound_and_differ() {
         let now = Timestamp::UNIX_EPOCH;
-        let outage = telling::Outage { since: now, is_told: false };
-        let alert = telling::broken("chat", outage, "gone", now);
+        let outage = outage::Outage { since: now, is_notified: false };
+        let alert = outage::failing("chat", outage, "gone", now);
         let pause = |to: &str, attempts: u32| {
             back_off(&Delivery { attempts, ..Delivery::new(alert.clone(), to, now) })
         };
         for attempts in 0..40_u32 {
             let full = BACK_OFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-            let full = full.min(BACK_OFF_MAX);
+            let full = SignedDuration::try_from(full.min(BACK_OFF_MAX)).expect("minutes");
             let pause = pause("mail", attempts);
             assert!(pause >= full / 2 && pause <= full, "{attempts}: {pause:?}");
         }

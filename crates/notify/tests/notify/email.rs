@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::words::width;
 use rootwatch_notify::channels::email::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html};
@@ -229,8 +230,7 @@ async fn mails_of_one_incident_are_a_thread_and_both_parts_say_the_same() {
     ids.dedup();
     assert_eq!(ids.len(), 4);
     let subjects: Vec<&str> = mails.iter().map(|mail| header(mail, "Subject")).collect();
-    let what =
-        "Root user signed in to the console without MFA · prod-payments (222233334444, Production)";
+    let what = "Root user signed in without MFA · prod-payments (222233334444, Production)";
     assert_eq!(subjects[0], format!("CRITICAL · {what}"));
     assert_eq!(subjects[1], format!("CRITICAL (was high) · {what}"));
     assert_eq!(subjects[2], format!("Re: CRITICAL (was high) · {what}"));

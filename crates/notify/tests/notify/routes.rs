@@ -17,7 +17,7 @@ fn routes(routes: &str) -> NotifyConfig {
 fn goes(to: &str, alert: &Alert) -> String {
     let config = routes(to);
     assert_eq!(Notifier::check(&config), []);
-    route(&config, alert).join(" ")
+    route(&config.route, &config.destination, alert).join(" ")
 }
 
 fn of(severity: Severity) -> Alert {
@@ -123,7 +123,7 @@ fn templates_are_tried_on_every_sample_before_anything_is_sent() {
     );
     let problems: Vec<String> = Notifier::check(&config).iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 2, "{problems:?}");
-    assert_eq!(problems[0], "notify.destination.b.template: there is no template `theirs`");
+    assert_eq!(problems[0], "notify.destination.b.template: unknown template `theirs`");
     // A test is about no account.
     assert!(problems[1].starts_with("notify.template.ours.title: undefined"), "{}", problems[1]);
     assert!(problems[1].ends_with("(with the sample `test`)"), "{}", problems[1]);
@@ -138,9 +138,9 @@ fn who_looks_after_an_incident_is_told_where_it_has_a_ticket_and_nowhere_else() 
             "log": { "channel": "log" } } }"#,
     );
     let mut alert = opened();
-    assert_eq!(route(&config, &alert), ["bot", "hook", "log"]);
+    assert_eq!(route(&config.route, &config.destination, &alert), ["bot", "hook", "log"]);
     alert.kind = AlertKind::Acknowledged { by: "anna".to_owned() };
-    assert_eq!(route(&config, &alert), ["bot"]);
+    assert_eq!(route(&config.route, &config.destination, &alert), ["bot"]);
 }
 
 #[test]
@@ -150,7 +150,10 @@ fn routes_can_ask_whether_it_was_approved() {
              "route": [ { "approved": true, "to": ["chat"] }, { "to": ["chat", "page"] } ] }"#,
     );
     let sample = |name| sample::alert(name).expect("a sample").expect("it is known");
-    assert_eq!(route(&config, &sample("approved")), ["chat"]);
-    assert_eq!(route(&config, &sample("outside_window")), ["chat", "page"]);
-    assert_eq!(route(&config, &sample("opened")), ["chat", "page"]);
+    assert_eq!(route(&config.route, &config.destination, &sample("approved")), ["chat"]);
+    assert_eq!(
+        route(&config.route, &config.destination, &sample("outside_window")),
+        ["chat", "page"]
+    );
+    assert_eq!(route(&config.route, &config.destination, &sample("opened")), ["chat", "page"]);
 }

@@ -1,4 +1,4 @@
-//! What AWS's own tools find: credentials, region, endpoints; and roles that are assumed with them.
+//! Credentials, region and endpoints as AWS's own tools find them, and roles that are assumed.
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{Region, SdkConfig};
@@ -6,9 +6,9 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 
 use super::failure::{CloudError, chained};
 
-/// The name of our sessions of an assumed role: what CloudTrail shows.
+/// The session name of assumed roles, as CloudTrail shows it.
 const SESSION_NAME: &str = "rootwatch";
-/// Where a call goes when nobody says: S3 says from there where a bucket is.
+/// The region if none is configured. S3 answers there in which region a bucket is.
 pub(super) const REGION_DEFAULT: &str = "us-east-1";
 
 /// Roles to assume.
@@ -16,11 +16,11 @@ pub(super) const REGION_DEFAULT: &str = "us-east-1";
 pub struct Roles {
     /// ARNs of roles.
     pub arns: Vec<String>,
-    /// What the roles' trust policies may ask for.
+    /// The external id that the roles' trust policies require.
     pub external_id: Option<String>,
 }
 
-/// What the environment says. A region is always set afterwards.
+/// The configuration from the environment, with a region in any case.
 pub(super) async fn sdk() -> SdkConfig {
     let sdk = rootwatch_aws::sdk_loader().load().await;
     if sdk.region().is_some() {
@@ -39,8 +39,8 @@ pub(super) async fn as_role(sdk: &SdkConfig, arn: &str, external_id: Option<&str
     sdk.clone().into_builder().credentials_provider(provider).build()
 }
 
-/// Credentials can be had: found out before anything is listed, so that wrong ones are one error and
-/// not one for each object.
+/// Checks that there are credentials before anything is listed, so that wrong ones cause one error
+/// instead of one for each object.
 pub(super) async fn prove(sdk: &SdkConfig, role: Option<&str>) -> Result<(), CloudError> {
     let whose = role.map(|arn| format!(" of the role {arn}")).unwrap_or_default();
     let Some(provider) = sdk.credentials_provider() else {

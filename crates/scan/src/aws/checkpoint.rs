@@ -1,10 +1,10 @@
-//! A file that says how far a scan has come, and what it has found: a scan that was killed goes on
-//! from it, to the same result.
+//! A file that says how far a scan has come, and what it has found: a scan that was killed resumes
+//! from it, with the same result.
 //!
-//! Lines of JSON, appended and flushed to disk. The first says what is scanned; each further one
+//! Lines of JSON, appended and flushed to disk. The first describes the scan; each further one holds
 //! what was done since the line before, up to a [`Mark`]: objects are listed in the order of their
-//! keys, and results are written in that order, so that one key stands for all before it. A last
-//! line that was cut off by the kill is taken off: what it said is done again.
+//! keys, and results are written in that order, so that one key stands for all before it. A last line
+//! that was cut off by the kill is removed, and its work is done again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -14,42 +14,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rootwatch_core::decode::{PassedOver, Place};
 use rootwatch_core::detect::Detected;
 use rootwatch_core::finding::Finding;
+use rootwatch_core::hex;
 use rootwatch_core::rules::Ruleset;
 use serde::{Deserialize, Serialize};
 
-use super::commit::Mark;
 use super::failure::CloudError;
-use crate::summary::SkippedAt;
-use crate::{Located, ScanOptions, Scanned};
+use super::mark::Mark;
+use crate::options::ScanOptions;
+use crate::scanned::{Located, Scanned};
+use crate::summary::{Summary, io_reason};
 
-/// Version of the file's form.
-const FORM: u32 = 1;
-/// Objects after which what was done is written down.
+/// Version of the file's format.
+const FORMAT: u32 = 1;
+/// Objects after which a line is written.
 pub const CHECKPOINT_EVERY_OBJECTS: u64 = 1_000;
-/// Milliseconds after which it is, whatever was done.
+/// Milliseconds after which a line is written, however few objects were done.
 const EVERY_MILLIS: u64 = 500;
-/// Bytes of a line that is read back.
+/// Bytes of a line when reading.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 
-/// Which file, and what the scan is that it belongs to.
+/// Which file, and the scan that it belongs to.
 #[derive(Debug, Clone)]
 pub struct CheckpointPlan {
     /// The file.
     pub path: PathBuf,
-    /// What was asked, by option, as it was given: `90d` stays `90d`.
+    /// The arguments by option, as they were given: `90d` stays `90d`.
     pub asked: BTreeMap<String, String>,
 }
 
 impl CheckpointPlan {
-    /// What decides about a result beside paths: the rules, the bounds, this program's version.
+    /// Everything besides the paths that influences the result: the rules, the limits, this program's
+    /// version.
+    ///
+    /// # Errors
+    /// The rules cannot be hashed.
     pub(super) fn arguments(
         &self,
         rules: Option<&Ruleset>,
         options: &ScanOptions,
-    ) -> BTreeMap<String, String> {
+    ) -> Result<BTreeMap<String, String>, CloudError> {
         let mut asked = self.asked.clone();
         let mut note = |name: &str, value: String| {
             asked.insert(name.to_owned(), value);
@@ -59,69 +64,53 @@ impl CheckpointPlan {
         note("--account", joined(&options.accounts));
         note("--region", joined(&options.regions));
         if let Some(rules) = rules {
-            note("rules", version_of(rules));
+            let version = version_of(rules).map_err(|error| CloudError::Checkpoint {
+                path: self.path.display().to_string(),
+                reason: format!("cannot hash the rules: {error}"),
+            })?;
+            note("rules", version);
             note("--root-use no", options.rule_only.to_string());
             note("--no-prefilter", (!options.prefilter).to_string());
             note("--record-bytes-max", options.limits.record_bytes_max.to_string());
             note("--file-bytes-max", options.file_bytes_max.to_string());
             note("--findings-max", options.findings_max.to_string());
         }
-        asked
+        Ok(asked)
     }
 }
 
 /// A hash of all rules, with their patterns and texts.
-fn version_of(rules: &Ruleset) -> String {
-    let text = serde_json::to_vec(rules.rules()).unwrap_or_default();
+fn version_of(rules: &Ruleset) -> serde_json::Result<String> {
+    let text = serde_json::to_vec(rules.rules())?;
     let hash = ring::digest::digest(&ring::digest::SHA256, &text);
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex::encode(&hash.as_ref()[..8]))
 }
 
+/// The first line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Head {
+struct CheckpointHead {
     rootwatch_checkpoint: u32,
     arguments: BTreeMap<String, String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    /// Names a backfill; the same for all of its messages.
+    /// Identifies a backfill; the same in all of its messages.
     history: String,
 }
 
-/// What was done since the line before.
+/// A further line: what was done since the line before.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct CheckpointLine {
     mark: Option<Mark>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     complete: bool,
-    files: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    files_filtered: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    files_passed_over: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    documents: u64,
-    records: u64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    passed_over: BTreeMap<String, u64>,
-    bytes_read: u64,
-    bytes_scanned: u64,
+    #[serde(flatten)]
+    summary: Summary,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Bad>,
-    #[serde(skip_serializing_if = "is_zero")]
-    skipped_total: u64,
-    span: Option<(Timestamp, Timestamp)>,
-    accounts: BTreeSet<String>,
-    regions: BTreeSet<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    findings: Vec<Found>,
+    findings: Vec<SavedFinding>,
     /// Of a fan-out: objects and messages that are in the queue.
     #[serde(skip_serializing_if = "is_nothing")]
     sent: (u64, u64),
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 fn is_nothing(sent: &(u64, u64)) -> bool {
@@ -129,118 +118,53 @@ fn is_nothing(sent: &(u64, u64)) -> bool {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Bad {
-    path: String,
-    record: Option<(u64, u64)>,
-    reason: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Found {
+struct SavedFinding {
     finding: Finding,
     waiting: Vec<usize>,
     file: String,
 }
 
-const KINDS: [PassedOver; 3] = [PassedOver::Digest, PassedOver::Insight, PassedOver::NotCloudTrail];
-
-impl Entry {
-    fn of(scanned: &Scanned) -> Self {
-        let summary = &scanned.summary;
-        Self {
-            files: summary.files,
-            files_filtered: summary.files_filtered,
-            files_passed_over: summary.files_passed_over,
-            documents: summary.documents,
-            records: summary.records,
-            passed_over: summary
-                .passed_over
-                .iter()
-                .map(|(kind, count)| (kind.name().to_owned(), *count))
-                .collect(),
-            bytes_read: summary.bytes_read,
-            bytes_scanned: summary.bytes_scanned,
-            skipped: summary
-                .skipped
-                .iter()
-                .map(|at| Bad {
-                    path: at.path.to_string_lossy().into_owned(),
-                    record: at.place.map(|place| (place.record, place.offset)),
-                    reason: at.reason.clone(),
-                })
-                .collect(),
-            skipped_total: summary.skipped_total,
-            span: summary.span,
-            accounts: summary.accounts.clone(),
-            regions: summary.regions.clone(),
-            findings: scanned
-                .findings
-                .iter()
-                .map(|located| Found {
-                    finding: located.detected.finding.clone(),
-                    waiting: located.detected.waiting.clone(),
-                    file: located.file.to_string(),
-                })
-                .collect(),
-            ..Self::default()
-        }
-    }
-
-    fn into_scanned(self) -> Scanned {
-        let mut scanned = Scanned::default();
-        let summary = &mut scanned.summary;
-        summary.files = self.files;
-        summary.files_filtered = self.files_filtered;
-        summary.files_passed_over = self.files_passed_over;
-        summary.documents = self.documents;
-        summary.records = self.records;
-        for kind in KINDS {
-            if let Some(count) = self.passed_over.get(kind.name()) {
-                summary.passed_over.insert(kind, *count);
-            }
-        }
-        summary.bytes_read = self.bytes_read;
-        summary.bytes_scanned = self.bytes_scanned;
-        let place = |(record, offset)| Place { record, offset };
-        summary.skipped = self
-            .skipped
-            .into_iter()
-            .map(|bad| SkippedAt {
-                path: bad.path.into(),
-                place: bad.record.map(place),
-                reason: bad.reason,
-            })
-            .collect();
-        summary.skipped_total = self.skipped_total;
-        summary.span = self.span;
-        summary.accounts = self.accounts;
-        summary.regions = self.regions;
-        scanned.findings = self
-            .findings
-            .into_iter()
-            .map(|found| Located {
-                detected: Detected { finding: found.finding, waiting: found.waiting },
-                file: Arc::from(found.file),
-            })
-            .collect();
-        scanned
+impl From<Located> for SavedFinding {
+    fn from(located: Located) -> Self {
+        let Detected { finding, deferred: waiting } = located.detected;
+        Self { finding, waiting, file: located.file.to_string() }
     }
 }
 
-/// What a checkpoint gave back.
+impl From<SavedFinding> for Located {
+    fn from(saved: SavedFinding) -> Self {
+        let SavedFinding { finding, waiting, file } = saved;
+        Self { detected: Detected { finding, deferred: waiting }, file: Arc::from(file) }
+    }
+}
+
+/// The work that a checkpoint holds.
 #[derive(Debug, Default)]
 pub(super) struct Restored {
     pub(super) mark: Option<Mark>,
     pub(super) scanned: Scanned,
     pub(super) sent: (u64, u64),
     pub(super) complete: bool,
-    /// The moments that were meant when it was begun: an age such as `90d` moves.
+    /// The times that an age such as `90d` meant when the scan began.
     pub(super) since: Option<Timestamp>,
     pub(super) until: Option<Timestamp>,
     pub(super) history: String,
 }
 
-/// An open checkpoint. Nobody else can write to it.
+impl Restored {
+    fn add(&mut self, done: CheckpointLine) {
+        self.complete |= done.complete;
+        self.sent.0 += done.sent.0;
+        self.sent.1 += done.sent.1;
+        if done.mark.is_some() {
+            self.mark = done.mark;
+        }
+        let findings = done.findings.into_iter().map(Located::from).collect();
+        self.scanned.add(Scanned { findings, summary: done.summary });
+    }
+}
+
+/// An open checkpoint. No other process can write to it.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     path: PathBuf,
@@ -253,10 +177,10 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint, or begins one.
+    /// Opens a checkpoint, or creates one.
     ///
     /// # Errors
-    /// It is of another scan, damaged, in use, or the disk refuses.
+    /// It belongs to another scan, is damaged or in use, or cannot be read or written.
     pub(super) fn open(
         path: &Path,
         arguments: BTreeMap<String, String>,
@@ -265,7 +189,7 @@ impl Checkpoint {
     ) -> Result<(Self, Restored), CloudError> {
         let refused =
             |reason: String| CloudError::Checkpoint { path: path.display().to_string(), reason };
-        let failed = |error: io::Error| refused(crate::io_reason(&error));
+        let failed = |error: io::Error| refused(io_reason(&error));
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -287,13 +211,13 @@ impl Checkpoint {
         match lines.next() {
             None => {
                 if !is_empty_or_ours(&mut file).map_err(failed)? {
-                    return Err(refused("this is no checkpoint".to_owned()));
+                    return Err(refused("this is not a checkpoint".to_owned()));
                 }
             }
             Some(first) => {
-                let head: Head = serde_json::from_str(&first)
-                    .map_err(|_| refused("this is no checkpoint".to_owned()))?;
-                if head.rootwatch_checkpoint != FORM {
+                let head: CheckpointHead = serde_json::from_str(&first)
+                    .map_err(|_| refused("this is not a checkpoint".to_owned()))?;
+                if head.rootwatch_checkpoint != FORMAT {
                     let reason = "it was written by another version of rootwatch".to_owned();
                     return Err(refused(reason));
                 }
@@ -303,16 +227,10 @@ impl Checkpoint {
                 (restored.since, restored.until) = (head.since, head.until);
                 restored.history = head.history;
                 for (index, line) in lines.enumerate() {
-                    let entry: Entry = serde_json::from_str(&line).map_err(|error| {
+                    let done: CheckpointLine = serde_json::from_str(&line).map_err(|error| {
                         refused(format!("line {} is damaged: {error}", index + 2))
                     })?;
-                    restored.complete |= entry.complete;
-                    restored.sent.0 += entry.sent.0;
-                    restored.sent.1 += entry.sent.1;
-                    if entry.mark.is_some() {
-                        restored.mark = entry.mark.clone();
-                    }
-                    crate::merge(&mut restored.scanned, entry.into_scanned());
+                    restored.add(done);
                 }
             }
         }
@@ -328,8 +246,8 @@ impl Checkpoint {
             written_at: Instant::now(),
         };
         if length == 0 {
-            let head = Head {
-                rootwatch_checkpoint: FORM,
+            let head = CheckpointHead {
+                rootwatch_checkpoint: FORMAT,
                 arguments,
                 since: options.since,
                 until: options.until,
@@ -340,10 +258,9 @@ impl Checkpoint {
         Ok((checkpoint, restored))
     }
 
-    /// Everything up to `mark` is done, and `part` is what came of it since the last time.
+    /// Notes that everything up to `mark` is done, with the result since the last mark.
     pub(super) fn add(&mut self, mark: Mark, part: &Scanned) -> Result<(), CloudError> {
-        let copy = Scanned { findings: part.findings.clone(), summary: part.summary.clone() };
-        crate::merge(&mut self.pending, copy);
+        self.pending.add(part.clone());
         self.mark = Some(mark);
         self.objects += 1;
         let is_due = self.objects >= CHECKPOINT_EVERY_OBJECTS
@@ -351,48 +268,50 @@ impl Checkpoint {
         if is_due { self.flush(false) } else { Ok(()) }
     }
 
-    /// So many objects, in so many messages, are in the queue; `left` is what was passed over.
+    /// Notes that so many objects, in so many messages, are in the queue. `counts` are those of the
+    /// keys meanwhile.
     pub(super) fn add_sent(
         &mut self,
         mark: Mark,
-        left: &Scanned,
+        counts: &Summary,
         objects: u64,
         messages: u64,
     ) -> Result<(), CloudError> {
-        let copy = Scanned { findings: Vec::new(), summary: left.summary.clone() };
-        crate::merge(&mut self.pending, copy);
+        self.pending.summary.add(counts.clone());
         self.sent.0 += objects;
         self.sent.1 += messages;
         self.mark = Some(mark);
-        // What is in the queue cannot be taken back: it is written down at once.
+        // Messages in the queue cannot be taken back: they are noted at once.
         self.flush(false)
     }
 
-    /// The end. `is_whole` says that there is nothing left to do.
-    pub(super) fn finish(&mut self, tail: &Scanned, is_whole: bool) -> Result<(), CloudError> {
+    /// Writes the last line. `is_whole` says that everything is done; `rest` counts the keys after the
+    /// last mark.
+    pub(super) fn finish(&mut self, rest: &Summary, is_whole: bool) -> Result<(), CloudError> {
         if is_whole {
-            let copy = Scanned { findings: tail.findings.clone(), summary: tail.summary.clone() };
-            crate::merge(&mut self.pending, copy);
+            self.pending.summary.add(rest.clone());
         }
         self.flush(is_whole)
     }
 
     fn flush(&mut self, complete: bool) -> Result<(), CloudError> {
-        let entry = Entry {
+        let Scanned { findings, summary } = std::mem::take(&mut self.pending);
+        let line = CheckpointLine {
             mark: self.mark.take(),
             complete,
+            summary,
+            findings: findings.into_iter().map(SavedFinding::from).collect(),
             sent: std::mem::take(&mut self.sent),
-            ..Entry::of(&std::mem::take(&mut self.pending))
         };
         self.objects = 0;
         self.written_at = Instant::now();
-        self.write(&entry)
+        self.write(&line)
     }
 
     fn write(&mut self, line: &impl Serialize) -> Result<(), CloudError> {
         let failed = |error: io::Error| CloudError::Checkpoint {
             path: self.path.display().to_string(),
-            reason: crate::io_reason(&error),
+            reason: io_reason(&error),
         };
         let mut text = serde_json::to_vec(line).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
@@ -400,7 +319,7 @@ impl Checkpoint {
     }
 }
 
-/// True when a file without a whole line is empty, or the torn beginning of a checkpoint.
+/// True if a file without a complete line is empty, or the torn beginning of a checkpoint.
 fn is_empty_or_ours(file: &mut File) -> io::Result<bool> {
     const BEGINNING: &[u8] = b"{\"rootwatch_checkpoint\":";
     file.rewind()?;
@@ -409,7 +328,7 @@ fn is_empty_or_ours(file: &mut File) -> io::Result<bool> {
     Ok(BEGINNING.starts_with(&text))
 }
 
-/// Whole lines, and the length of the file up to their end.
+/// Complete lines, and the length of the file up to their end.
 fn sound_lines(file: &mut File) -> io::Result<(Vec<String>, u64)> {
     let mut reader = BufReader::new(file);
     let (mut lines, mut length) = (Vec::new(), 0);
@@ -420,27 +339,30 @@ fn sound_lines(file: &mut File) -> io::Result<(Vec<String>, u64)> {
             return Ok((lines, length));
         }
         let line = String::from_utf8(line).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "it is not text, and so no checkpoint")
+            io::Error::new(io::ErrorKind::InvalidData, "not text, and therefore not a checkpoint")
         })?;
         length += read as u64;
         lines.push(line);
     }
 }
 
-/// In what two scans differ, if they do.
+/// The first argument in which two scans differ.
 fn difference(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Option<String> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let name = names.into_iter().find(|name| old.get(*name) != new.get(*name))?;
-    let said = |map: &BTreeMap<String, String>| match map.get(name).map(String::as_str) {
-        None | Some("") => "nothing".to_owned(),
+    let value = |map: &BTreeMap<String, String>| match map.get(name).map(String::as_str) {
+        None | Some("") => "not set".to_owned(),
         Some(value) => format!("`{value}`"),
     };
-    Some(format!("it is of another scan: {name} was {}, and is {} now", said(old), said(new)))
+    Some(format!("it belongs to another scan: {name} was {}, now it is {}", value(old), value(new)))
 }
 
 #[cfg(test)]
 mod tests {
+    use rootwatch_core::decode::{PassedOver, Place};
+
     use super::*;
+    use crate::summary::SkippedAt;
 
     fn asked(paths: &str) -> BTreeMap<String, String> {
         BTreeMap::from([("paths".to_owned(), paths.to_owned())])
@@ -459,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_is_there_again_and_a_torn_line_is_not() {
+    fn finished_work_is_restored_and_a_torn_line_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("scan.checkpoint");
         let (mut checkpoint, restored) = open(&path, "s3://b").expect("begun");
@@ -468,13 +390,13 @@ mod tests {
         checkpoint.add(mark("a"), &part(1)).expect("written");
         checkpoint.add(mark("b"), &part(2)).expect("written");
         assert!(open(&path, "s3://b").is_err(), "two scans must not write one checkpoint");
-        checkpoint.finish(&Scanned::default(), false).expect("written");
+        checkpoint.finish(&Summary::default(), false).expect("written");
         drop(checkpoint);
         let mut file = OpenOptions::new().append(true).open(&path).expect("a file");
         file.write_all(b"{\"mark\":{\"input\":0,\"key\":\"c\"},\"rec").expect("written");
         drop(file);
 
-        let (checkpoint, restored) = open(&path, "s3://b").expect("goes on");
+        let (checkpoint, restored) = open(&path, "s3://b").expect("resumed");
         assert_eq!(restored.mark, Some(mark("b")));
         let summary = &restored.scanned.summary;
         assert_eq!((summary.records, summary.skipped_total), (3, 2));
@@ -490,14 +412,85 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("scan.checkpoint");
         drop(open(&path, "s3://b").expect("begun"));
-        let told = open(&path, "s3://c").expect_err("refused").to_string();
-        assert!(told.contains("paths was `s3://b`, and is `s3://c` now"), "{told}");
+        let error = open(&path, "s3://c").expect_err("refused").to_string();
+        assert!(error.contains("paths was `s3://b`, now it is `s3://c`"), "{error}");
         let notes = folder.path().join("notes");
         for text in ["mine", "mine\n"] {
             std::fs::write(&notes, text).expect("a file");
-            let told = open(&notes, "s3://b").expect_err("refused").to_string();
-            assert!(told.contains("no checkpoint"), "{told}");
+            let error = open(&notes, "s3://b").expect_err("refused").to_string();
+            assert!(error.contains("not a checkpoint"), "{error}");
             assert_eq!(std::fs::read_to_string(&notes).expect("text"), text);
         }
+    }
+
+    /// As release 0.1.0 wrote it: a checkpoint must outlive the program that wrote it.
+    const OF_THE_FIRST_RELEASE: &str = concat!(
+        r#"{"rootwatch_checkpoint":1,"arguments":{"paths":"s3://b"},"since":"2026-05-01T00:00:00Z","until":null,"history":"h-0"}"#,
+        "\n",
+        r#"{"mark":{"input":0,"key":"a"},"files":2,"files_filtered":3,"files_passed_over":1,"documents":1,"records":9,"passed_over":{"Insights event":1,"digest file":2,"object without an API record":3},"bytes_read":10,"bytes_scanned":100,"skipped":[{"path":"s3://b/a","record":[7,70],"reason":"damaged"},{"path":"s3://b/c","record":null,"reason":"gone"}],"skipped_total":2,"span":["2026-05-04T14:00:00Z","2026-05-04T15:00:00Z"],"accounts":["111122223333"],"regions":["eu-west-1"]}"#,
+        "\n",
+        r#"{"mark":null,"complete":true,"files":1,"records":1,"bytes_read":1,"bytes_scanned":1,"span":null,"accounts":[],"regions":["us-east-1"],"sent":[25,1]}"#,
+        "\n",
+    );
+
+    #[test]
+    fn a_checkpoint_of_the_first_release_resumes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("scan.checkpoint");
+        std::fs::write(&path, OF_THE_FIRST_RELEASE).expect("a file");
+        let (_, restored) = open(&path, "s3://b").expect("resumed");
+        assert_eq!(restored.mark, Some(Mark { input: 0, key: "a".to_owned() }));
+        assert_eq!((restored.complete, restored.sent), (true, (25, 1)));
+        assert_eq!(restored.history, "h-0");
+        assert_eq!(restored.since, "2026-05-01T00:00:00Z".parse().ok());
+        let at = |text: &str| text.parse().expect("a time");
+        let skipped = |path: &str, place, reason: &str| SkippedAt {
+            path: path.into(),
+            place,
+            reason: reason.to_owned(),
+        };
+        let expected = Summary {
+            files: 3,
+            files_filtered: 3,
+            files_passed_over: 1,
+            documents: 1,
+            records: 10,
+            passed_over: BTreeMap::from([
+                (PassedOver::Digest, 2),
+                (PassedOver::Insight, 1),
+                (PassedOver::NotCloudTrail, 3),
+            ]),
+            bytes_read: 11,
+            bytes_scanned: 101,
+            skipped: vec![
+                skipped("s3://b/a", Some(Place { record: 7, offset: 70 }), "damaged"),
+                skipped("s3://b/c", None, "gone"),
+            ],
+            skipped_total: 2,
+            span: Some((at("2026-05-04T14:00:00Z"), at("2026-05-04T15:00:00Z"))),
+            accounts: BTreeSet::from(["111122223333".to_owned()]),
+            regions: BTreeSet::from(["eu-west-1".to_owned(), "us-east-1".to_owned()]),
+            ..Summary::default()
+        };
+        assert_eq!(restored.scanned.summary, expected);
+    }
+
+    #[test]
+    fn a_line_is_written_as_the_first_release_wrote_it() {
+        let mut summary = Summary { files: 1, records: 3, ..Summary::default() };
+        summary.passed_over.insert(PassedOver::NotCloudTrail, 1);
+        summary.skip(Path::new("s3://b/k"), Some(Place { record: 1, offset: 2 }), "damaged".into());
+        let mark = Some(Mark { input: 0, key: "k".to_owned() });
+        let line = CheckpointLine { mark, summary, ..CheckpointLine::default() };
+        assert_eq!(
+            serde_json::to_value(&line).expect("JSON"),
+            serde_json::json!({
+                "mark": {"input": 0, "key": "k"}, "files": 1, "records": 3,
+                "passed_over": {"object without an API record": 1},
+                "bytes_read": 0, "bytes_scanned": 0,
+                "skipped": [{"path": "s3://b/k", "record": [1, 2], "reason": "damaged"}],
+                "skipped_total": 1, "span": null, "accounts": [], "regions": [],
+            })
+        );
     }
 }

@@ -1,13 +1,13 @@
-//! `scan --fan-out`: objects become S3 notifications on the hub's queue of history, and the hub's
-//! functions scan them in parallel. That queue is another than that of events, so that no alert of
-//! today waits behind what may be millions of messages.
+//! `scan --fan-out`: objects become S3 notifications on the hub's backfill queue, and the hub's
+//! functions scan them in parallel. Live events have a queue of their own, so that alerts do not wait
+//! behind a backfill of perhaps millions of messages.
 //!
-//! A message holds several objects, bounded so that one call of a function ends well within its
-//! timeout: [`MESSAGE_OBJECTS_MAX`] small objects are a second or two of asking S3 one after the
+//! A message holds several objects, limited so that one call of a function ends well within its
+//! timeout: [`MESSAGE_OBJECTS_MAX`] small objects take a second or two of S3 requests one after the
 //! other, and [`MESSAGE_OBJECT_BYTES_MAX`] compressed are some 160 MB of text, a second or two of a
-//! small function's processor. Ten such messages, what a function is given at once (`ConsumeHistory` of
-//! the hub's template says so), stay below a minute. More objects a message would save little: SQS bills
-//! by 64 KiB.
+//! small function's processor. A function gets ten messages at once (`ConsumeHistory` in the hub's
+//! template), which stay below a minute. More objects in a message would save little: SQS bills by
+//! 64 KiB.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +19,21 @@ use rootwatch_core::retry;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::checkpoint::Checkpoint;
-use super::commit::Mark;
+use super::access;
+use super::checkpoint::{Checkpoint, Restored};
 use super::failure::{CloudError, RetryBudget};
+use super::interrupt::Interrupt;
+use super::mark::Mark;
 use super::queue::{check_url, client};
-use super::s3::list::{Lister, Step, Tail};
-use super::s3::{S3Address, S3Options, open};
+use super::runtime::runtime;
+use super::s3::list::{ListedItem, Lister, ListingEnd};
+use super::s3::{ListedObject, S3Address, S3Options, joined, open};
 use super::usage::Usage;
-use super::{Stop, access, runtime};
+use crate::options::ScanOptions;
+use crate::progress::Progress;
 use crate::summary::Summary;
-use crate::{Progress, ScanOptions, Scanned};
 
-/// Objects of one message.
+/// Objects in one message.
 const MESSAGE_OBJECTS_MAX: usize = 25;
 /// Compressed bytes of the objects of one message, unless one object alone has more.
 const MESSAGE_OBJECT_BYTES_MAX: u64 = 16 << 20;
@@ -38,37 +41,37 @@ const MESSAGE_OBJECT_BYTES_MAX: u64 = 16 << 20;
 const MESSAGE_BYTES_MAX: usize = 24 << 10;
 /// Messages of one call, by SQS's rule.
 const BATCH_MESSAGES_MAX: usize = 10;
-/// Calls that are under way at once.
+/// Calls that are made at the same time.
 const BATCHES_AT_ONCE_MAX: usize = 4;
-/// Objects that are listed before their turn comes.
+/// Objects that are listed before they are sent.
 const LISTED_AHEAD_MAX: usize = 2_000;
 
-/// What a fan-out came to.
+/// The result of a fan-out.
 #[derive(Debug)]
 pub struct FannedOut {
-    /// Objects that are in the queue, by this run and by those that it goes on from.
+    /// Objects that are in the queue, from this run and from those that it resumes.
     pub objects: u64,
     /// Messages in which they are.
     pub messages: u64,
-    /// Names the backfill.
+    /// Identifies the backfill.
     pub history: String,
-    /// What was passed over, and what could not be listed or sent.
+    /// Counts of keys without log files, and what could not be listed or sent.
     pub summary: Summary,
 }
 
 /// A message, and how far the listing was with its last object.
-struct Message {
+struct QueueMessage {
     body: String,
     objects: u64,
     mark: Mark,
-    /// What was passed over before its last object.
-    left: Scanned,
+    /// Counts of the keys before its last object.
+    counts: Summary,
 }
 
-/// Puts what is at these addresses on a queue.
+/// Queues the objects at these addresses.
 ///
 /// # Errors
-/// When it cannot be begun, or the queue refuses.
+/// When it cannot begin, or the queue refuses a message.
 pub fn fan_out(
     addresses: &[S3Address],
     queue_url: &str,
@@ -76,13 +79,14 @@ pub fn fan_out(
     s3: &S3Options,
     progress: &Progress,
     usage: &Arc<Usage>,
+    interrupt: &Interrupt,
 ) -> Result<FannedOut, CloudError> {
     check_url(queue_url)?;
     let runtime = runtime()?;
     let fresh = history_id();
     let (mut checkpoint, restored) = match &s3.checkpoint {
         Some(plan) => {
-            let mut arguments = plan.arguments(None, options);
+            let mut arguments = plan.arguments(None, options)?;
             arguments.insert("--fan-out".to_owned(), queue_url.to_owned());
             let opened = Checkpoint::open(&plan.path, arguments, options, fresh)?;
             (Some(opened.0), opened.1)
@@ -90,7 +94,7 @@ pub fn fan_out(
         None => {
             let (since, until) = (options.since, options.until);
             let history = fresh;
-            (None, super::checkpoint::Restored { since, until, history, ..Default::default() })
+            (None, Restored { since, until, history, ..Restored::default() })
         }
     };
     let mut out = FannedOut {
@@ -102,8 +106,7 @@ pub fn fan_out(
     if restored.complete {
         return Ok(out);
     }
-    let stop = Stop::on_interrupt(&runtime);
-    let tail = runtime.block_on(async {
+    let end = runtime.block_on(async {
         let inputs = open(addresses, s3, usage).await?;
         let sdk = access::sdk().await;
         access::prove(&sdk, None).await?;
@@ -113,31 +116,29 @@ pub fn fan_out(
             options: Arc::new(ScanOptions { since, until, ..options.clone() }),
             inputs,
             mark: restored.mark,
-            stop: stop.clone(),
+            interrupt: interrupt.clone(),
         };
-        let run = Run { sender, checkpoint: &mut checkpoint, progress, stop: &stop };
-        run.all(lister, &mut out).await
+        let sending = Sending { sender, checkpoint: &mut checkpoint, progress, interrupt };
+        sending.all(lister, &mut out).await
     })?;
-    let mut left = Scanned { summary: tail.counts.summary, ..Scanned::default() };
-    if !tail.is_whole && left.summary.is_complete() {
-        let reason = "it was interrupted: not everything is on the queue".to_owned();
-        left.summary.skip(std::path::Path::new("s3://"), None, reason);
+    let mut rest = end.counts;
+    if !end.is_whole && rest.is_complete() {
+        let reason = "interrupted: not all objects are on the queue".to_owned();
+        rest.skip(std::path::Path::new("s3://"), None, reason);
     }
     if let Some(checkpoint) = &mut checkpoint {
-        checkpoint.finish(&left, tail.is_whole)?;
+        checkpoint.finish(&rest, end.is_whole)?;
     }
-    let mut all = Scanned { summary: out.summary, ..Scanned::default() };
-    crate::merge(&mut all, left);
-    out.summary = all.summary;
+    out.summary.add(rest);
     out.summary.shorten();
     Ok(out)
 }
 
-/// Names one backfill: when it began, and a little chance.
+/// Identifies one backfill: the time of its beginning, and a random number.
 fn history_id() -> String {
-    let chance = (retry::chance() * f64::from(1 << 24)) as u32;
+    let random = (retry::chance() * f64::from(1 << 24)) as u32;
     let at = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    format!("scan-{at}-{chance:06x}")
+    format!("scan-{at}-{random:06x}")
 }
 
 struct Sender<'q> {
@@ -146,23 +147,24 @@ struct Sender<'q> {
     usage: &'q Arc<Usage>,
 }
 
-struct Run<'r> {
+/// Sends everything that is listed.
+struct Sending<'r> {
     sender: Sender<'r>,
     checkpoint: &'r mut Option<Checkpoint>,
     progress: &'r Progress,
-    stop: &'r Stop,
+    interrupt: &'r Interrupt,
 }
 
-impl Run<'_> {
-    async fn all(self, lister: Lister, out: &mut FannedOut) -> Result<Tail, CloudError> {
+impl Sending<'_> {
+    async fn all(self, lister: Lister, out: &mut FannedOut) -> Result<ListingEnd, CloudError> {
         use std::sync::atomic::Ordering::Relaxed;
-        let (listed, steps) = mpsc::channel(LISTED_AHEAD_MAX);
-        let listing = tokio::spawn(lister.run(listed));
+        let (found, items) = mpsc::channel(LISTED_AHEAD_MAX);
+        let listing = tokio::spawn(lister.run(found));
         let mut packer = Packer::new(&out.history);
         {
             let sender = &self.sender;
             let batches =
-                stream::unfold(Packing { steps, packer: &mut packer }, |mut packing| async move {
+                stream::unfold(Packing { items, packer: &mut packer }, |mut packing| async move {
                     packing.next().await.map(|batch| (batch, packing))
                 });
             let sent = batches.map(|batch| sender.send(batch)).buffered(BATCHES_AT_ONCE_MAX);
@@ -172,84 +174,78 @@ impl Run<'_> {
                 out.objects += batch.objects;
                 out.messages += batch.messages;
                 self.progress.files.fetch_add(batch.objects, Relaxed);
-                let mut part = Scanned { summary: batch.left.summary, ..Scanned::default() };
                 if let (Some(checkpoint), Some(mark)) = (self.checkpoint.as_mut(), batch.mark) {
-                    checkpoint.add_sent(mark, &part, batch.objects, batch.messages)?;
+                    checkpoint.add_sent(mark, &batch.counts, batch.objects, batch.messages)?;
                 }
-                let mut all =
-                    Scanned { summary: std::mem::take(&mut out.summary), ..Scanned::default() };
-                crate::merge(&mut all, std::mem::take(&mut part));
-                out.summary = all.summary;
-                if self.stop.is_asked() {
-                    // What is sent is sent and written down; the rest is for another time.
-                    return Ok(Tail::default());
+                out.summary.add(batch.counts);
+                if self.interrupt.is_requested() {
+                    // The checkpoint knows which messages were sent; the next run sends the rest.
+                    return Ok(ListingEnd::default());
                 }
             }
         }
-        let mut tail = listing.await.unwrap_or_default();
-        let stopped = packer.stopped.take();
-        if let Some(reason) = stopped {
-            tail.is_whole = false;
-            let path = std::path::PathBuf::from(reason.0);
-            tail.counts.summary.skip(&path, None, reason.1);
+        let mut end = joined(listing.await);
+        if let Some((path, reason)) = packer.stopped.take() {
+            end.is_whole = false;
+            end.counts.skip(path.as_ref(), None, reason);
         }
-        Ok(tail)
+        Ok(end)
     }
 }
 
-/// Messages that go in one call.
+/// Messages that are sent in one call.
 #[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    /// What was passed over or could not be listed meanwhile.
-    left: Scanned,
+struct MessageBatch {
+    messages: Vec<QueueMessage>,
+    /// Counts of the keys meanwhile, and what could not be listed.
+    counts: Summary,
     mark: Option<Mark>,
 }
 
-/// What became of a batch.
-struct Sent {
+/// A batch that the queue has accepted.
+struct SentBatch {
     objects: u64,
     messages: u64,
-    left: Scanned,
+    counts: Summary,
     mark: Option<Mark>,
 }
 
 struct Packing<'p> {
-    steps: mpsc::Receiver<Step>,
+    items: mpsc::Receiver<ListedItem>,
     packer: &'p mut Packer,
 }
 
 impl Packing<'_> {
-    async fn next(&mut self) -> Option<Batch> {
-        let mut batch = Batch::default();
+    async fn next(&mut self) -> Option<MessageBatch> {
+        let mut batch = MessageBatch::default();
         while batch.messages.len() < BATCH_MESSAGES_MAX {
-            let Some(step) = self.steps.recv().await else {
+            let Some(item) = self.items.recv().await else {
                 batch.messages.extend(self.packer.flush());
                 break;
             };
-            match step {
-                Step::Object { bucket, listed, mark, before, .. } => {
-                    let record = record(&bucket.name, &bucket.region, &listed);
-                    batch.messages.extend(self.packer.push(record, listed.bytes, mark));
-                    crate::merge(&mut self.packer.left, before);
+            match item {
+                ListedItem::Object { bucket, object, mark, before, .. } => {
+                    let record = record(&bucket.name, &bucket.region, &object);
+                    batch.messages.extend(self.packer.push(record, object.bytes, mark));
+                    self.packer.counts.add(before);
                 }
-                Step::Bad { path, failure, mark, before } => {
+                ListedItem::Bad { path, failure, mark, before } => {
                     batch.messages.extend(self.packer.flush());
-                    crate::merge(&mut batch.left, before);
+                    batch.counts.add(before);
                     if matches!(failure, super::failure::Failure::Again { .. }) {
-                        // A listing that failed only now is for another time.
+                        // A listing that fails temporarily is left for the next run.
                         self.packer.stopped = Some((path, failure.reason()));
-                        self.steps.close();
-                        while self.steps.recv().await.is_some() {}
+                        self.items.close();
+                        while self.items.recv().await.is_some() {}
                         break;
                     }
-                    batch.left.summary.skip(path.as_ref(), None, failure.reason());
+                    batch.counts.skip(path.as_ref(), None, failure.reason());
                     batch.mark = Some(mark);
                 }
             }
         }
         for message in &mut batch.messages {
-            crate::merge(&mut batch.left, std::mem::take(&mut message.left));
+            batch.counts.add(std::mem::take(&mut message.counts));
         }
         // Everything before the last object of the last message is in this batch or an earlier one.
         if let Some(last) = batch.messages.last() {
@@ -260,10 +256,10 @@ impl Packing<'_> {
     }
 }
 
-/// An object as S3 would tell of it (S3 user guide, "Event message structure"). Keys are URL-encoded
+/// The notification that S3 would send for an object (S3 user guide, "Event message structure"). Keys are URL-encoded
 /// there, as in a form.
-fn record(bucket: &str, region: &str, listed: &super::s3::Object) -> String {
-    let key: String = url::form_urlencoded::byte_serialize(listed.key.as_bytes()).collect();
+fn record(bucket: &str, region: &str, object: &ListedObject) -> String {
+    let key: String = url::form_urlencoded::byte_serialize(object.key.as_bytes()).collect();
     // S3 leaves slashes as they are.
     let key = key.replace("%2F", "/");
     json!({
@@ -274,8 +270,8 @@ fn record(bucket: &str, region: &str, listed: &super::s3::Object) -> String {
             "bucket": {"name": bucket},
             "object": {
                 "key": key,
-                "size": listed.bytes,
-                "eTag": listed.e_tag.as_deref().unwrap_or_default().trim_matches('"'),
+                "size": object.bytes,
+                "eTag": object.e_tag.as_deref().unwrap_or_default().trim_matches('"'),
             },
         },
     })
@@ -289,8 +285,8 @@ struct Packer {
     bytes: usize,
     object_bytes: u64,
     mark: Mark,
-    left: Scanned,
-    /// Why no more came, and of what.
+    counts: Summary,
+    /// What could not be listed, and why; nothing follows it.
     stopped: Option<(String, String)>,
 }
 
@@ -304,13 +300,13 @@ impl Packer {
             bytes: 0,
             object_bytes: 0,
             mark: Mark::default(),
-            left: Scanned::default(),
+            counts: Summary::default(),
             stopped: None,
         }
     }
 
-    /// Takes an object; the message that is full without it, if there is one.
-    fn push(&mut self, record: String, object_bytes: u64, mark: Mark) -> Option<Message> {
+    /// Adds an object. Returns the message before it if that is full.
+    fn push(&mut self, record: String, object_bytes: u64, mark: Mark) -> Option<QueueMessage> {
         let length = BEGINNING.len() + self.bytes + record.len() + 1 + self.ending.len();
         let is_full = self.records.len() >= MESSAGE_OBJECTS_MAX
             || length > MESSAGE_BYTES_MAX
@@ -323,24 +319,24 @@ impl Packer {
         full
     }
 
-    fn flush(&mut self) -> Option<Message> {
+    fn flush(&mut self) -> Option<QueueMessage> {
         let records = std::mem::take(&mut self.records);
         (self.bytes, self.object_bytes) = (0, 0);
         if records.is_empty() {
             return None;
         }
-        Some(Message {
+        Some(QueueMessage {
             body: format!("{BEGINNING}{}{}", records.join(","), self.ending),
             objects: records.len() as u64,
             mark: self.mark.clone(),
-            left: std::mem::take(&mut self.left),
+            counts: std::mem::take(&mut self.counts),
         })
     }
 }
 
 impl Sender<'_> {
-    /// Sends a batch; what the queue did not take of it is sent again.
-    async fn send(&self, batch: Batch) -> Result<Sent, CloudError> {
+    /// Sends a batch. Messages of it that the queue does not accept are sent again.
+    async fn send(&self, batch: MessageBatch) -> Result<SentBatch, CloudError> {
         let refused = |reason: String| CloudError::Queue { url: self.url.to_owned(), reason };
         let objects = batch.messages.iter().map(|message| message.objects).sum();
         let messages = batch.messages.len() as u64;
@@ -384,13 +380,12 @@ impl Sender<'_> {
                 return Err(refused(trouble));
             }
         }
-        Ok(Sent { objects, messages, left: batch.left, mark: batch.mark })
+        Ok(SentBatch { objects, messages, counts: batch.counts, mark: batch.mark })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::s3::Object;
     use super::*;
 
     fn mark(key: &str) -> Mark {
@@ -398,23 +393,23 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_what_s3_would_send_and_says_that_it_is_history() {
-        let listed = Object {
+    fn a_message_is_what_s3_would_send_and_is_marked_as_history() {
+        let object = ListedObject {
             key: "AWSLogs/a b+c/é.json.gz".to_owned(),
             bytes: 7,
             e_tag: Some("\"abc\"".to_owned()),
         };
         let mut packer = Packer::new("scan-1");
-        assert!(packer.push(record("trail", "eu-west-1", &listed), 7, mark("k")).is_none());
+        assert!(packer.push(record("trail", "eu-west-1", &object), 7, mark("k")).is_none());
         let message = packer.flush().expect("a message");
         let value: serde_json::Value = serde_json::from_str(&message.body).expect("JSON");
         assert_eq!(value["rootwatch"]["history"], "scan-1");
-        let told = &value["Records"][0];
-        assert_eq!(told["eventSource"], "aws:s3");
-        assert_eq!(told["awsRegion"], "eu-west-1");
-        assert_eq!(told["s3"]["bucket"]["name"], "trail");
-        assert_eq!(told["s3"]["object"]["key"], "AWSLogs/a+b%2Bc/%C3%A9.json.gz");
-        assert_eq!(told["s3"]["object"]["eTag"], "abc");
+        let sent = &value["Records"][0];
+        assert_eq!(sent["eventSource"], "aws:s3");
+        assert_eq!(sent["awsRegion"], "eu-west-1");
+        assert_eq!(sent["s3"]["bucket"]["name"], "trail");
+        assert_eq!(sent["s3"]["object"]["key"], "AWSLogs/a+b%2Bc/%C3%A9.json.gz");
+        assert_eq!(sent["s3"]["object"]["eTag"], "abc");
         assert_eq!(message.mark, mark("k"));
     }
 

@@ -1,18 +1,61 @@
-//! Sources in AWS: log files in S3, queues of their notifications, and the events that CloudTrail
-//! itself remembers for 90 days. The only part of this crate that uses the network and an async
-//! runtime, and only when it is asked for `s3://`, `lookup://` or a queue.
+//! Inputs in AWS: log files in S3, queues of S3 notifications, and the events that CloudTrail itself
+//! keeps for 90 days. Only this part of the crate uses the network and an async runtime, and only for
+//! `s3://`, `lookup://` or a queue.
 //!
-//! The async side lists and fetches, within bounds that do not depend on what is there; the threads
-//! of the scan take what it has, by the same way as files ([`crate::file`]).
+//! The async side lists and fetches, within limits that do not depend on the size of the bucket. The
+//! reader threads read what is fetched in the same way as files (`reader.rs`).
+//!
+//! # Layout
+//!
+//! Below `AWSLogs/`, accounts and regions are listed level by level, as far as the filters allow. Keys
+//! of a region sort by time, so the days of a filter are one range of keys: the listing begins at its
+//! first day (`StartAfter`) and ends after its last. Below an account only `CloudTrail/` is listed:
+//! beside it are digests, Insights and the logs of other services. A prefix without this layout is
+//! listed completely.
+//!
+//! # Checkpoint
+//!
+//! Results are saved in the order of keys, so that one key stands for all before it; lines are appended
+//! and flushed, and a torn one is removed. A *temporary* failure ends a scan with a checkpoint: it must
+//! not become a gap that the checkpoint keeps.
+//!
+//! # Fan-out
+//!
+//! `scan --fan-out` sends the listed objects as S3 notifications to a queue, several objects in a
+//! message. They contain `rootwatch.history`, which shows the hub that they are a backfill.
+//!
+//! # Lookup
+//!
+//! `lookup://` passes the answers of `LookupEvents`, whose format the splitter knows, to the same
+//! threads. The request has no attribute filter, since no single attribute covers all root use.
+//!
+//! # Limits
+//!
+//! Permits limit connections, bytes that are fetched and not yet read, and objects ahead of the oldest
+//! that is not done. A small object is fetched completely before a thread takes it; a larger one
+//! streams through its thread's window. A connection that breaks is resumed at its byte, with
+//! `If-Match`.
+//!
+//! | Limit | Value | Meaning |
+//! |---|---|---|
+//! | `BYTES_IN_FLIGHT_MAX` | 64 MiB | objects that are fetched and not yet read; a streamed one counts as `STREAM_BYTES`, 4 MiB |
+//! | `OBJECTS_AHEAD_MAX` | 4,096 | objects whose results wait for an earlier one |
+//! | `LISTED_AHEAD_MAX` | 2,000 | objects that are listed before they are fetched |
+//! | `LISTINGS_AHEAD_MAX` | 8 | pages of 1,000 keys that are requested at the same time |
+//! | `MESSAGE_OBJECTS_MAX`, `MESSAGE_OBJECT_BYTES_MAX` | 25, 16 MiB | objects in one message of a fan-out, and their compressed bytes |
+//! | `ANSWERS_AHEAD_MAX`, `ANSWER_BYTES_MAX` | 32, 16 MiB | answers of `LookupEvents` that wait, and the largest |
 
 mod access;
 mod checkpoint;
 mod commit;
 mod failure;
 mod fan_out;
+mod fetched;
+mod interrupt;
 mod lookup;
+mod mark;
 mod queue;
-mod ready;
+mod runtime;
 mod s3;
 mod usage;
 
@@ -20,51 +63,8 @@ pub use self::access::Roles;
 pub use self::checkpoint::{CHECKPOINT_EVERY_OBJECTS, CheckpointPlan};
 pub use self::failure::{CloudError, Failure, chained, failure_of};
 pub use self::fan_out::{FannedOut, fan_out};
+pub use self::interrupt::Interrupt;
 pub use self::lookup::{LOOKUP_DAYS_MAX, LookupPlaces, scan_lookup};
 pub use self::queue::{QueueCounts, QueueFollower};
 pub use self::s3::{S3_CONCURRENCY, S3_CONCURRENCY_MAX, S3Address, S3Options, scan_s3};
 pub use self::usage::{PRICES_AS_OF, Usage};
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Threads of the async side. It waits, and undoes TLS; the work is done by the scan's threads.
-const RUNTIME_THREADS_MAX: usize = 2;
-/// Exit code of a program that was interrupted a second time.
-const EXIT_INTERRUPTED: i32 = 130;
-
-/// A runtime for one look at AWS.
-fn runtime() -> Result<tokio::runtime::Runtime, CloudError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.min(RUNTIME_THREADS_MAX))
-        .enable_all()
-        .build()
-        .map_err(|error| CloudError::Machine { what: "start the runtime", source: error })
-}
-
-/// Said when somebody asks the program to end: what was found until then is still told, as an
-/// incomplete look.
-#[derive(Debug, Clone, Default)]
-struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Becomes true at the first SIGINT. At the second the program ends.
-    fn on_interrupt(runtime: &tokio::runtime::Runtime) -> Self {
-        let stop = Self::default();
-        let told = stop.clone();
-        runtime.spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                told.0.store(true, Ordering::Relaxed);
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    std::process::exit(EXIT_INTERRUPTED);
-                }
-            }
-        });
-        stop
-    }
-
-    fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}

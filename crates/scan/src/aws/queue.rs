@@ -1,4 +1,4 @@
-//! A queue of the hub's: how full it is, and what ended in its dead-letter queue.
+//! A queue of the hub: how many messages wait in it, and how many are in its dead-letter queue.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
 use rootwatch_aws::codes;
 
+use super::access;
 use super::failure::{CloudError, chained};
-use super::{access, runtime};
+use super::runtime::runtime;
 
 /// Seconds for one try of a request.
 const REQUEST_SECS_MAX: u64 = 20;
@@ -22,25 +23,25 @@ const TRIES_MAX: u32 = 5;
 /// How full a queue is. SQS's numbers are approximate, and may lag a minute behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueCounts {
-    /// Messages that wait.
+    /// Messages that can be received.
     pub visible: u64,
-    /// Messages that are being worked on.
+    /// Messages that are being processed.
     pub in_flight: u64,
-    /// Messages that wait for their time.
+    /// Messages that are delayed.
     pub delayed: u64,
-    /// Messages in the dead-letter queue; `None` when there is no such queue.
+    /// Messages in the dead-letter queue; `None` without such a queue.
     pub dead: Option<u64>,
 }
 
 impl QueueCounts {
-    /// Messages that are still to be worked on.
+    /// Messages that are not processed yet.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.visible + self.in_flight + self.delayed
     }
 }
 
-/// Asks a queue how it stands.
+/// Reads the counts of a queue and of its dead-letter queue.
 #[derive(Debug)]
 pub struct QueueFollower {
     runtime: tokio::runtime::Runtime,
@@ -54,7 +55,7 @@ impl QueueFollower {
     /// Finds a queue, and its dead-letter queue by its redrive policy.
     ///
     /// # Errors
-    /// One of them cannot be asked: then nobody could say that all was read.
+    /// One of them cannot be read: an empty queue would prove nothing then.
     pub fn open(url: &str) -> Result<Self, CloudError> {
         check_url(url)?;
         let runtime = runtime()?;
@@ -68,10 +69,10 @@ impl QueueFollower {
         Ok(Self { runtime, client, url: url.to_owned(), dead })
     }
 
-    /// How it stands now.
+    /// The counts now.
     ///
     /// # Errors
-    /// SQS does not say, or not for us.
+    /// SQS refuses, or cannot be reached.
     pub fn counts(&self) -> Result<QueueCounts, CloudError> {
         self.runtime.block_on(async {
             let [visible, in_flight, delayed] = numbers(&self.client, &self.url).await?;
@@ -98,13 +99,13 @@ pub(super) fn check_url(url: &str) -> Result<(), CloudError> {
     }
     Err(CloudError::Address {
         text: url.to_owned(),
-        reason: "no URL of a queue".to_owned(),
-        hint: "it looks like https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history, and \
-               is what the hub's stack calls HistoryQueueUrl",
+        reason: "not the URL of a queue".to_owned(),
+        hint: "for example https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch-history: the \
+               output HistoryQueueUrl of the hub's stack",
     })
 }
 
-/// A client in the queue's region, which its URL says on AWS.
+/// A client in the queue's region, which AWS queue URLs contain.
 pub(super) fn client(sdk: &SdkConfig, url: &str) -> Client {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(REQUEST_SECS_MAX))
@@ -126,7 +127,7 @@ fn region_of(url: &str) -> Option<String> {
     is_aws.then(|| region.to_owned())
 }
 
-/// Why a call of SQS failed, and whether a retry is useless.
+/// Why a call of SQS failed, and whether retrying is useless.
 pub(super) fn failure_of<E>(error: &SdkError<E, HttpResponse>) -> (bool, String)
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -172,12 +173,12 @@ async fn dead_letters(client: &Client, url: &str) -> Result<Option<String>, Clou
     let attributes = reply.attributes.unwrap_or_default();
     let Some(policy) = attributes.get(&QueueAttributeName::RedrivePolicy) else { return Ok(None) };
     let policy: serde_json::Value = serde_json::from_str(policy)
-        .map_err(|error| refused(format!("its redrive policy is no JSON: {error}")))?;
+        .map_err(|error| refused(format!("its redrive policy is not JSON: {error}")))?;
     // arn:aws:sqs:<region>:<account>:<name>
     let arn = policy["deadLetterTargetArn"].as_str().unwrap_or_default();
     let parts: Vec<&str> = arn.split(':').collect();
     let [_, _, "sqs", _, account, name] = parts[..] else {
-        return Err(refused(format!("its dead-letter queue cannot be made out: {arn:?}")));
+        return Err(refused(format!("its redrive policy names no queue: {arn:?}")));
     };
     let request = client.get_queue_url().queue_name(name).queue_owner_aws_account_id(account);
     let reply = request.send().await.map_err(|error| {
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_what_the_url_says_on_aws() {
+    fn the_region_comes_from_the_queue_url_on_aws() {
         let url = "https://sqs.eu-west-1.amazonaws.com/111122223333/rootwatch";
         assert_eq!(region_of(url).as_deref(), Some("eu-west-1"));
         assert_eq!(region_of("http://127.0.0.1:4566/111122223333/rootwatch"), None);

@@ -1,8 +1,8 @@
-//! What a look at AWS costs: requests counted, and priced by the list.
+//! The cost of a scan of AWS: requests, and their list price.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// When the prices here were the list's.
+/// The month of the price list.
 pub const PRICES_AS_OF: &str = "2026-11";
 /// Billionths of a dollar for one LIST request: 0.005 USD a thousand (S3 Standard in us-east-1, S3
 /// pricing page, "Requests & data retrievals"). Other regions and storage classes cost more.
@@ -27,11 +27,11 @@ pub struct Usage {
     pub queue_requests: AtomicU64,
     /// `LookupEvents` requests; they cost nothing.
     pub lookups: AtomicU64,
-    /// Bytes that came.
+    /// Bytes received.
     pub bytes: AtomicU64,
     /// Objects that names or filters kept from being fetched.
     pub not_fetched: AtomicU64,
-    /// Of a look at CloudTrail's own events: thousandths of the time range that are behind.
+    /// Progress of `lookup://`: thousandths of the time range that are done.
     pub range_done_thousandths: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Usage {
         self.gets.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn came(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -53,7 +53,7 @@ impl Usage {
         self.queue_requests.fetch_add(requests, Ordering::Relaxed);
     }
 
-    /// What the requests cost, in dollars by list price. Bytes that leave the region are not in it.
+    /// The list price of the requests, in dollars, without data transfer.
     #[must_use]
     pub fn dollars(&self) -> f64 {
         let of = |count: &AtomicU64, price: u64| count.load(Ordering::Relaxed) * price;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_million_objects_cost_what_the_list_says() {
+    fn a_million_objects_cost_the_list_price() {
         let usage = Usage::default();
         usage.lists.store(1_000, Ordering::Relaxed);
         usage.gets.store(1_000_000, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! The two codes of a deflate block as tables: so many bits of the input say at once which symbol
-//! they begin with and how many bits it takes, and, where that is a literal, often what follows it:
-//! another literal, or a length.
+//! The two codes of a deflate block as tables: one look-up of some bits of the input gives the symbol
+//! at their beginning and how many bits it takes. After a literal, the same look-up often gives the
+//! next symbol, too: another literal, or a length.
 
 /// Bits of the input that are looked up at once for a literal or length. Ten hold two digits of the
 /// random numbers that log files are full of; eleven gain nothing and take longer to build.
@@ -31,7 +31,7 @@ pub(super) const DISTANCE_TAKES_MAX: u32 = 15 + 13;
 /// The low bits of every entry: how many bits of the input it takes.
 const TAKES: u32 = 0x3f;
 
-/// What a table holds.
+/// An entry of a table.
 trait Entry: Copy {
     /// A symbol at the end of a codeword of so many bits.
     fn symbol(symbol: usize, codeword_bits: u32) -> Self;
@@ -67,7 +67,7 @@ impl Litlen {
         self.0 & TAKES
     }
 
-    /// Of this, the low six bits are [`Litlen::takes`].
+    /// A number whose low six bits are [`Litlen::takes`].
     #[inline(always)]
     pub(super) fn takes_roughly(self) -> u32 {
         self.0
@@ -85,7 +85,7 @@ impl Litlen {
         (self.0 >> 6 & 3) as usize
     }
 
-    /// The literals, as many as there are; what follows means nothing.
+    /// The literals; bytes after [`Litlen::literals`] of them mean nothing.
     #[inline(always)]
     pub(super) fn bytes(self) -> [u8; 2] {
         ((self.0 >> 8) as u16).to_le_bytes()
@@ -110,7 +110,8 @@ impl Litlen {
         (self.0 >> 16 & 0x1ff) as usize + (taken >> (self.0 >> 26)) as usize
     }
 
-    /// What is added to a literal that this follows, so that the entry becomes both.
+    /// The number that turns the entry of a literal into that literal followed by this symbol, when
+    /// added.
     #[inline(always)]
     fn following(self) -> Self {
         // Bits and numbers of literals are added up. A second literal goes above the first, which
@@ -119,8 +120,8 @@ impl Litlen {
         Self(if self.is_literals() { literal } else { self.0 })
     }
 
-    /// This literal together with what follows it, of which [`Litlen::following`] is known, if that
-    /// can be had from one index.
+    /// This literal together with the symbol after it ([`Litlen::following`]), if both fit into one
+    /// index.
     #[inline(always)]
     fn with(self, following: Self) -> Self {
         let bits_left = LITLEN_BITS - (self.0 >> 26);
@@ -240,12 +241,12 @@ impl Codes {
         })
     }
 
-    /// Takes the codes whose codewords have these lengths, 0 for symbols that have none.
+    /// Builds the tables of the codes whose codewords have these lengths; 0 for unused symbols.
     #[inline(always)]
     pub(super) fn set(&mut self, litlen: &[u8], distance: &[u8]) -> Option<()> {
         build(&mut self.distance, DISTANCE_BITS, distance, |_, _| ())?;
-        // Literals that leave bits enough in an index for the shortest codeword, and their
-        // codewords. They come by length.
+        // The codewords of literals that leave enough bits in an index for the shortest codeword, in
+        // the order of their lengths.
         let mut firsts = [0_u16; LITLEN_SYMBOLS];
         let (mut count, mut shortest) = (0, LITLEN_BITS);
         build(&mut self.litlen, LITLEN_BITS, litlen, |codeword, entry| {
@@ -259,8 +260,8 @@ impl Codes {
         Some(())
     }
 
-    /// Where a literal and what follows it fit into the bits of an index, its entry becomes both.
-    /// No codeword is shorter than `shortest`.
+    /// Where a literal and the next symbol fit into the bits of an index, the entry becomes both. No
+    /// codeword is shorter than `shortest`.
     #[inline(always)]
     fn join(&mut self, firsts: &[u16], shortest: u32) {
         const SIZE: usize = 1 << LITLEN_BITS;
@@ -287,21 +288,21 @@ impl Codes {
         }
     }
 
-    /// What these bits begin with.
+    /// The symbol at the beginning of these bits.
     #[inline(always)]
     pub(super) fn litlen(&self, bits: u64) -> Litlen {
         self.litlen[bits as usize % (1 << LITLEN_BITS)]
     }
 
-    /// What a pointer leads to, with the bits that follow those it takes. Never a pointer, and
-    /// never more than one symbol.
+    /// The entry to which a pointer leads, with the bits after those that it takes. It is never a
+    /// pointer, and never more than one symbol.
     #[inline(always)]
     pub(super) fn litlen_at(&self, pointer: Litlen, bits: u64) -> Litlen {
         let index = bits as usize & ((1 << (pointer.0 >> 20 & 0xf)) - 1);
         self.litlen[((pointer.0 >> 8) as usize + index) % LITLEN_ENTRIES]
     }
 
-    /// What these bits begin with.
+    /// The symbol at the beginning of these bits.
     #[inline(always)]
     pub(super) fn distance(&self, bits: u64) -> Distance {
         self.distance[bits as usize % (1 << DISTANCE_BITS)]
@@ -315,9 +316,8 @@ impl Codes {
     }
 }
 
-/// Joins a literal to what follows it. A row is as long as there are codewords of the literal's
-/// length: the literal's entries are `codeword` in each, and the rows one after the other are what
-/// may follow.
+/// Joins a literal with the symbols after it. A row is as long as there are codewords of the literal's
+/// length: the literal's entry is at `codeword` in each, and each row stands for one next symbol.
 #[inline(always)]
 fn join_rows<const ROW: usize>(
     table: &mut [Litlen],
@@ -364,7 +364,7 @@ static LITLENS: [u32; LITLEN_SYMBOLS] = {
         base += 1 << extra;
         symbol += 1;
     }
-    // The last two are no symbols. libdeflate takes them for 258 as well.
+    // The last two are not symbols. libdeflate treats them as 258, too.
     while symbol < LITLEN_SYMBOLS {
         entries[symbol] = Litlen::LAST | 258 << 16;
         symbol += 1;
@@ -384,7 +384,7 @@ static DISTANCES: [u32; DISTANCE_SYMBOLS] = {
         base += 1 << extra;
         symbol += 1;
     }
-    // The last two are no symbols. libdeflate takes them for the one before.
+    // The last two are not symbols. libdeflate treats them as the one before.
     while symbol < DISTANCE_SYMBOLS {
         entries[symbol] = entries[29];
         symbol += 1;
@@ -393,8 +393,8 @@ static DISTANCES: [u32; DISTANCE_SYMBOLS] = {
 };
 
 /// Fills a table with the code whose codewords have these lengths; `index_bits` are looked up at
-/// once. `None` when they make no code: when codewords are missing or too many, but for a code of
-/// none or of one bit, which stands for its one symbol.
+/// once. `None` if they are not a code: codewords are missing, or there are too many. A code with no
+/// codeword, or with one of one bit, is allowed: every index gives its one symbol.
 #[inline(always)]
 fn build<E: Entry>(
     table: &mut [E],
@@ -402,7 +402,7 @@ fn build<E: Entry>(
     lengths: &[u8],
     mut placed: impl FnMut(usize, E),
 ) -> Option<()> {
-    // Counted four ways, since one count after the other of the same length would wait.
+    // Four separate counts, because each increment of the same count would wait for the last.
     let mut four = [[0_u16; CODEWORD_BITS_MAX + 1]; 4];
     let (groups, rest) = lengths.as_chunks::<4>();
     for group in groups {
@@ -416,7 +416,7 @@ fn build<E: Entry>(
     let mut counts: [usize; CODEWORD_BITS_MAX + 1] =
         std::array::from_fn(|length| four.iter().map(|counts| usize::from(counts[length])).sum());
     counts[0] = 0;
-    // Where the symbols of each length begin in their order by length.
+    // The first place of the symbols of each length, when sorted by length.
     let mut places = [0; CODEWORD_BITS_MAX + 2];
     let mut space = 0;
     for length in 1..=CODEWORD_BITS_MAX {
@@ -465,7 +465,7 @@ fn build<E: Entry>(
             if codeword & index != prefix {
                 prefix = codeword & index;
                 begin = end;
-                // As many bits as it takes until all codewords with this beginning are in it.
+                // As many bits as all codewords with this beginning need.
                 let mut bits = length - index_bits;
                 let mut used = left;
                 while used < 1 << bits {
@@ -487,8 +487,8 @@ fn build<E: Entry>(
     Some(())
 }
 
-/// The codeword of so many bits that comes after this one, the first bit the lowest: the highest
-/// zero becomes a one, and the ones above it zeros. After the last comes 0.
+/// The next codeword of so many bits, the first bit the lowest: the highest zero becomes a one, and
+/// the ones above it become zeros. After the last one, 0.
 #[inline(always)]
 fn following(codeword: usize, length: u32) -> usize {
     let zeros = !codeword & ((1 << length) - 1);

@@ -1,50 +1,59 @@
-//! Deflate (RFC 1951) for texts with many random digits and many long repetitions, as log files are.
+//! Deflate (RFC 1951) for texts with many random digits and many long repetitions, such as log files.
 //!
-//! The way is libdeflate's: a loop without bounds checks while there is room enough, the next
+//! The method is libdeflate's: a loop without bounds checks while there is enough room, the next
 //! symbol looked up before the last is written, and a careful loop for the end. It differs where
-//! that helps on log files: two literals come out of one look-up, the tables are smaller, and what
-//! is repeated is copied 32 bytes at a time.
+//! that helps on log files: one look-up gives two literals, the tables are smaller, and repetitions
+//! are copied 32 bytes at a time.
 //!
-//! Nothing depends on its being right: what it gives is believed once the checksum is, and where
-//! it gives up, or the checksum is wrong, the file is inflated again by other means. It must not
-//! read or write where it may not, whatever the input: the careful parts check, the fast loop
-//! keeps the distances named below.
+//! A wrong result cannot lose a finding: the text is used only once its checksum is verified. If this
+//! code refuses the input, or the checksum is wrong, the file is inflated again by other code. But it
+//! must never read or write out of bounds, whatever the input: the careful loop checks each access,
+//! and the fast loop keeps these margins, which its SAFETY notes name:
+//!
+//! * **\[IN\]**: a round of the fast loop begins more than [`INPUT_MARGIN`] bytes before the end of the
+//!   input. It fills the buffer three times at most, moves on by at most 7 bytes each time, and the
+//!   last fill reads 8: 22 bytes.
+//! * **\[OUT\]**: it begins more than [`OUTPUT_MARGIN`] bytes before the end of the output. It writes
+//!   three entries of literals, two bytes each, and one repetition of at most 258 bytes, which may
+//!   write up to 96 bytes too many: 360 bytes.
+//! * **\[BACK\]**: a distance is at least 1, because the table of distances begins with 1, and at most
+//!   the number of bytes written, which is checked before each copy.
+//!
+//! \[IN\] and \[OUT\] are asserted in debug builds, and thus in tests and in the fuzz run.
 
-use super::WholeError;
 use super::codes::{
     Codes, DISTANCE_BITS, DISTANCE_SYMBOLS, DISTANCE_TAKES_MAX, LENGTH_BITS, LENGTH_SYMBOLS,
     LENGTH_TAKES_MAX, LITLEN_BITS, LITLEN_SYMBOLS, LengthCode,
 };
+use super::error::WholeError;
 
-/// Bits that there are at least after the buffer was filled up.
+/// Bits in the buffer after filling it, at least.
 const FILLED_BITS: u32 = 56;
-/// Extra bits of a distance at most.
+/// Extra bits of a distance, at most.
 const DISTANCE_EXTRA_BITS_MAX: u32 = 13;
-// A step of the fast loop takes in three entries of literals, or two and a length: after them there
-// are bits enough for looking up what follows.
+// A round of the fast loop consumes three entries of literals, or two and a length. The bits that are
+// left are enough to look up the next entry.
 const _: () =
     assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX <= FILLED_BITS && 3 * LITLEN_BITS <= FILLED_BITS);
 const _: () = assert!(2 * LITLEN_BITS + LENGTH_TAKES_MAX + DISTANCE_BITS <= u64::BITS);
 
 /// Bytes copied at a time.
 const COPIED: usize = 32;
-/// Copies before it is asked whether that was all. Most repetitions need one, but whether they need
-/// another is hard to foretell.
+/// Copies before the loop checks whether that was all. Most repetitions need one, but the processor
+/// predicts badly whether they need another.
 const COPIES: usize = 3;
 /// Longest repetition.
 const LENGTH_MAX: usize = 258;
-/// Bytes that the fast loop needs before the end of the input: it fills the buffer up three times
-/// at most before it looks again, each time with eight bytes of which it goes on by seven.
+/// Bytes of input that a round of the fast loop needs: \[IN\].
 const INPUT_MARGIN: usize = 32;
-/// Bytes that the fast loop needs before the end of the output: three entries with literals, each
-/// written as two bytes, and a repetition, beyond which the last copies reach.
+/// Bytes of room that a round of the fast loop needs: \[OUT\].
 const OUTPUT_MARGIN: usize = 3 * 2 + LENGTH_MAX + COPIES * COPIED;
 
-/// Most repetitions of a length that one symbol stands for, less one: so much may be written
-/// beyond the lengths that a block has.
+/// The most repetitions of a length that one symbol stands for, less one: so many lengths may be
+/// written beyond those of the block.
 const LENGTHS_BEYOND_MAX: usize = 138 - 1;
 
-/// Has this processor what [`inflate`] needs?
+/// Does this processor have all features that [`inflate`] needs?
 pub(super) fn is_available() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2")
@@ -54,10 +63,10 @@ pub(super) fn is_available() -> bool {
     false
 }
 
-/// Inflates what `input` begins with; says how much of it that was, and how many bytes came out.
+/// Inflates the deflate data with which `input` begins. Returns the number of bytes read and written.
 ///
 /// # Safety
-/// The processor must have what [`is_available`] asks for.
+/// [`is_available`] must be true.
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,bmi1,bmi2"))]
 pub(super) unsafe fn inflate(
     codes: &mut Codes,
@@ -79,7 +88,7 @@ pub(super) unsafe fn inflate(
                 }
                 let mut ended = false;
                 if bits.input.len() - bits.at > INPUT_MARGIN && out.len() - made > OUTPUT_MARGIN {
-                    // SAFETY: there is that much room.
+                    // SAFETY: both margins were checked, and the caller ensures the features.
                     ended = unsafe { fast(&mut bits, codes, out, &mut made)? };
                 }
                 if !ended {
@@ -100,12 +109,12 @@ struct Bits<'i> {
     input: &'i [u8],
     /// How much of it has been read into the buffer.
     at: usize,
-    /// What comes next, the next bit the lowest.
+    /// The next bits, the lowest first.
     buffer: u64,
-    /// Bits in the buffer, in the low six bits of this; what else is in it means nothing. There
-    /// may be more in the buffer, the same that will be read again.
+    /// Number of bits in the buffer, in the low six bits of this; the others mean nothing. The buffer
+    /// may hold more bits: the same that will be read again.
     left: u32,
-    /// Zeros beyond the input's end that are in the buffer, in bytes.
+    /// Zero bytes in the buffer that stand for input beyond its end.
     beyond: usize,
 }
 
@@ -115,25 +124,25 @@ impl Bits<'_> {
         self.left % u64::BITS
     }
 
-    /// Fills the buffer up to [`FILLED_BITS`] at least.
+    /// Fills the buffer to at least [`FILLED_BITS`].
     ///
     /// # Safety
-    /// There must be eight bytes more.
+    /// At least eight bytes of input must be left.
     #[inline(always)]
     unsafe fn fill_fast(&mut self) {
-        // SAFETY: the caller vouches for the bytes.
+        // SAFETY: the caller ensures that eight bytes are left.
         let word = unsafe { self.input.as_ptr().add(self.at).cast::<u64>().read_unaligned() };
         self.buffer |= u64::from_le(word) << self.left();
         self.at += 7 - (self.left() >> 3) as usize;
         self.left |= FILLED_BITS;
     }
 
-    /// The same anywhere; beyond the end are zeros, of which more than the buffer holds are damage.
+    /// The same anywhere. Zeros follow the end; more of them than the buffer holds are damage.
     #[inline(always)]
     fn fill(&mut self) -> Result<(), WholeError> {
         self.left = self.left();
         if self.input.len() - self.at >= 8 {
-            // SAFETY: there are.
+            // SAFETY: eight bytes are left.
             unsafe { self.fill_fast() };
             return Ok(());
         }
@@ -165,8 +174,8 @@ impl Bits<'_> {
         taken
     }
 
-    /// Gives whole bytes in the buffer back; what is left of a byte is passed over. Damage when
-    /// zeros beyond the end were taken for input.
+    /// Returns whole bytes from the buffer to the input and drops the rest of a byte. Damage if zeros
+    /// beyond the end were used as input.
     fn go_back(&mut self) -> Result<(), WholeError> {
         let whole = (self.left() >> 3) as usize;
         let of_input = whole.checked_sub(self.beyond).ok_or(WholeError::Damaged)?;
@@ -192,7 +201,7 @@ fn stored(bits: &mut Bits<'_>, out: &mut [u8]) -> Result<usize, WholeError> {
     Ok(length)
 }
 
-/// The codes of a block that brings none.
+/// The codes of a block without codes of its own.
 #[inline(always)]
 fn set_fixed(codes: &mut Codes) -> Option<()> {
     let mut litlen = [8; LITLEN_SYMBOLS];
@@ -201,7 +210,7 @@ fn set_fixed(codes: &mut Codes) -> Option<()> {
     codes.set(&litlen, &[5; DISTANCE_SYMBOLS])
 }
 
-/// The codes with which a block begins.
+/// Reads the codes at the beginning of a block.
 #[inline(always)]
 fn read_codes(bits: &mut Bits<'_>, codes: &mut Codes) -> Result<(), WholeError> {
     const ORDER: [usize; LENGTH_SYMBOLS] =
@@ -221,13 +230,13 @@ fn read_codes(bits: &mut Bits<'_>, codes: &mut Codes) -> Result<(), WholeError> 
     let all = litlens + distances;
     let mut at = 0;
     while at < all {
-        // The most that extra bits of a symbol take is seven.
+        // A symbol has at most seven extra bits.
         if bits.left() < LENGTH_BITS + 7 {
             bits.fill()?;
         }
         let entry = code.length(bits.buffer);
         bits.skip(entry.takes());
-        // As many as they may be are written, however many they are: that is quicker.
+        // Always writes as many as there may be: that is faster than writing as many as there are.
         const FEW: usize = 10;
         let (length, times) = match entry.number() {
             length @ 0..16 => (length as u8, 1),
@@ -248,13 +257,13 @@ fn read_codes(bits: &mut Bits<'_>, codes: &mut Codes) -> Result<(), WholeError> 
     codes.set(&lengths[..litlens], &lengths[litlens..all]).ok_or(WholeError::Damaged)
 }
 
-/// Goes on until the block ends, and says so, or until one of the margins is reached.
+/// Inflates until the block ends (true) or one of the margins is reached (false).
 ///
 /// # Safety
-/// There must be more input than [`INPUT_MARGIN`] and more room than [`OUTPUT_MARGIN`], and the
-/// processor must have what [`is_available`] asks for.
-// A function of its own, and on pointers, for the sake of registers: inlined, or on indices, it
-// takes a twentieth longer.
+/// More than [`INPUT_MARGIN`] bytes of input and [`OUTPUT_MARGIN`] bytes of room must be left, and
+/// [`is_available`] must be true.
+// A function of its own, and with pointers, because of registers: inlined, or with indices, it takes a
+// twentieth longer.
 #[inline(never)]
 #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,bmi1,bmi2"))]
 unsafe fn fast(
@@ -265,7 +274,7 @@ unsafe fn fast(
 ) -> Result<bool, WholeError> {
     let (input, input_length) = (bits.input.as_ptr(), bits.input.len());
     let (begin, room) = (out.as_mut_ptr(), out.len());
-    // SAFETY: the caller vouches for the margins, so all of these are within input and output.
+    // SAFETY: the caller ensures the margins, so all four pointers are within input and output.
     let (mut next, input_end, mut to, output_end) = unsafe {
         (
             input.add(bits.at),
@@ -279,7 +288,7 @@ unsafe fn fast(
     macro_rules! fill {
         () => {
             debug_assert!(next.addr() + 8 <= input.addr() + input_length, "read beyond the input");
-            // SAFETY: the margin is for this.
+            // SAFETY: [IN].
             unsafe {
                 buffer |= u64::from_le(next.cast::<u64>().read_unaligned()) << (left % u64::BITS);
                 next = next.add(7).sub((left >> 3 & 7) as usize);
@@ -296,43 +305,43 @@ unsafe fn fast(
     macro_rules! write {
         ($entry:ident) => {
             debug_assert!(to.addr() + 2 <= begin.addr() + room, "written beyond the room");
-            // SAFETY: the margin is for three entries, each of which goes on by two bytes at most.
+            // SAFETY: [OUT]: an entry has at most two literals.
             unsafe {
                 to.cast::<[u8; 2]>().write_unaligned($entry.bytes());
                 to = to.add($entry.literals());
             }
         };
     }
-    macro_rules! go_on_within_margins {
+    macro_rules! end_at_margins {
         () => {
             if to >= output_end || next >= input_end {
                 break false;
             }
         };
     }
-    // Literals that end a step.
-    macro_rules! write_and_go_on {
+    // Literals that end a round.
+    macro_rules! write_and_continue {
         ($entry:ident) => {
             write!($entry);
             $entry = codes.litlen(buffer);
             fill!();
-            go_on_within_margins!();
+            end_at_margins!();
             continue;
         };
     }
     fill!();
     let mut entry = codes.litlen(buffer);
-    // Where the loop lies in a line of the cache is a hundredth or two of a scan: not left to what
-    // else is in the program. The other places, in steps of 16 bytes, are slower on Zen 4.
+    // The position of the loop in a cache line makes a difference of 1 or 2 % of a scan, so it must not
+    // depend on the rest of the program. The other positions, in steps of 16 bytes, are slower on Zen 4.
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: it is padding, nothing else.
+    // SAFETY: it is padding and does nothing.
     unsafe {
         std::arch::asm!(".p2align 6", ".nops 48", options(nomem, nostack, preserves_flags));
     }
     let ended = loop {
-        // Two entries of literals at most, and what comes then: usually a length, with or without
-        // a literal before it. The next entry has been looked up and the buffer filled, here and
-        // wherever the loop goes on.
+        // At most two entries of literals, and then usually a length, with or without a literal before
+        // it. The next entry has been looked up and the buffer filled, here and wherever the loop
+        // continues.
         let mut before = buffer;
         skip_entry!(entry);
         if entry.is_literals() {
@@ -346,7 +355,7 @@ unsafe fn fast(
                 before = buffer;
                 skip_entry!(entry);
                 if entry.is_literals() {
-                    write_and_go_on!(entry);
+                    write_and_continue!(entry);
                 }
             }
         }
@@ -358,7 +367,7 @@ unsafe fn fast(
             before = buffer;
             skip_entry!(entry);
             if entry.is_literals() {
-                write_and_go_on!(entry);
+                write_and_continue!(entry);
             }
             if entry.is_end() {
                 break true;
@@ -382,17 +391,16 @@ unsafe fn fast(
         if distance > to.addr() - begin.addr() {
             return Err(WholeError::Damaged);
         }
-        // Looked up and filled before the copy, which may then go on beside what follows.
+        // Looked up and filled before the copy, so that the processor can do both at the same time.
         entry = codes.litlen(buffer);
         fill!();
         debug_assert!(
             to.addr() + length + COPIES * COPIED <= begin.addr() + room,
             "copied beyond the room"
         );
-        // SAFETY: the distance was checked, and the margin is for the copy and what it writes
-        // beyond its end.
+        // SAFETY: [BACK], [OUT].
         to = unsafe { repeat(to, distance, length) };
-        go_on_within_margins!();
+        end_at_margins!();
     };
     bits.at = next.addr() - input.addr();
     (bits.buffer, bits.left) = (buffer, left);
@@ -400,14 +408,14 @@ unsafe fn fast(
     Ok(ended)
 }
 
-/// Writes again, at `to`, the `length` bytes that begin `distance` before it; returns their end.
+/// Copies the `length` bytes that begin `distance` before `to` to `to`; returns their end.
 ///
 /// # Safety
-/// So many bytes must have been written before `to`, and the distance is one at least. There must be
-/// room for `length` bytes and for [`COPIES`] times [`COPIED`] beyond.
+/// \[BACK\]: `distance` bytes must have been written before `to`, at least one. \[OUT\]: there must be
+/// room for `length` bytes and [`COPIES`] times [`COPIED`] more.
 #[inline(always)]
 unsafe fn repeat(to: *mut u8, distance: usize, length: usize) -> *mut u8 {
-    // SAFETY: the caller vouches for the room. Each copy reads what stands before what it writes.
+    // SAFETY: [OUT]. [BACK]: each copy reads bytes that were written before it.
     unsafe {
         let end = to.add(length);
         if distance < COPIED {
@@ -428,14 +436,14 @@ unsafe fn repeat(to: *mut u8, distance: usize, length: usize) -> *mut u8 {
     }
 }
 
-/// [`repeat`] where copies would read what they write.
+/// [`repeat`] for distances so short that a copy would read bytes that it has not written yet.
 ///
 /// # Safety
-/// As there.
+/// \[BACK\] and \[OUT\], as there.
 #[cold]
 unsafe fn repeat_near(to: *mut u8, distance: usize, length: usize) {
     const WORD: usize = 8;
-    // SAFETY: as there.
+    // SAFETY: [BACK], [OUT].
     unsafe {
         let from = to.sub(distance).cast_const();
         if distance == 1 {
@@ -453,7 +461,7 @@ unsafe fn repeat_near(to: *mut u8, distance: usize, length: usize) {
     }
 }
 
-/// Goes on until the block ends, near the end of the input or of the room.
+/// Inflates until the block ends, near the end of the input or of the room.
 fn careful(
     bits: &mut Bits<'_>,
     codes: &Codes,

@@ -3,13 +3,17 @@
 //!
 //! Each byte is looked up and becomes the number of its class, three bits. A bit matrix turns eight
 //! such bytes into eight bits for each of the three, so that in the end three registers, the planes,
-//! hold the three bits of 512 bytes; any class is then one instruction away, and what is left costs
-//! per group what it would otherwise cost per block.
+//! hold the three bits of 512 bytes; any class is then one instruction away, and the rest of the work
+//! costs per group what it would otherwise cost per block.
+
+// Loads, stores and conversions of registers; each says why it is sound.
+#![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
-use super::{
-    BLOCK, Carry, DEPTH_NOTED_MAX, Fold, GROUP, GROUP_BLOCKS, Group, Notes, Pass, escaped,
+use super::lanes::escaped;
+use super::pass::{
+    BLOCK, Carry, CrcFold, DEPTH_NOTED_MAX, GROUP, GROUP_BLOCKS, Group, Notes, Pass,
 };
 
 /// How far ahead of the loads the text is fetched: it comes from the cache that the
@@ -19,7 +23,7 @@ const FETCH_AHEAD: usize = 8192;
 /// Blocks whose checksums are folded side by side.
 const FOLDED_BLOCKS: usize = 4;
 
-/// Has this processor all that is needed?
+/// Does this processor have all features that [`Planes`] needs?
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
@@ -42,14 +46,14 @@ impl Pass for Planes {
         bytes: &[u8],
         carry: &mut Carry,
         notes: &mut Notes,
-        fold: Option<&mut Fold>,
+        fold: Option<&mut CrcFold>,
     ) -> bool {
-        // SAFETY: the caller vouches for the features.
+        // SAFETY: [CPU].
         unsafe {
             match fold {
                 Some(fold) => note_all::<true>(bytes, carry, notes, fold),
                 None => {
-                    let mut none = Fold { begin: 0, folded: [0; FOLDED_BLOCKS * BLOCK] };
+                    let mut none = CrcFold { begin: 0, folded: [0; FOLDED_BLOCKS * BLOCK] };
                     note_all::<false>(bytes, carry, notes, &mut none)
                 }
             }
@@ -123,7 +127,7 @@ const fn power(n: u32) -> i64 {
     }
     power as i64
 }
-/// What moves 64 bits of a checksum on by the bytes that are folded side by side. The product of
+/// The factors that move 64 bits of a checksum on by the bytes that are folded side by side. The product of
 /// numbers with their bits in this order comes out one bit too low, and these numbers are 32 bits
 /// wide in 64: hence 33 less.
 const FOLD_LOW: i64 = power(8 * (FOLDED_BLOCKS * BLOCK) as u32 + 64 - 33);
@@ -131,13 +135,13 @@ const FOLD_HIGH: i64 = power(8 * (FOLDED_BLOCKS * BLOCK) as u32 - 33);
 
 /// A register as eight masks.
 fn words(register: __m512i) -> [u64; GROUP_BLOCKS] {
-    // SAFETY: both are 64 bytes, and any bits are a value of either.
+    // SAFETY: [BITS], 64 bytes.
     unsafe { std::mem::transmute(register) }
 }
 
 /// [`words`] the other way.
 fn register(words: [u64; GROUP_BLOCKS]) -> __m512i {
-    // SAFETY: as above.
+    // SAFETY: [BITS], 64 bytes.
     unsafe { std::mem::transmute(words) }
 }
 
@@ -147,10 +151,10 @@ fn note_all<const FOLD: bool>(
     bytes: &[u8],
     carry: &mut Carry,
     notes: &mut Notes,
-    fold: &mut Fold,
+    fold: &mut CrcFold,
 ) -> bool {
     let load = |bytes: &[u8; BLOCK]| {
-        // SAFETY: they are as many as a register has.
+        // SAFETY: [REGISTER].
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     };
     let table = |table: &'static [u8; 128]| {
@@ -162,9 +166,9 @@ fn note_all<const FOLD: bool>(
         _mm512_permutex2var_epi8(table.0, bytes, table.1)
     };
     let (planes_0_1, plane_2) = (load(&PLANES_0_1), load(&PLANE_2));
-    // As a factor of bit matrices: bit n of eight bytes becomes byte n.
+    // As a factor of bit matrices, it makes bit n of eight bytes byte n.
     let columns = _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64);
-    // As a bit matrix: the bits of a byte in the other order.
+    // As a bit matrix, it reverses the bits of a byte.
     let backwards = columns;
     let ones = _mm512_set1_epi64(-1);
     let fold_by = _mm512_broadcast_i32x4(_mm_set_epi64x(FOLD_HIGH, FOLD_LOW));
@@ -209,7 +213,7 @@ fn note_all<const FOLD: bool>(
         );
         high = _mm512_or_si512(high, group_high);
         if _mm512_movepi8_mask(group_high) != 0 {
-            // The tables know ASCII alone: what is not becomes a character of no class.
+            // The tables cover ASCII alone: other bytes become a character of no class.
             texts = texts.map(|text| _mm512_min_epu8(text, _mm512_set1_epi8(0x7f)));
         }
         let pairs_of_blocks: [__m512i; GROUP_BLOCKS / 2] = std::array::from_fn(|pair| {
@@ -248,7 +252,7 @@ fn note_all<const FOLD: bool>(
             (quotes, pairs) = escape(blocks, quotes, backslashes, pairs, &mut state);
         }
 
-        // What stands inside strings: first within each block, then with what came before it.
+        // The bytes inside strings: first within each block, then with the state before it.
         let product_low = _mm512_clmulepi64_epi128::<0x00>(quotes, ones);
         let product_high = _mm512_clmulepi64_epi128::<0x01>(quotes, ones);
         let inside = _mm512_unpacklo_epi64(product_low, product_high);
@@ -279,14 +283,14 @@ fn note_all<const FOLD: bool>(
             opens: words(opens),
             closes: words(closes),
             pairs: words(pairs),
-            // SAFETY: both are 16 bytes, and any bits are a value of either.
+            // SAFETY: [BITS], 16 bytes.
             depths: unsafe { std::mem::transmute::<__m128i, [i16; GROUP_BLOCKS]>(depths) },
         };
     }
     if FOLD {
         fold.begin = !0;
         for (sum, bytes) in sums.into_iter().zip(folded) {
-            // SAFETY: they are as many as a register has.
+            // SAFETY: [REGISTER].
             unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), sum) };
         }
     }
@@ -294,7 +298,7 @@ fn note_all<const FOLD: bool>(
     _mm512_movepi8_mask(high) != 0
 }
 
-/// What backslashes change in a group: quotes that they escape are none, and `\u` is a pair.
+/// The effect of backslashes in a group: quotes that they escape do not count, and `\u` is a pair.
 #[cold]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn escape(
@@ -310,7 +314,7 @@ fn escape(
             continue;
         }
         quotes[block] &= !escaped(backslashes, &mut state.escape);
-        // SAFETY: a block is as many bytes as a register has.
+        // SAFETY: [REGISTER].
         let text = unsafe { _mm512_loadu_si512(blocks[block].as_ptr().cast()) };
         let us = _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8(b'u' as i8));
         pairs[block] |= us & (backslashes << 1 | state.backslash);

@@ -1,8 +1,12 @@
 //! The masks with the first AVX-512 and with AVX2, block by block.
 
+// Loads, and calls of functions that need a feature; each says why it is sound.
+#![allow(unsafe_code)]
+
 use std::arch::x86_64::*;
 
-use super::{Carry, Fold, Lanes, Masks, Notes, Pass, note_lanes};
+use super::lanes::{Lanes, Masks, note_lanes};
+use super::pass::{Carry, CrcFold, Notes, Pass};
 
 /// How far ahead of the loads the text is fetched: it comes from the cache that the
 /// decompressor left it in, and the processor's own prefetcher stops at page ends.
@@ -16,16 +20,16 @@ macro_rules! compiled {
                 bytes: &[u8],
                 carry: &mut Carry,
                 notes: &mut Notes,
-                _: Option<&mut Fold>,
+                _: Option<&mut CrcFold>,
             ) -> bool {
                 /// # Safety
-                /// The processor must have the features.
+                /// \[CPU\].
                 #[target_feature(enable = $features)]
                 unsafe fn compiled(bytes: &[u8], carry: &mut Carry, notes: &mut Notes) -> bool {
-                    // SAFETY: as the caller vouches.
+                    // SAFETY: [CPU].
                     unsafe { note_lanes::<$lanes>(bytes, carry, notes) }
                 }
-                // SAFETY: as the caller vouches.
+                // SAFETY: [CPU].
                 unsafe { compiled(bytes, carry, notes) }
             }
         }
@@ -35,10 +39,10 @@ compiled!(Avx512, "avx512f,avx512bw,avx2,pclmulqdq,popcnt,bmi1");
 compiled!(Avx2, "avx2,pclmulqdq,popcnt,bmi1");
 
 /// # Safety
-/// The processor must have `pclmulqdq`.
+/// \[CPU\]: `pclmulqdq`.
 #[inline(always)]
 unsafe fn prefix_xor(bits: u64) -> u64 {
-    // SAFETY: the caller vouches for the feature.
+    // SAFETY: [CPU].
     unsafe {
         let product = _mm_clmulepi64_si128(_mm_set_epi64x(0, bits as i64), _mm_set1_epi8(-1), 0);
         _mm_cvtsi128_si64(product) as u64
@@ -50,14 +54,14 @@ pub(super) struct Avx512;
 impl Avx512 {
     #[inline(always)]
     fn set(byte: u8) -> __m512i {
-        // SAFETY: reached only below `compiled`, as all that follows.
+        // SAFETY: [COMPILED].
         unsafe { _mm512_set1_epi8(byte as i8) }
     }
 
     /// Zero where a pair of letters ends.
     #[inline(always)]
     fn differs(last: __m512i, this: __m512i) -> __m512i {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe {
             // a | (b ^ c), in one instruction
             let or_differs =
@@ -78,19 +82,19 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn none_high() -> __m512i {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe { _mm512_setzero_si512() }
     }
 
     #[inline(always)]
     fn any_high(high: __m512i) -> bool {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe { _mm512_movepi8_mask(high) != 0 }
     }
 
     #[inline(always)]
     fn any_rare([(a, b), (c, d)]: [Self::Rare; 2]) -> (bool, [bool; 2]) {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe {
             let has_zero = |bytes: __m512i| _mm512_testn_epi8_mask(bytes, bytes) != 0;
             (has_zero(_mm512_min_epu8(a, c)), [has_zero(b), has_zero(d)])
@@ -99,8 +103,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn masks(at: *const u8, high: &mut __m512i) -> (Masks, Self::Rare) {
-        // SAFETY: the caller vouches for the bytes and for the features; a prefetch may name any
-        // address.
+        // SAFETY: [BLOCK], [CPU]; a prefetch may name any address.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
             let last = _mm512_loadu_si512(at.sub(1).cast());
@@ -115,13 +118,13 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn places(at: *const u8, byte: u8) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: [BLOCK], [CPU].
         unsafe { _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(at.cast()), Self::set(byte)) }
     }
 
     #[inline(always)]
     unsafe fn letters(at: *const u8) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: [BLOCK], [CPU].
         unsafe {
             let last = _mm512_loadu_si512(at.sub(1).cast());
             let this = _mm512_loadu_si512(at.cast());
@@ -132,7 +135,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn prefix_xor(bits: u64) -> u64 {
-        // SAFETY: the caller vouches for the feature.
+        // SAFETY: [CPU].
         unsafe { prefix_xor(bits) }
     }
 }
@@ -142,14 +145,14 @@ pub(super) struct Avx2;
 impl Avx2 {
     #[inline(always)]
     fn set(byte: u8) -> __m256i {
-        // SAFETY: reached only below `compiled`, as all that follows.
+        // SAFETY: [COMPILED].
         unsafe { _mm256_set1_epi8(byte as i8) }
     }
 
     /// Zero where a pair of letters ends.
     #[inline(always)]
     fn differs(last: __m256i, this: __m256i) -> __m256i {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe {
             let pair = |a: u8, b: u8| {
                 _mm256_or_si256(
@@ -165,7 +168,7 @@ impl Avx2 {
     /// The bytes that are equal, as bits.
     #[inline(always)]
     fn equal(a: __m256i, b: __m256i) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         u64::from(unsafe { _mm256_movemask_epi8(_mm256_cmpeq_epi8(a, b)) } as u32)
     }
 }
@@ -182,22 +185,21 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn any_high(high: __m256i) -> bool {
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         unsafe { _mm256_movemask_epi8(high) != 0 }
     }
 
     #[inline(always)]
     fn any_rare([(a, b), (c, d)]: [Self::Rare; 2]) -> (bool, [bool; 2]) {
         let has_zero = |bytes: __m256i| Self::equal(bytes, Self::set(0)) != 0;
-        // SAFETY: as above.
+        // SAFETY: [COMPILED].
         let backslashes = unsafe { _mm256_min_epu8(a, c) };
         (has_zero(backslashes), [has_zero(b), has_zero(d)])
     }
 
     #[inline(always)]
     unsafe fn masks(at: *const u8, high: &mut __m256i) -> (Masks, Self::Rare) {
-        // SAFETY: the caller vouches for the bytes and for the features; a prefetch may name any
-        // address.
+        // SAFETY: [BLOCK], [CPU]; a prefetch may name any address.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(FETCH_AHEAD).cast());
             let mut masks = Masks { quotes: 0, opens: 0, closes: 0 };
@@ -222,7 +224,7 @@ impl Lanes for Avx2 {
     unsafe fn places(at: *const u8, byte: u8) -> u64 {
         let mut mask = 0;
         for half in 0..2 {
-            // SAFETY: as above.
+            // SAFETY: [BLOCK], [CPU].
             let this = unsafe { _mm256_loadu_si256(at.add(half * 32).cast()) };
             mask |= Self::equal(this, Self::set(byte)) << (half * 32);
         }
@@ -233,7 +235,7 @@ impl Lanes for Avx2 {
     unsafe fn letters(at: *const u8) -> u64 {
         let mut mask = 0;
         for half in 0..2 {
-            // SAFETY: as above.
+            // SAFETY: [BLOCK], [CPU].
             let (last, this) = unsafe {
                 let at = at.add(half * 32);
                 (_mm256_loadu_si256(at.sub(1).cast()), _mm256_loadu_si256(at.cast()))
@@ -245,7 +247,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn prefix_xor(bits: u64) -> u64 {
-        // SAFETY: the caller vouches for the feature.
+        // SAFETY: [CPU].
         unsafe { prefix_xor(bits) }
     }
 }

@@ -1,5 +1,6 @@
-//! Texts as CloudTrail, its carriers and nobody at all would write them, made from a tape of
-//! choices: the empty tape gives the plainest text, so that a shorter tape is a simpler failure.
+//! Texts as CloudTrail and the services that carry its records write them, and others that no service
+//! would write, made from a tape of choices. The empty tape gives the plainest text, so that a shorter
+//! tape is a simpler failure.
 
 use std::fmt::Write;
 
@@ -71,7 +72,7 @@ const ACCOUNT: &str = "222233334444";
 const ROOT_ARN: &str = "arn:aws:iam::222233334444:root";
 const ROOTS: [&str; 5] = ["Root", "ROOT", "root", "rOoT", "RooT"];
 
-/// Names on which nothing speaks, names on which rules or the judge do, and names that look so.
+/// Names that nothing matches, names that rules or the classification match, and names like them.
 const NAMES: [&str; 26] = [
     "DescribeInstances",
     "GetObject",

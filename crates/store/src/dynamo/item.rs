@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use flate2::read::DeflateDecoder;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use ring::digest::{SHA256, digest};
+use rootwatch_core::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -228,8 +229,7 @@ pub(super) fn name(text: &str) -> String {
 
 /// SHA-256 in hexadecimal digits.
 fn hash(text: &str) -> String {
-    let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// A number that sorts as text as it does by itself.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, IncidentUpdate};
-use rootwatch_core::detect::is_client_address;
+use rootwatch_core::delivery::Delivery;
+use rootwatch_core::finding::is_client_address;
 use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -192,19 +193,7 @@ impl Work<'_> {
                 self.put_original(key, None, None)?;
             }
         }
-        let head = self.load(&growth.id)?;
-        let incident = &mut head.incident;
-        incident.kind = growth.kind;
-        incident.state = growth.state;
-        incident.severity = growth.severity;
-        incident.title.clone_from(&growth.title);
-        incident.accounts.clone_from(&growth.accounts);
-        incident.root_use = growth.root_use;
-        incident.reasons.clone_from(&growth.reasons);
-        incident.first_at = growth.first_at;
-        incident.last_at = growth.last_at;
-        incident.addresses.clone_from(&growth.addresses);
-        incident.related.clone_from(&growth.related);
+        self.load(&growth.id)?.incident.head.clone_from(&growth.head);
         Ok(())
     }
 

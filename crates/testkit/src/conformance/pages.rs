@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::{Finding, RootUse, Severity};
 use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 
@@ -35,7 +35,7 @@ async fn ask(
     Ok(match list {
         List::Incidents => {
             let found = store.incidents(&IncidentFilter::default(), page).await?;
-            names(found, |one| one.incident.id.0)
+            names(found, |one| one.incident.head.id.0)
         }
         List::Findings => {
             let found = store.findings(&FindingFilter::default(), page).await?;
@@ -140,7 +140,7 @@ pub async fn incidents_are_filtered(store: &dyn Store) {
     save(store, opening(vec![grave, watched, small, lonely(4)])).await;
     let ids = |severity: Severity| async move {
         let found = all(store).await.into_iter().find(|one| one.incident.severity == severity);
-        found.expect("one of each").incident.id
+        found.expect("one of each").incident.head.id
     };
     let (grave, watched) = (ids(Severity::Critical).await, ids(Severity::High).await);
     let (low, small) = (ids(Severity::Low).await, ids(Severity::Informational).await);
@@ -190,7 +190,7 @@ pub async fn findings_are_filtered(store: &dyn Store) {
         let key = one.key.clone();
         async move {
             let found = all(store).await.into_iter().find(|one| one.incident.holds(&key));
-            found.expect("its incident").incident.id
+            found.expect("its incident").incident.head.id
         }
     };
     let last = lonely(4);

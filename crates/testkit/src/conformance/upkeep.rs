@@ -1,7 +1,8 @@
 //! Notes, positions, what people do, and what is taken away.
 
-use rootwatch_core::alert::{DeliveryId, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
@@ -182,7 +183,8 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
         store.standing().await.expect("standing");
     assert_eq!(deliveries.values().sum::<u64>(), 10);
     assert_eq!((unverified, findings), (0, 2));
-    let ids: Vec<IncidentId> = all(store).await.into_iter().map(|one| one.incident.id).collect();
+    let ids: Vec<IncidentId> =
+        all(store).await.into_iter().map(|one| one.incident.head.id).collect();
     assert_eq!(ids.len(), 2);
     assert!(open.iter().all(|id| ids.contains(id)));
     assert_eq!(store.prune(at(9_000)).await.expect("pruned"), Pruned::default());

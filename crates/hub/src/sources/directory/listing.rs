@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use globset::GlobSet;
-use rootwatch_scan::stream::holds_no_records;
+use rootwatch_scan::objects::holds_no_records;
 
 /// Names a folder for good, whatever path leads to it.
 #[cfg(unix)]

@@ -18,7 +18,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use ring::digest::{SHA256, digest};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
-use rootwatch_core::words;
+use rootwatch_core::{hex, words};
 
 use super::super::Message;
 use crate::wording::Wording;
@@ -64,13 +64,13 @@ struct Html<'a> {
 }
 
 /// The title in its parts: what it says of the state, what happened, and where.
-struct Parts {
+struct TitleParts {
     label: String,
     heading: String,
     place: String,
 }
 
-impl Parts {
+impl TitleParts {
     fn of(message: &Message<'_>) -> Self {
         let wording = message.wording;
         let severity = words::severity(wording.severity);
@@ -110,7 +110,7 @@ impl Parts {
 /// kept of an earlier mail of this thread.
 pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, String) {
     let wording = message.wording;
-    let parts = Parts::of(message);
+    let parts = TitleParts::of(message);
     let mut named = format!("{} · {}", words::severity(wording.severity), parts.heading);
     if !parts.place.is_empty() {
         named = format!("{named} · {}", parts.place);
@@ -195,7 +195,7 @@ fn row(text: &str) -> (String, String) {
 #[must_use]
 pub fn html(message: &Message<'_>) -> String {
     let wording = message.wording;
-    let parts = Parts::of(message);
+    let parts = TitleParts::of(message);
     let mut page = Html {
         title: unlinked(&wording.title),
         preheader: preheader(message),
@@ -286,7 +286,7 @@ pub fn text(message: &Message<'_>) -> String {
 /// 32 letters that stand for a text.
 fn hash(of: &str) -> String {
     let digest = digest(&SHA256, of.as_bytes());
-    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest.as_ref()[..16])
 }
 
 /// `Message-ID`: the same in every retry of a delivery.

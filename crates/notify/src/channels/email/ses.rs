@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::{Fault, Tools};
 use super::mail::Parties;
-use super::smtp::Outcome;
+use super::smtp::MailOutcome;
 use crate::Sent;
 use crate::aws::{self, Arn, Aws, Call, Failed, Service};
 
@@ -121,7 +121,7 @@ impl Sender {
         to: &[Address],
         mail: &[u8],
         now: Timestamp,
-    ) -> Result<Outcome, Sent> {
+    ) -> Result<MailOutcome, Sent> {
         let listed = |mailboxes: &[lettre::message::Mailbox]| -> Vec<String> {
             mailboxes.iter().map(|one| one.email.to_string()).collect()
         };
@@ -141,7 +141,7 @@ impl Sender {
         let answer = self.aws.call(&call, now).await.map_err(|failed| advised(failed).sent)?;
         let read: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let receipt = read["MessageId"].as_str().unwrap_or("accepted").to_owned();
-        Ok(Outcome { receipt: Some(receipt), accepted: to.to_vec(), ..Outcome::default() })
+        Ok(MailOutcome { receipt: Some(receipt), accepted: to.to_vec(), ..MailOutcome::default() })
     }
 
     /// Whether the account may send, and the sender is verified.

@@ -19,7 +19,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, Tls
 use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use rootwatch_core::secret::Secret;
-use rootwatch_core::words;
+use rootwatch_core::{error_chain, words};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -49,7 +49,7 @@ pub(super) struct Server {
 
 /// What became of the recipients of one mail.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct MailOutcome {
     /// What the server said to the mail; `None` when nobody was accepted.
     pub(super) receipt: Option<String>,
     /// Those who have the mail.
@@ -119,7 +119,7 @@ impl Server {
         from: &Address,
         to: &[Address],
         mail: &[u8],
-    ) -> Result<Outcome, Sent> {
+    ) -> Result<MailOutcome, Sent> {
         let mut connection = self.enter().await?;
         let mut outcome = self.envelope(&mut connection, from, to).await?;
         if outcome.accepted.is_empty() {
@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// Says from whom and to whom, and begins anew: nobody is told anything.
-    pub(super) async fn probe(&self, from: &Address, to: &[Address]) -> Result<Outcome, Sent> {
+    pub(super) async fn probe(&self, from: &Address, to: &[Address]) -> Result<MailOutcome, Sent> {
         let mut connection = self.enter().await?;
         let outcome = self.envelope(&mut connection, from, to).await?;
         connection.command(Rset).await.map_err(|error| self.failed("RSET", &error))?;
@@ -149,10 +149,10 @@ impl Server {
         connection: &mut AsyncSmtpConnection,
         from: &Address,
         to: &[Address],
-    ) -> Result<Outcome, Sent> {
+    ) -> Result<MailOutcome, Sent> {
         let begin = Mail::new(Some(from.clone()), Vec::new());
         connection.command(begin).await.map_err(|error| self.failed("the sender", &error))?;
-        let mut outcome = Outcome::default();
+        let mut outcome = MailOutcome::default();
         for one in to {
             match connection.command(Rcpt::new(one.clone(), Vec::new())).await {
                 Ok(_) => outcome.accepted.push(one.clone()),
@@ -252,11 +252,8 @@ impl Server {
         if let Some(tls) = tls_error(error) {
             return self.untrusted(tls);
         }
-        let mut last: &dyn std::error::Error = error;
-        while let Some(next) = last.source() {
-            last = next;
-        }
-        later(format!("the connection broke at {step}: {}", self.shown(&last.to_string())))
+        let cause = error_chain::innermost(error);
+        later(format!("the connection broke at {step}: {}", self.shown(&cause)))
     }
 
     fn untrusted(&self, error: &rustls::Error) -> Sent {
@@ -301,7 +298,7 @@ impl Server {
     }
 }
 
-impl Outcome {
+impl MailOutcome {
     /// `not to anna@example.com: 550 no such user`.
     pub(super) fn told(list: &[(Address, String)]) -> String {
         let shown = list.iter().take(REFUSED_SHOWN_MAX);

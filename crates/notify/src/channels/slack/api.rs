@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use rootwatch_core::alert::AlertKind;
+use rootwatch_core::retry;
 use rootwatch_core::secret::Secret;
 use rootwatch_core::words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
-use super::super::{Channel, Memory, Message};
+use super::super::{Channel, Message, ThreadMemory};
 use super::{blocks, is_about_length};
 use crate::Sent;
 use crate::http::Http;
@@ -46,9 +47,9 @@ impl std::fmt::Debug for Bot {
     }
 }
 
-/// What is kept of a thread.
+/// The stored state of a thread.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-struct Kept {
+struct ThreadState {
     /// The first message; `None` while it is not known to be there.
     first: Option<First>,
     /// The delivery whose message is about to be posted, and since when (Unix seconds).
@@ -67,18 +68,18 @@ struct First {
     delivery: String,
 }
 
-/// Why a call did not work.
-enum Failed {
-    /// Slack says this word.
-    Said(String, Sent),
-    /// Something else.
+/// Why a call failed.
+enum CallError {
+    /// Slack answered with this error code.
+    Slack(String, Sent),
+    /// Anything else.
     Other(Sent),
 }
 
-impl From<Failed> for Sent {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Said(_, sent) | Failed::Other(sent) => sent,
+impl From<CallError> for Sent {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Slack(_, sent) | CallError::Other(sent) => sent,
         }
     }
 }
@@ -141,30 +142,30 @@ impl Bot {
         body: Vec<u8>,
         bytes_max: usize,
         now: Timestamp,
-    ) -> Result<Value, Failed> {
+    ) -> Result<Value, CallError> {
         let url = self.api.join(method).map_err(|error| {
-            Failed::Other(Sent::Misconfigured { error: format!("`api_url`: {error}") })
+            CallError::Other(Sent::Misconfigured { error: format!("`api_url`: {error}") })
         })?;
         let headers = vec![
             (CONTENT_TYPE, kind.to_owned()),
             (AUTHORIZATION, format!("Bearer {}", self.token.expose())),
         ];
         let answer = self.http.ask(Method::POST, &url, headers, body, bytes_max).await;
-        let answer = answer.map_err(Failed::Other)?;
+        let answer = answer.map_err(CallError::Other)?;
         let after = answer.retry_after(now);
         let told = || answer.told().replace(self.token.expose(), "***");
         match answer.status.as_u16() {
             200..300 => {}
-            408 | 425 | 429 | 500..600 => {
-                return Err(Failed::Other(Sent::RetryAfter { after, error: told() }));
+            status if retry::is_retryable(status) => {
+                return Err(CallError::Other(Sent::RetryAfter { after, error: told() }));
             }
-            401 | 403 => return Err(Failed::Other(Sent::Misconfigured { error: told() })),
-            _ => return Err(Failed::Other(Sent::Rejected { error: told() })),
+            401 | 403 => return Err(CallError::Other(Sent::Misconfigured { error: told() })),
+            _ => return Err(CallError::Other(Sent::Rejected { error: told() })),
         }
         let Ok(read) = serde_json::from_str::<Value>(&answer.body) else {
             // A page of something on the way.
             let error = format!("{method}: the answer is no whole JSON");
-            return Err(Failed::Other(Sent::RetryAfter { after, error }));
+            return Err(CallError::Other(Sent::RetryAfter { after, error }));
         };
         if read["ok"] == true {
             return Ok(read);
@@ -176,11 +177,11 @@ impl Bot {
             error.push_str(&format!(", needed: {}", words::cap(needed, ERROR_COLUMNS_MAX)));
         }
         let sent = meaning(&word, error, after);
-        Err(Failed::Said(word, sent))
+        Err(CallError::Slack(word, sent))
     }
 
     /// A method that changes something: its arguments in JSON.
-    async fn change(&self, method: &str, body: &Value, now: Timestamp) -> Result<Value, Failed> {
+    async fn change(&self, method: &str, body: &Value, now: Timestamp) -> Result<Value, CallError> {
         let kind = "application/json; charset=utf-8";
         self.ask(method, kind, body.to_string().into_bytes(), ANSWER_BYTES_MAX, now).await
     }
@@ -191,7 +192,7 @@ impl Bot {
         method: &str,
         arguments: &[(&str, &str)],
         now: Timestamp,
-    ) -> Result<Value, Failed> {
+    ) -> Result<Value, CallError> {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(arguments).finish();
         let kind = "application/x-www-form-urlencoded";
         self.ask(method, kind, form.into_bytes(), HISTORY_BYTES_MAX, now).await
@@ -204,7 +205,7 @@ impl Bot {
         body: Value,
         more: &Value,
         message: &Message<'_>,
-    ) -> Result<Value, Failed> {
+    ) -> Result<Value, CallError> {
         let whole = |mut body: Value| {
             if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
                 body.extend(more.clone());
@@ -212,7 +213,7 @@ impl Bot {
             body
         };
         match self.change(method, &whole(body), message.now).await {
-            Err(Failed::Said(word, _)) if is_about_length(&word) => {
+            Err(CallError::Slack(word, _)) if is_about_length(&word) => {
                 let mut short = blocks::short(message);
                 if method == "chat.update" {
                     // It would leave the old blocks where they are.
@@ -231,7 +232,7 @@ impl Bot {
         since: i64,
         thread: Option<&First>,
         now: Timestamp,
-    ) -> Result<Option<First>, Failed> {
+    ) -> Result<Option<First>, CallError> {
         let oldest = (since - HISTORY_MARGIN_SECS).to_string();
         let limit = HISTORY_MAX.to_string();
         let mut arguments = vec![
@@ -276,9 +277,11 @@ impl Bot {
     ) -> Result<Option<First>, Sent> {
         match self.find(delivery, since, thread, now).await {
             Ok(found) => Ok(found),
-            Err(Failed::Said(_, sent @ Sent::RetryAfter { .. }) | Failed::Other(sent)) => Err(sent),
+            Err(CallError::Slack(_, sent @ Sent::RetryAfter { .. }) | CallError::Other(sent)) => {
+                Err(sent)
+            }
             // No scope, or the thread is gone: what posts says it.
-            Err(Failed::Said(..)) => Ok(None),
+            Err(CallError::Slack(..)) => Ok(None),
         }
     }
 
@@ -291,8 +294,8 @@ impl Bot {
     async fn begin(
         &self,
         message: &Message<'_>,
-        memory: &Memory<'_>,
-        mut kept: Kept,
+        memory: &ThreadMemory<'_>,
+        mut kept: ThreadState,
     ) -> Result<Sent, Sent> {
         let id = &message.id.0;
         let before = match &kept.begun {
@@ -304,8 +307,10 @@ impl Bot {
         let first = match before {
             Some(first) => first,
             None => {
-                kept =
-                    Kept { begun: Some((id.clone(), message.now.as_second())), ..Kept::default() };
+                kept = ThreadState {
+                    begun: Some((id.clone(), message.now.as_second())),
+                    ..ThreadState::default()
+                };
                 put(memory, &kept).await?;
                 let more =
                     json!({ "channel": self.conversation, "metadata": Self::metadata(message) });
@@ -322,7 +327,7 @@ impl Bot {
             }
         };
         let receipt = format!("{} {}", first.channel, first.ts);
-        let kept = Kept { first: Some(first), begun: None, posted: Some(id.clone()) };
+        let kept = ThreadState { first: Some(first), begun: None, posted: Some(id.clone()) };
         put(memory, &kept).await?;
         Ok(Sent::Delivered { receipt })
     }
@@ -331,8 +336,8 @@ impl Bot {
     async fn go_on(
         &self,
         message: &Message<'_>,
-        memory: &Memory<'_>,
-        mut kept: Kept,
+        memory: &ThreadMemory<'_>,
+        mut kept: ThreadState,
         first: First,
     ) -> Result<Sent, Sent> {
         let id = &message.id.0;
@@ -343,8 +348,8 @@ impl Bot {
         let more = json!({ "channel": first.channel, "ts": first.ts,
             "metadata": Self::metadata_of(&first, message) });
         match self.say("chat.update", blocks::render(message), &more, message).await {
-            Err(Failed::Said(word, _)) if is_gone(&word) => {
-                return self.begin(message, memory, Kept::default()).await;
+            Err(CallError::Slack(word, _)) if is_gone(&word) => {
+                return self.begin(message, memory, ThreadState::default()).await;
             }
             Err(failed) => return Err(failed.into()),
             Ok(_) => {}
@@ -368,14 +373,14 @@ impl Bot {
                 "reply_broadcast": is_loud, "metadata": Self::metadata(message) });
             let reply = blocks::render_reply(message);
             match self.say("chat.postMessage", reply, &more, message).await {
-                Err(Failed::Said(word, _)) if is_gone(&word) => {
-                    return self.begin(message, memory, Kept::default()).await;
+                Err(CallError::Slack(word, _)) if is_gone(&word) => {
+                    return self.begin(message, memory, ThreadState::default()).await;
                 }
                 Err(failed) => return Err(failed.into()),
                 Ok(_) => {}
             }
         }
-        let kept = Kept { first: Some(first), begun: None, posted: Some(id.clone()) };
+        let kept = ThreadState { first: Some(first), begun: None, posted: Some(id.clone()) };
         put(memory, &kept).await?;
         Ok(Sent::Delivered { receipt })
     }
@@ -387,18 +392,18 @@ impl Bot {
     }
 }
 
-async fn put(memory: &Memory<'_>, kept: &Kept) -> Result<(), Sent> {
+async fn put(memory: &ThreadMemory<'_>, kept: &ThreadState) -> Result<(), Sent> {
     memory.put(&serde_json::to_string(kept).unwrap_or_default()).await
 }
 
 #[async_trait]
 impl Channel for Bot {
-    async fn send(&self, message: &Message<'_>, memory: &Memory<'_>) -> Sent {
+    async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent {
         let kept = match memory.get().await {
             Ok(kept) => kept,
             Err(sent) => return sent,
         };
-        let mut kept: Kept =
+        let mut kept: ThreadState =
             kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // The next outage of a destination is not to change the message about the last one.
         let begins = matches!(message.alert.kind, AlertKind::DeliveryFailing { .. });
@@ -426,7 +431,7 @@ impl Channel for Bot {
                 Sent::Misconfigured { error }
             }
             Ok(_) => Sent::Delivered { receipt: "the app is in the conversation".to_owned() },
-            Err(Failed::Said(word, _)) if word == "missing_scope" => {
+            Err(CallError::Slack(word, _)) if word == "missing_scope" => {
                 let receipt = "the token is good; without the scope `channels:read` nobody can tell \
                                whether the app is in the conversation";
                 Sent::Delivered { receipt: receipt.to_owned() }

@@ -35,7 +35,9 @@ impl LookupCaller {
     /// The account, and the partition that its ARN names.
     pub(super) async fn identity(&self) -> Result<(String, &'static str), CallError> {
         let xml = self.query(Service::STS, Form::sts("GetCallerIdentity")).await?;
-        let account = element(&xml, "Account").unwrap_or_default();
+        let Some(account) = element(&xml, "Account") else {
+            return Err(CallError::new(Advice::GiveUp, "STS names no account"));
+        };
         let arn = element(&xml, "Arn").unwrap_or_default();
         Ok((account, Partition::of_arn(&arn).map_or("aws", |partition| partition.id)))
     }

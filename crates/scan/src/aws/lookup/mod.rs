@@ -1,13 +1,13 @@
-//! `scan lookup://`: the last 90 days, of CloudTrail itself, where there is no trail to read.
+//! `scan lookup://`: the last 90 days from CloudTrail itself, where there is no trail to read.
 //!
 //! `LookupEvents` gives at most 50 events an answer, and at most two answers a second for each account
-//! and region (CloudTrail API reference), the newest first. Regions and accounts are asked beside one
-//! another, each at that pace.
+//! and region (CloudTrail API reference), the newest first. Regions and accounts are queried in
+//! parallel, each at that pace.
 //!
-//! No lookup attribute narrows it. An answer can be narrowed by one attribute only, and none holds
-//! all root use: by user name `root` misses `AssumeRoot` (its name is the caller's), what a session
-//! given out by the root user does, and records that state no identity; by event name or source
-//! there are too many; `ReadOnly` false misses a root user who looks around.
+//! No lookup attribute narrows the request. A request can have only one, and none covers all root use:
+//! user name `root` misses `AssumeRoot` (its user name is the caller's), calls of a session that the
+//! root user created, and records without an identity; there are too many event names and sources;
+//! `ReadOnly` false misses a root user who only reads.
 
 mod call;
 
@@ -21,6 +21,7 @@ use aws_config::SdkConfig;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_aws::CallError;
+use rootwatch_core::account::AccountId;
 use rootwatch_core::rules::Ruleset;
 use serde::Deserialize;
 use serde_json::json;
@@ -30,19 +31,23 @@ use self::call::LookupCaller;
 use super::access::{self, Roles};
 use super::commit::Committer;
 use super::failure::{CloudError, Failure, RetryBudget};
-use super::ready::{Body, Ready, read_all};
+use super::fetched::{Body, FetchedObject, read_all};
+use super::interrupt::Interrupt;
+use super::runtime::runtime;
 use super::usage::Usage;
-use super::{Stop, runtime};
-use crate::{Progress, ScanOptions, Scanned};
+use crate::options::ScanOptions;
+use crate::progress::Progress;
+use crate::scanned::Scanned;
+use crate::summary::Summary;
 
-/// Days that CloudTrail remembers.
+/// Days for which CloudTrail keeps events.
 pub const LOOKUP_DAYS_MAX: i64 = 90;
-/// Milliseconds between two requests of one account and region.
+/// Milliseconds between two requests for one account and region.
 const PACE_MILLIS: u64 = 500;
 /// Events of one answer, by CloudTrail's rule.
 const ANSWER_EVENTS_MAX: u32 = 50;
-/// Accounts and regions that are asked at once.
-const PLACES_AT_ONCE_MAX: usize = 64;
+/// Accounts and regions that are queried at the same time.
+const TARGETS_AT_ONCE_MAX: usize = 64;
 /// Answers that wait to be read; each has at most [`ANSWER_EVENTS_MAX`] events.
 const ANSWERS_AHEAD_MAX: usize = 32;
 /// Accounts that may be named.
@@ -51,11 +56,12 @@ const ACCOUNTS_MAX: usize = 1_000;
 /// Whose events to look up.
 #[derive(Debug, Clone, Default)]
 pub struct LookupPlaces {
-    /// Accounts, in which `role_name` is assumed; empty for the own one, or for those of `roles`.
+    /// Accounts, in which `role_name` is assumed. Empty for the account of the credentials, or for
+    /// those of `roles`.
     pub accounts: Vec<String>,
     /// Name of the role in each of `accounts`.
     pub role_name: Option<String>,
-    /// Roles to assume, of any accounts.
+    /// Roles to assume, in any accounts.
     pub roles: Roles,
 }
 
@@ -63,7 +69,7 @@ impl LookupPlaces {
     /// Reads `lookup://[ACCOUNT,ACCOUNT…]`.
     ///
     /// # Errors
-    /// It is not of that form, or accounts are named without a role.
+    /// It does not have that form, or accounts are given without a role.
     pub fn parse(text: &str, role_name: Option<String>, roles: Roles) -> Result<Self, CloudError> {
         let wrong = |reason: &str, hint: &'static str| CloudError::Address {
             text: text.to_owned(),
@@ -71,22 +77,21 @@ impl LookupPlaces {
             hint,
         };
         let hint = "write lookup://, or lookup://222233334444,333344445555 with --role-name";
-        let rest = text.strip_prefix("lookup://").ok_or_else(|| wrong("no lookup", hint))?;
+        let rest =
+            text.strip_prefix("lookup://").ok_or_else(|| wrong("not a lookup address", hint))?;
         let rest = rest.trim_end_matches('/');
         let accounts: Vec<String> =
             rest.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let is_account =
-            |text: &String| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !accounts.iter().all(is_account) || accounts.len() > ACCOUNTS_MAX {
+        if !accounts.iter().all(|id| AccountId::is_valid(id)) || accounts.len() > ACCOUNTS_MAX {
             return Err(wrong("an account id has twelve digits", hint));
         }
         if !accounts.is_empty() && role_name.is_none() {
-            let hint = "say --role-name NAME, the role to assume in each of them";
-            return Err(wrong("other accounts can only be read by a role in them", hint));
+            let hint = "add --role-name NAME: the role to assume in each of these accounts";
+            return Err(wrong("reading other accounts needs a role in each of them", hint));
         }
         if !accounts.is_empty() && !roles.arns.is_empty() {
-            let hint = "leave the accounts out: a role's ARN says its account";
-            return Err(wrong("accounts and --role-arn are two ways to say the same", hint));
+            let hint = "leave the accounts out: the ARN of a role contains its account";
+            return Err(wrong("accounts and --role-arn cannot be combined", hint));
         }
         Ok(Self { accounts, role_name, roles })
     }
@@ -95,18 +100,17 @@ impl LookupPlaces {
 /// Looks up the events of accounts and regions, and scans them.
 ///
 /// # Errors
-/// When it cannot be begun. What cannot be looked up later is
-/// [`crate::summary::Summary::skipped`].
+/// When the scan cannot begin. [`Summary::skipped`] lists what cannot be looked up later.
 pub fn scan_lookup(
     places: &LookupPlaces,
     rules: &Ruleset,
     options: &ScanOptions,
     progress: &Progress,
     usage: &Arc<Usage>,
+    interrupt: &Interrupt,
 ) -> Result<Scanned, CloudError> {
     let begin = Instant::now();
     let runtime = runtime()?;
-    let stop = Stop::on_interrupt(&runtime);
     let (all, mut total) = runtime.block_on(find(places, options))?;
     let count = all.len() as u64;
     let now = Timestamp::now();
@@ -117,42 +121,43 @@ pub fn scan_lookup(
         options.until.map_or(now, |until| until.min(now)),
     );
     total.summary.files = count;
-    // An age of 90 days was counted back a moment ago.
+    // `--since 90d` was computed a moment ago.
     let slack = SignedDuration::from_hours(1);
     if options.since.is_some_and(|since| since.saturating_add(slack).is_ok_and(|at| at < oldest)) {
-        let reason =
-            format!("CloudTrail remembers {LOOKUP_DAYS_MAX} days: nothing older was looked up");
+        let reason = format!(
+            "CloudTrail keeps {LOOKUP_DAYS_MAX} days of events: older ones were not looked up"
+        );
         total.summary.skip(&PathBuf::from("lookup://"), None, reason);
     }
     let committer = std::sync::Mutex::new(Committer::new(total, None));
-    let (ready, answers) = mpsc::channel(ANSWERS_AHEAD_MAX);
-    let at_once = Arc::new(Semaphore::new(PLACES_AT_ONCE_MAX));
+    let (sender, answers) = mpsc::channel(ANSWERS_AHEAD_MAX);
+    let at_once = Arc::new(Semaphore::new(TARGETS_AT_ONCE_MAX));
     let done = Arc::new(AtomicU64::new(0));
-    for place in all {
-        let mut look = Look {
-            place,
+    for target in all {
+        let mut lookup = TargetLookup {
+            target,
             range,
-            ready: ready.clone(),
+            sender: sender.clone(),
             usage: Arc::clone(usage),
-            stop: stop.clone(),
-            places: count,
+            interrupt: interrupt.clone(),
+            targets: count,
             done: Arc::clone(&done),
-            told: 0,
+            done_here: 0,
         };
         let at_once = Arc::clone(&at_once);
         runtime.spawn(async move {
             let _permit = at_once.acquire_owned().await;
-            if let Err(failure) = look.run().await {
-                look.hand_on(Body::Failed(failure)).await;
+            if let Err(failure) = lookup.run().await {
+                lookup.send(Body::Failed(failure)).await;
             }
-            look.behind(1_000);
+            lookup.report_done(1_000);
         });
     }
-    drop(ready);
+    drop(sender);
     read_all(answers, rules, options, progress, &committer);
     let committer = committer.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut scanned = committer.finish(Scanned::default(), true)?;
-    // What the scan calls a file is an answer here; what people count is places.
+    let mut scanned = committer.finish(Summary::default(), true)?;
+    // The reader threads counted each answer as a file. People count accounts and regions.
     let skipped_whole = scanned.summary.skipped.iter().filter(|at| at.place.is_none()).count();
     scanned.summary.files = count.saturating_sub(skipped_whole as u64);
     scanned.summary.shorten();
@@ -160,18 +165,18 @@ pub fn scan_lookup(
     Ok(scanned)
 }
 
-/// An account and region.
-struct Place {
+/// An account and region to look up.
+struct Target {
     caller: Arc<LookupCaller>,
     account: String,
     region: String,
 }
 
-/// Which accounts and regions there are; what cannot be found out is skipped.
+/// Finds the accounts and regions to look up; those that cannot be found are skipped.
 async fn find(
     places: &LookupPlaces,
     options: &ScanOptions,
-) -> Result<(Vec<Place>, Scanned), CloudError> {
+) -> Result<(Vec<Target>, Scanned), CloudError> {
     let sdk = access::sdk().await;
     access::prove(&sdk, None).await?;
     let own = LookupCaller::new(sdk.clone());
@@ -209,8 +214,8 @@ async fn find(
                 Ok(regions) => regions,
                 Err(failed) => {
                     let reason = format!(
-                        "its regions are not known ({}): allow ec2:DescribeRegions, or name them \
-                         with --region",
+                        "cannot list its regions ({}): allow ec2:DescribeRegions, or name them with \
+                         --region",
                         failed.message
                     );
                     scanned.summary.skip(&path, None, reason);
@@ -222,43 +227,43 @@ async fn find(
         };
         for region in regions {
             let caller = Arc::clone(&caller);
-            all.push(Place { caller, account: account.clone(), region });
+            all.push(Target { caller, account: account.clone(), region });
         }
     }
     Ok((all, scanned))
 }
 
-/// One account and region, page after page.
-struct Look {
-    place: Place,
+/// The lookup of one account and region, page after page.
+struct TargetLookup {
+    target: Target,
     range: (Timestamp, Timestamp),
-    ready: mpsc::Sender<Ready>,
+    sender: mpsc::Sender<FetchedObject>,
     usage: Arc<Usage>,
-    stop: Stop,
-    places: u64,
-    /// Thousandths of the range that are behind, summed over all places.
+    interrupt: Interrupt,
+    targets: u64,
+    /// Thousandths of the range that are done, summed over all targets.
     done: Arc<AtomicU64>,
-    /// What of that is this place's.
-    told: u64,
+    /// The part of `done` that this target has added.
+    done_here: u64,
 }
 
-/// What of an answer has to be known here; the scan reads the rest.
+/// The parts of an answer that paging needs; a reader thread reads the rest.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "NextToken")]
     next: Option<String>,
-    #[serde(rename = "Events", default)]
-    events: Vec<Event>,
+    #[serde(rename = "Events")]
+    events: Vec<AnswerEvent>,
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct AnswerEvent {
     /// Seconds since 1970.
     #[serde(rename = "EventTime")]
     time: Option<f64>,
 }
 
-impl Look {
+impl TargetLookup {
     async fn run(&mut self) -> Result<(), Failure> {
         let (from, mut to) = self.range;
         if from >= to {
@@ -271,8 +276,8 @@ impl Look {
         let mut token: Option<String> = None;
         let mut oldest: Option<f64> = None;
         loop {
-            if self.stop.is_asked() {
-                let reason = "it was interrupted: older events were not looked up".to_owned();
+            if self.interrupt.is_requested() {
+                let reason = "interrupted: older events were not looked up".to_owned();
                 return Err(Failure::Refused(reason));
             }
             pace.until_ready().await;
@@ -286,13 +291,13 @@ impl Look {
                 ask["NextToken"] = json!(token);
             }
             self.usage.lookups.fetch_add(1, Ordering::Relaxed);
-            let answered = self.place.caller.lookup(&self.place.region, &ask).await;
+            let answered = self.target.caller.lookup(&self.target.region, &ask).await;
             let body = match answered {
                 Ok(body) => body,
                 Err(CallError { code, .. })
                     if token.is_some() && code == "InvalidNextTokenException" =>
                 {
-                    // A token that is too old: on from the oldest event that was seen.
+                    // The token is too old. Continues at the oldest event so far.
                     token = None;
                     if let Some(at) = oldest.and_then(|at| Timestamp::from_second(at as i64).ok()) {
                         to = at;
@@ -308,17 +313,17 @@ impl Look {
                 Err(failed) => return Err(Failure::Refused(failed.message)),
             };
             budget.reset();
-            self.usage.came(body.len());
+            self.usage.received(body.len());
             let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-                Failure::Refused(format!("CloudTrail's answer is not understood: {error}"))
+                Failure::Refused(format!("cannot parse CloudTrail's answer: {error}"))
             })?;
             let last = answer.events.iter().filter_map(|event| event.time).reduce(f64::min);
             if let Some(last) = last {
                 oldest = Some(oldest.map_or(last, |oldest| oldest.min(last)));
                 let whole = (self.range.1.as_second() - from.as_second()).max(1) as f64;
-                let behind = (self.range.1.as_second() as f64 - last) / whole;
-                self.behind((behind.clamp(0.0, 1.0) * 1_000.0) as u64);
-                self.hand_on(Body::Whole(body)).await;
+                let done = (self.range.1.as_second() as f64 - last) / whole;
+                self.report_done((done.clamp(0.0, 1.0) * 1_000.0) as u64);
+                self.send(Body::Whole(body)).await;
             }
             token = answer.next.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -327,27 +332,28 @@ impl Look {
         }
     }
 
-    /// Tells how far this place is.
-    fn behind(&mut self, thousandths: u64) {
-        let more = thousandths.saturating_sub(self.told);
-        self.told += more;
+    /// Reports how far this target is.
+    fn report_done(&mut self, thousandths: u64) {
+        let more = thousandths.saturating_sub(self.done_here);
+        self.done_here += more;
         let sum = self.done.fetch_add(more, Ordering::Relaxed) + more;
-        self.usage.range_done_thousandths.store(sum / self.places.max(1), Ordering::Relaxed);
+        self.usage.range_done_thousandths.store(sum / self.targets.max(1), Ordering::Relaxed);
     }
 
-    async fn hand_on(&self, body: Body) {
-        let ready = Ready {
+    async fn send(&self, body: Body) {
+        let answer = FetchedObject {
             place: None,
-            path: format!("lookup://{}/{}", self.place.account, self.place.region).into(),
+            path: format!("lookup://{}/{}", self.target.account, self.target.region).into(),
             name: "lookup-events.json".to_owned(),
             named: true,
             body,
-            before: Scanned::default(),
+            before: Summary::default(),
             permits: Vec::new(),
             window: None,
         };
-        // The threads are gone only after a panic, which is told by them.
-        let _ = self.ready.send(ready).await;
+        // An error means that the reader threads are gone. They only end early by a panic, which
+        // `on_threads` passes on.
+        let _ = self.sender.send(answer).await;
     }
 }
 
@@ -356,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_are_named_with_the_role_to_read_them_with() {
+    fn accounts_need_a_role_to_read_them() {
         let parse = |text: &str, role: Option<&str>| {
             LookupPlaces::parse(text, role.map(str::to_owned), Roles::default())
         };

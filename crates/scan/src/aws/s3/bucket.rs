@@ -8,6 +8,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::RequestPayer;
 use bytes::Bytes;
@@ -16,14 +17,14 @@ use super::super::access::REGION_DEFAULT;
 use super::super::failure::{Failure, RetryBudget, chained, failure_of};
 use super::super::usage::Usage;
 
-/// Seconds until S3 has to begin an answer.
+/// Seconds until S3 must begin an answer.
 const ANSWER_SECS_MAX: u64 = 30;
-/// Seconds until a connection has to be there.
+/// Seconds until a connection must be established.
 const CONNECT_SECS_MAX: u64 = 10;
 /// Seconds without a byte, after which a connection counts as broken.
 const STALL_SECS_MAX: u64 = 20;
 
-/// A bucket that is read.
+/// A bucket to read.
 #[derive(Debug, Clone)]
 pub(in crate::aws) struct Bucket {
     pub(super) client: Client,
@@ -33,9 +34,9 @@ pub(in crate::aws) struct Bucket {
     pub(super) usage: Arc<Usage>,
 }
 
-/// An object, as it is listed.
+/// An object in a listing.
 #[derive(Debug, Clone)]
-pub(in crate::aws) struct Listed {
+pub(in crate::aws) struct ListedObject {
     pub(in crate::aws) key: String,
     pub(in crate::aws) bytes: u64,
     pub(in crate::aws) e_tag: Option<String>,
@@ -44,15 +45,15 @@ pub(in crate::aws) struct Listed {
 /// A page of a listing.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    pub(super) objects: Vec<Listed>,
+    pub(super) objects: Vec<ListedObject>,
     /// Folders, with a delimiter.
     pub(super) folders: Vec<String>,
     pub(super) next: Option<String>,
 }
 
-/// What to list.
+/// Which keys to list.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ask<'a> {
+pub(super) struct ListRequest<'a> {
     pub(super) prefix: &'a str,
     pub(super) after: Option<&'a str>,
     pub(super) token: Option<&'a str>,
@@ -62,7 +63,7 @@ pub(super) struct Ask<'a> {
 }
 
 impl Bucket {
-    /// Finds out where the bucket is.
+    /// Finds out the bucket's region.
     pub(super) async fn find(
         sdk: &SdkConfig,
         name: &str,
@@ -80,11 +81,11 @@ impl Bucket {
             usage: Arc::clone(&usage),
         };
         let here = bucket(&region);
-        // Whoever gives an endpoint has said where the bucket is.
+        // A custom endpoint already determines where the bucket is.
         if has_endpoint {
             return here;
         }
-        // Also a redirect (301) and a refusal (403) say it (S3 API reference, HeadBucket).
+        // A redirect (301) and a refusal (403) name the region, too (S3 API reference, HeadBucket).
         usage.get();
         let there = match here.client.head_bucket().bucket(name).send().await {
             Ok(head) => head.bucket_region,
@@ -102,8 +103,8 @@ impl Bucket {
         self.requester_pays.then_some(RequestPayer::Requester)
     }
 
-    /// One page, asked for again while that may help.
-    pub(super) async fn list(&self, ask: Ask<'_>) -> Result<Page, Failure> {
+    /// One page; retries temporary failures.
+    pub(super) async fn list(&self, wanted: ListRequest<'_>) -> Result<Page, Failure> {
         let mut budget = RetryBudget::new();
         loop {
             self.usage.list();
@@ -111,28 +112,18 @@ impl Bucket {
                 .client
                 .list_objects_v2()
                 .bucket(&self.name)
-                .prefix(ask.prefix)
-                .set_start_after(ask.after.map(str::to_owned))
-                .set_continuation_token(ask.token.map(str::to_owned))
-                .set_delimiter(ask.level.then(|| "/".to_owned()))
-                .set_max_keys(ask.keys_max)
+                .prefix(wanted.prefix)
+                .set_start_after(wanted.after.map(str::to_owned))
+                .set_continuation_token(wanted.token.map(str::to_owned))
+                .set_delimiter(wanted.level.then(|| "/".to_owned()))
+                .set_max_keys(wanted.keys_max)
                 .set_request_payer(self.payer());
             let error = match request.send().await {
                 Ok(reply) => {
-                    let objects = reply.contents.unwrap_or_default().into_iter();
-                    let folders = reply.common_prefixes.unwrap_or_default().into_iter();
-                    let listed = |object: aws_sdk_s3::types::Object| {
-                        Some(Listed {
-                            key: object.key?,
-                            bytes: object.size.and_then(|size| u64::try_from(size).ok())?,
-                            e_tag: object.e_tag,
-                        })
-                    };
-                    let is_cut = reply.is_truncated.unwrap_or(false);
-                    return Ok(Page {
-                        objects: objects.filter_map(listed).collect(),
-                        folders: folders.filter_map(|folder| folder.prefix).collect(),
-                        next: reply.next_continuation_token.filter(|_| is_cut),
+                    return page(reply).ok_or_else(|| {
+                        let reason =
+                            "S3's answer has no key, size or continuation token".to_owned();
+                        Failure::Refused(reason).on("cannot be listed")
                     });
                 }
                 Err(error) => failure_of(&error),
@@ -159,12 +150,31 @@ impl Bucket {
     }
 }
 
+/// A page as it was answered. `None` if a part is missing without which objects would be lost.
+fn page(reply: ListObjectsV2Output) -> Option<Page> {
+    let listed = |object: aws_sdk_s3::types::Object| {
+        Some(ListedObject {
+            key: object.key?,
+            bytes: object.size.and_then(|size| u64::try_from(size).ok())?,
+            e_tag: object.e_tag,
+        })
+    };
+    let objects = reply.contents.unwrap_or_default().into_iter();
+    let folders = reply.common_prefixes.unwrap_or_default().into_iter();
+    let is_cut = reply.is_truncated.unwrap_or(reply.next_continuation_token.is_some());
+    Some(Page {
+        objects: objects.map(listed).collect::<Option<_>>()?,
+        folders: folders.map(|folder| folder.prefix).collect::<Option<_>>()?,
+        next: if is_cut { Some(reply.next_continuation_token?) } else { None },
+    })
+}
+
 fn client(sdk: &SdkConfig, region: &str, path_style: bool) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(CONNECT_SECS_MAX))
         .read_timeout(Duration::from_secs(ANSWER_SECS_MAX))
         .build();
-    // Tries are counted, priced and spaced here, not in the SDK.
+    // Retries are counted, priced and delayed here, not in the SDK.
     let config = aws_sdk_s3::config::Builder::from(sdk)
         .region(Region::new(region.to_owned()))
         .timeout_config(timeouts)
@@ -176,17 +186,17 @@ fn client(sdk: &SdkConfig, region: &str, path_style: bool) -> Client {
     Client::from_conf(config)
 }
 
-/// An object on its way. A connection that breaks costs what was in it, not what had come.
+/// An object that is being fetched. After a broken connection, the download resumes at its byte.
 pub(super) struct Download<'a> {
     bucket: &'a Bucket,
     key: &'a str,
-    /// Bytes that have been handed on.
+    /// Bytes that have been returned.
     offset: u64,
     total: Option<u64>,
-    /// Of the object that was begun with.
+    /// ETag of the object when the download began.
     e_tag: Option<String>,
     body: Option<ByteStream>,
-    /// Bytes at the beginning of the body that had come before.
+    /// Bytes at the beginning of the body that were returned before.
     unwanted: u64,
     budget: RetryBudget,
 }
@@ -195,7 +205,7 @@ impl Download<'_> {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// It is refused, another object stands there now, or it could not be had for too long.
+    /// S3 refuses it, the object has changed, or retries have run out.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             let failure = match self.try_next().await {
@@ -239,7 +249,7 @@ impl Download<'_> {
                 }
                 Err(_) => return Err(again(format!("nothing came for {STALL_SECS_MAX} seconds"))),
             };
-            self.bucket.usage.came(piece.len());
+            self.bucket.usage.received(piece.len());
             let skip = self.unwanted.min(piece.len() as u64);
             self.unwanted -= skip;
             let piece = piece.slice(usize::try_from(skip).unwrap_or(piece.len())..);
@@ -264,7 +274,7 @@ impl Download<'_> {
             .set_request_payer(self.bucket.payer());
         let reply = request.send().await.map_err(|error| failure_of(&error))?;
         let length = reply.content_length.and_then(|length| u64::try_from(length).ok());
-        // Who does not know ranges gives all of it.
+        // A server without ranges sends the whole object.
         let is_part = reply.content_range.is_some();
         self.unwanted = if is_part { 0 } else { from };
         if from == 0 {
@@ -275,5 +285,26 @@ impl Download<'_> {
         }
         self.body = Some(reply.body);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::Object;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_ends_without_a_token_is_refused_instead_of_taken_for_the_last() {
+        let reply = || {
+            let object = Object::builder().key("AWSLogs/a").size(7).build();
+            ListObjectsV2Output::builder().contents(object)
+        };
+        let last = page(reply().is_truncated(false).build()).expect("a page");
+        assert_eq!((last.objects.len(), last.next), (1, None));
+        let next = page(reply().is_truncated(true).next_continuation_token("t").build());
+        assert_eq!(next.expect("a page").next.as_deref(), Some("t"));
+        assert!(page(reply().is_truncated(true).build()).is_none());
+        assert!(page(reply().contents(Object::builder().size(7).build()).build()).is_none());
     }
 }

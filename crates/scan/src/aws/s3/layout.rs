@@ -1,4 +1,4 @@
-//! The layout in which CloudTrail delivers, and what of it the filters allow.
+//! The layout in which CloudTrail delivers, and which parts of it the filters allow.
 //!
 //! `[prefix/]AWSLogs/[o-…/]<account>/CloudTrail/<region>/YYYY/MM/DD/` (CloudTrail user guide,
 //! "Finding your CloudTrail log files"). Days are of delivery. Keys of one region sort by time, so
@@ -8,14 +8,15 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::{DELIVERED_LATE_MAX, NAMED_EARLY_MAX, ScanOptions};
+use crate::options::{DELIVERED_LATE_MAX, NAMED_EARLY_MAX, ScanOptions};
+use rootwatch_core::account::AccountId;
 
-/// What a prefix is, in the layout.
+/// The level of a prefix in the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Level {
-    /// Above `AWSLogs/`, or no such layout at all.
+    /// Above `AWSLogs/`, or without such a layout.
     Above,
-    /// `AWSLogs/`, or an organisation's folder in it.
+    /// `AWSLogs/`, or an organization's folder in it.
     Accounts,
     /// An account's folder.
     Account(String),
@@ -23,12 +24,12 @@ pub(super) enum Level {
     Trail,
     /// A region's folder, or something in it: the region's folder.
     Region { folder: String, region: String },
-    /// In `AWSLogs/`, but nothing that is known.
+    /// In `AWSLogs/`, but unknown.
     Other,
 }
 
 impl Level {
-    /// What a prefix is that ends in a slash, or is empty.
+    /// The level of a prefix that ends in a slash, or is empty.
     pub(super) fn of(prefix: &str) -> Self {
         let parts: Vec<&str> = prefix.split_terminator('/').collect();
         let Some(at) = parts.iter().rposition(|part| *part == "AWSLogs") else {
@@ -53,7 +54,7 @@ impl Level {
 }
 
 pub(super) fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+    AccountId::is_valid(text)
 }
 
 /// Keys that are listed together: those that begin with `prefix`, after one and before another.
@@ -70,10 +71,10 @@ impl Leaf {
         Self { prefix: prefix.into(), after: None, before: None }
     }
 
-    /// What the filters leave of a prefix in a region's folder.
+    /// The keys that the filters allow below a prefix in a region's folder.
     pub(super) fn in_region(prefix: &str, folder: &str, options: &ScanOptions) -> Self {
         let day = |at: Timestamp| at.to_zoned(TimeZone::UTC).strftime("%Y/%m/%d/").to_string();
-        // The slack of names, to whole days. `0` is the next character after `/`: the end of a day.
+        // The margin of names, to whole days. `0` is the next character after `/`: the end of a day.
         let first = options.since.and_then(|at| at.checked_sub(NAMED_EARLY_MAX).ok());
         let last = options.until.and_then(|at| at.checked_add(DELIVERED_LATE_MAX).ok());
         Self {
@@ -83,7 +84,7 @@ impl Leaf {
         }
     }
 
-    /// What is left of it after a key; `None` for nothing.
+    /// The part of it after a key; `None` if there is nothing after it.
     pub(super) fn from(mut self, mark: &str) -> Option<Self> {
         if is_behind(&self.prefix, mark) {
             return None;
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_known_by_what_follows_the_last_aws_logs() {
+    fn the_folders_after_the_last_aws_logs_give_the_level_of_a_prefix() {
         let account = "111122223333";
         for (prefix, level) in [
             ("", Level::Above),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_filter_is_a_range_of_keys_with_slack_at_both_ends() {
+    fn a_time_filter_is_a_range_of_keys_with_a_margin_at_both_ends() {
         let at = |text: &str| Some(text.parse().expect("a time"));
         let options = ScanOptions {
             since: at("2026-05-04T00:05:00Z"),
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_a_mark_is_not_listed_again() {
+    fn keys_before_a_mark_are_not_listed_again() {
         let mark = "a/b/5";
         assert_eq!(Leaf::whole("a/a/").from(mark), None);
         assert_eq!(Leaf::whole("a/b/").from(&format!("a/b/{END}")), None);

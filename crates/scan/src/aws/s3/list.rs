@@ -1,4 +1,4 @@
-//! Which objects to look at, in the order of their keys, without ever holding a list of all.
+//! Which objects to fetch, in the order of their keys, without ever holding a list of all.
 
 use std::sync::Arc;
 
@@ -6,45 +6,47 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::address::S3Address;
-use super::bucket::{Ask, Bucket, Listed, Page};
+use super::bucket::{Bucket, ListRequest, ListedObject, Page};
 use super::layout::{END, Leaf, Level, is_behind};
-use crate::aws::Stop;
-use crate::aws::commit::Mark;
 use crate::aws::failure::Failure;
+use crate::aws::interrupt::Interrupt;
+use crate::aws::mark::Mark;
 use crate::names::FileKind;
-use crate::{ScanOptions, Scanned};
+use crate::options::ScanOptions;
+use crate::summary::Summary;
 
-/// Listings that are under way at once; each is a page of a thousand keys.
+/// Pages of a thousand keys that are requested at the same time.
 const LISTINGS_AHEAD_MAX: usize = 8;
-/// Folders above `AWSLogs/`, or without such a layout, that are listed level by level. What lies
-/// deeper or beside is listed flat.
+/// Folders above `AWSLogs/`, or without such a layout, that are listed level by level. Further ones
+/// are listed flat, with all keys below them.
 const LEVELS_LISTED_MAX: u32 = 100;
-/// Parts of a listing that wait to be worked on.
-const ITEMS_AHEAD_MAX: usize = 64;
+/// Parts of a listing that wait to be listed.
+const PARTS_AHEAD_MAX: usize = 64;
 
-/// What the listing comes to.
+/// One thing that the listing found. `before` counts the keys before it that were filtered out or
+/// passed over.
 #[derive(Debug)]
-pub(in crate::aws) enum Step {
+pub(in crate::aws) enum ListedItem {
     /// An object to read.
-    Object { bucket: Arc<Bucket>, listed: Listed, named: bool, mark: Mark, before: Scanned },
+    Object { bucket: Arc<Bucket>, object: ListedObject, named: bool, mark: Mark, before: Summary },
     /// Something that cannot be listed.
-    Bad { path: String, failure: Failure, mark: Mark, before: Scanned },
+    Bad { path: String, failure: Failure, mark: Mark, before: Summary },
 }
 
-/// What is left to say when the listing ends.
+/// How the listing ended.
 #[derive(Debug, Default)]
-pub(in crate::aws) struct Tail {
-    /// What was passed over after the last object.
-    pub(in crate::aws) counts: Scanned,
-    /// Nothing is left to be listed.
+pub(in crate::aws) struct ListingEnd {
+    /// Counts of the keys after the last object.
+    pub(in crate::aws) counts: Summary,
+    /// Everything was listed.
     pub(in crate::aws) is_whole: bool,
 }
 
 /// A part of a listing.
 #[derive(Debug)]
-enum Item {
+enum Part {
     Object {
-        listed: Listed,
+        object: ListedObject,
         named: bool,
     },
     Leaf(Leaf),
@@ -62,133 +64,134 @@ pub(in crate::aws) struct Lister {
     pub(in crate::aws) inputs: Vec<(Arc<Bucket>, S3Address)>,
     /// Everything up to here was done before.
     pub(in crate::aws) mark: Option<Mark>,
-    pub(in crate::aws) stop: Stop,
+    pub(in crate::aws) interrupt: Interrupt,
 }
 
 impl Lister {
-    /// Hands on what is there, in order, until there is no more or nobody wants it.
-    pub(in crate::aws) async fn run(self, steps: mpsc::Sender<Step>) -> Tail {
-        let mut counts = Scanned::default();
+    /// Sends the objects in order, until the end or until the receiver is gone.
+    pub(in crate::aws) async fn run(self, found: mpsc::Sender<ListedItem>) -> ListingEnd {
+        let mut counts = Summary::default();
         for (index, (bucket, address)) in self.inputs.iter().enumerate() {
             let behind = match &self.mark {
                 Some(mark) if mark.input > index => continue,
                 Some(mark) if mark.input == index => Some(mark.key.clone()),
                 _ => None,
             };
-            let one = One {
+            let input = InputLister {
                 bucket,
                 index,
                 behind: behind.as_deref(),
                 options: &self.options,
-                stop: &self.stop,
+                interrupt: &self.interrupt,
             };
-            if !one.run(address, &steps, &mut counts).await {
-                return Tail { counts, is_whole: false };
+            if !input.run(address, &found, &mut counts).await {
+                return ListingEnd { counts, is_whole: false };
             }
         }
-        Tail { counts, is_whole: true }
+        // An interrupt may have ended the plan of the last input early.
+        ListingEnd { counts, is_whole: !self.interrupt.is_requested() }
     }
 }
 
 /// The listing of one input.
-struct One<'l> {
+struct InputLister<'l> {
     bucket: &'l Arc<Bucket>,
     index: usize,
     behind: Option<&'l str>,
     options: &'l ScanOptions,
-    stop: &'l Stop,
+    interrupt: &'l Interrupt,
 }
 
-impl One<'_> {
-    /// False when it was ended before its end.
+impl InputLister<'_> {
+    /// False if it was ended before its end.
     async fn run(
         &self,
         address: &S3Address,
-        steps: &mpsc::Sender<Step>,
-        counts: &mut Scanned,
+        found: &mpsc::Sender<ListedItem>,
+        counts: &mut Summary,
     ) -> bool {
-        let (sender, mut receiver) = mpsc::channel(ITEMS_AHEAD_MAX);
+        let (sender, mut receiver) = mpsc::channel(PARTS_AHEAD_MAX);
         let plan = async move { self.plan(address, &sender).await };
-        let items = stream::poll_fn(move |context| receiver.poll_recv(context));
-        let expanded = items
-            .map(|item| self.expand(item).boxed())
+        let parts = stream::poll_fn(move |context| receiver.poll_recv(context));
+        let expanded = parts
+            .map(|part| self.expand(part).boxed())
             .buffered(LISTINGS_AHEAD_MAX)
             .flat_map(stream::iter)
-            .map(|item| self.first_page(item).boxed())
+            .map(|part| self.first_page(part).boxed())
             .buffered(LISTINGS_AHEAD_MAX);
-        let hand_on = async {
+        let send_all = async {
             let mut pages = std::pin::pin!(expanded);
-            while let Some((item, page)) = pages.next().await {
-                if !self.hand_on(item, page, steps, counts).await {
+            while let Some((part, page)) = pages.next().await {
+                if !self.send_part(part, page, found, counts).await {
                     return false;
                 }
             }
             true
         };
-        // Whoever ends early drops the receiver, and the plan ends with it.
+        // If the sending ends early, its receiver is dropped, and the plan ends with it.
         let mut plan = std::pin::pin!(plan);
-        let mut hand_on = std::pin::pin!(hand_on);
+        let mut send_all = std::pin::pin!(send_all);
         tokio::select! {
-            is_whole = &mut hand_on => is_whole,
-            () = &mut plan => hand_on.await,
+            is_whole = &mut send_all => is_whole,
+            () = &mut plan => send_all.await,
         }
     }
 
-    async fn plan(&self, address: &S3Address, items: &mpsc::Sender<Item>) {
+    async fn plan(&self, address: &S3Address, parts: &mpsc::Sender<Part>) {
         let prefix = address.prefix.as_str();
         let first = match self.first_key(prefix).await {
             Ok(first) => first,
             Err(failure) => {
-                let _ = items.send(Item::Bad { prefix: prefix.to_owned(), failure }).await;
+                self.offer(Part::Bad { prefix: prefix.to_owned(), failure }, parts).await;
                 return;
             }
         };
         let nothing = Failure::Refused("no object is there".to_owned());
         let mut levels_left = LEVELS_LISTED_MAX;
         if address.any_ending || prefix.is_empty() || prefix.ends_with('/') {
-            let item = match first {
-                None => Item::Bad { prefix: prefix.to_owned(), failure: nothing },
-                Some(_) if address.any_ending => Item::Leaf(Leaf::whole(prefix)),
-                Some(_) => return self.walk(prefix.to_owned(), items, &mut levels_left).await,
+            let part = match first {
+                None => Part::Bad { prefix: prefix.to_owned(), failure: nothing },
+                Some(_) if address.any_ending => Part::Leaf(Leaf::whole(prefix)),
+                Some(_) => return self.walk(prefix.to_owned(), parts, &mut levels_left).await,
             };
-            let _ = self.offer(item, items).await;
+            self.offer(part, parts).await;
             return;
         }
         // An object, a folder, or both.
         let folder = format!("{prefix}/");
-        let object = first.filter(|listed| listed.key == prefix);
+        let object = first.filter(|object| object.key == prefix);
         let is_object = object.is_some();
-        if let Some(listed) = object
-            && !self.offer(Item::Object { listed, named: true }, items).await
+        if let Some(object) = object
+            && !self.offer(Part::Object { object, named: true }, parts).await
         {
             return;
         }
         match self.first_key(&folder).await {
-            Ok(Some(_)) => self.walk(folder, items, &mut levels_left).await,
+            Ok(Some(_)) => self.walk(folder, parts, &mut levels_left).await,
             Ok(None) if is_object => {}
             Ok(None) => {
-                let _ = items.send(Item::Bad { prefix: folder, failure: nothing }).await;
+                self.offer(Part::Bad { prefix: folder, failure: nothing }, parts).await;
             }
             Err(failure) => {
-                let _ = items.send(Item::Bad { prefix: folder, failure }).await;
+                self.offer(Part::Bad { prefix: folder, failure }, parts).await;
             }
         }
     }
 
-    async fn first_key(&self, prefix: &str) -> Result<Option<Listed>, Failure> {
-        let ask = Ask { prefix, keys_max: Some(1), ..Ask::default() };
-        Ok(self.bucket.list(ask).await?.objects.into_iter().next())
+    async fn first_key(&self, prefix: &str) -> Result<Option<ListedObject>, Failure> {
+        let request = ListRequest { prefix, keys_max: Some(1), ..ListRequest::default() };
+        Ok(self.bucket.list(request).await?.objects.into_iter().next())
     }
 
-    /// Goes down the layout.
-    async fn walk(&self, prefix: String, items: &mpsc::Sender<Item>, levels_left: &mut u32) {
-        // Depth first, in the order of keys: what comes next is at the end.
-        let mut left = vec![Item::Trail(prefix)];
-        while let Some(item) = left.pop() {
-            let prefix = match item {
-                Item::Trail(prefix) => prefix,
+    /// Walks down the layout.
+    async fn walk(&self, prefix: String, parts: &mpsc::Sender<Part>, levels_left: &mut u32) {
+        // Depth first, in the order of keys: the next folder is at the end.
+        let mut left = vec![Part::Trail(prefix)];
+        while let Some(part) = left.pop() {
+            let prefix = match part {
+                Part::Trail(prefix) => prefix,
                 other => {
-                    if !self.offer(other, items).await {
+                    if !self.offer(other, parts).await {
                         return;
                     }
                     continue;
@@ -198,7 +201,7 @@ impl One<'_> {
                 continue;
             }
             let next = match Level::of(&prefix) {
-                Level::Above if *levels_left == 0 => Item::Leaf(Leaf::whole(prefix)),
+                Level::Above if *levels_left == 0 => Part::Leaf(Leaf::whole(prefix)),
                 Level::Above => {
                     *levels_left -= 1;
                     let mut below = self.level(&prefix).await;
@@ -208,8 +211,8 @@ impl One<'_> {
                 }
                 Level::Accounts => {
                     let mut below = self.level(&prefix).await;
-                    below.retain(|item| match item {
-                        Item::Trail(folder) => match Level::of(folder) {
+                    below.retain(|part| match part {
+                        Part::Trail(folder) => match Level::of(folder) {
                             Level::Account(account) => self.allows_account(&account),
                             _ => true,
                         },
@@ -219,42 +222,47 @@ impl One<'_> {
                     left.extend(below);
                     continue;
                 }
-                // Beside it are digests, Insights, and the logs of other services.
+                // Its other folders hold digests, Insights, and the logs of other services.
                 Level::Account(account) if self.allows_account(&account) => {
-                    Item::Trail(format!("{prefix}CloudTrail/"))
+                    Part::Trail(format!("{prefix}CloudTrail/"))
                 }
                 Level::Account(_) => continue,
-                Level::Trail => Item::Trail(prefix),
+                Level::Trail => Part::Trail(prefix),
                 Level::Region { folder, region } => {
                     if !self.allows_region(&region) {
                         continue;
                     }
-                    Item::Leaf(Leaf::in_region(&prefix, &folder, self.options))
+                    Part::Leaf(Leaf::in_region(&prefix, &folder, self.options))
                 }
-                Level::Other => Item::Leaf(Leaf::whole(prefix)),
+                Level::Other => Part::Leaf(Leaf::whole(prefix)),
             };
-            if !self.offer(next, items).await {
+            if !self.offer(next, parts).await {
                 return;
             }
         }
     }
 
-    /// Objects and folders of one level, in the order of keys; folders as [`Item::Trail`].
-    async fn level(&self, prefix: &str) -> Vec<Item> {
+    /// Objects and folders of one level, in the order of keys; folders as [`Part::Trail`].
+    async fn level(&self, prefix: &str) -> Vec<Part> {
         let (mut all, mut token) = (Vec::new(), None);
         loop {
-            let ask = Ask { prefix, token: token.as_deref(), level: true, ..Ask::default() };
-            match self.bucket.list(ask).await {
+            let request = ListRequest {
+                prefix,
+                token: token.as_deref(),
+                level: true,
+                ..ListRequest::default()
+            };
+            match self.bucket.list(request).await {
                 Ok(page) => {
-                    let object = |listed: Listed| Item::Object { listed, named: false };
+                    let object = |object| Part::Object { object, named: false };
                     all.extend(page.objects.into_iter().map(object));
-                    all.extend(page.folders.into_iter().map(Item::Trail));
+                    all.extend(page.folders.into_iter().map(Part::Trail));
                     token = page.next;
                 }
-                // A level that is not known whole is not gone down at all: it is one gap.
-                Err(failure) => return vec![Item::Bad { prefix: prefix.to_owned(), failure }],
+                // A level that is not completely known is not walked at all: it is one gap.
+                Err(failure) => return vec![Part::Bad { prefix: prefix.to_owned(), failure }],
             }
-            if token.is_none() || self.stop.is_asked() {
+            if token.is_none() || self.interrupt.is_requested() {
                 break;
             }
         }
@@ -262,15 +270,15 @@ impl One<'_> {
         all
     }
 
-    /// Hands a part on, if anything of it is left to do. False when nobody wants more.
-    async fn offer(&self, item: Item, items: &mpsc::Sender<Item>) -> bool {
-        let left = match (item, self.behind) {
-            (Item::Leaf(leaf), Some(behind)) => leaf.from(behind).map(Item::Leaf),
-            (Item::Object { listed, .. }, Some(behind)) if listed.key.as_str() <= behind => None,
-            (item, _) => Some(item),
+    /// Sends a part, if anything of it is still to be listed. False if the receiver is gone.
+    async fn offer(&self, part: Part, parts: &mpsc::Sender<Part>) -> bool {
+        let left = match (part, self.behind) {
+            (Part::Leaf(leaf), Some(behind)) => leaf.from(behind).map(Part::Leaf),
+            (Part::Object { object, .. }, Some(behind)) if object.key.as_str() <= behind => None,
+            (part, _) => Some(part),
         };
         match left {
-            Some(item) => !self.stop.is_asked() && items.send(item).await.is_ok(),
+            Some(part) => !self.interrupt.is_requested() && parts.send(part).await.is_ok(),
             None => true,
         }
     }
@@ -286,131 +294,132 @@ impl One<'_> {
     }
 
     /// An account's folder becomes what the filters leave of its regions.
-    async fn expand(&self, item: Item) -> Vec<Item> {
-        let Item::Trail(prefix) = item else { return vec![item] };
+    async fn expand(&self, part: Part) -> Vec<Part> {
+        let Part::Trail(prefix) = part else { return vec![part] };
         let options = self.options;
-        let in_region = |folder: &str| Item::Leaf(Leaf::in_region(folder, folder, options));
+        let in_region = |folder: &str| Part::Leaf(Leaf::in_region(folder, folder, options));
         let all = if !options.regions.is_empty() {
             let folder = |region: &String| in_region(&format!("{prefix}{region}/"));
             options.regions.iter().map(folder).collect()
         } else if options.since.is_none() && options.until.is_none() {
-            vec![Item::Leaf(Leaf::whole(prefix))]
+            vec![Part::Leaf(Leaf::whole(prefix))]
         } else {
-            let region = |item: Item| match item {
-                Item::Trail(folder) => in_region(&folder),
+            let region = |part: Part| match part {
+                Part::Trail(folder) => in_region(&folder),
                 other => other,
             };
             self.level(&prefix).await.into_iter().map(region).collect()
         };
         let Some(behind) = self.behind else { return all };
-        let left = |item: Item| match item {
-            Item::Leaf(leaf) => leaf.from(behind).map(Item::Leaf),
-            Item::Object { ref listed, .. } if listed.key.as_str() <= behind => None,
+        let left = |part: Part| match part {
+            Part::Leaf(leaf) => leaf.from(behind).map(Part::Leaf),
+            Part::Object { ref object, .. } if object.key.as_str() <= behind => None,
             other => Some(other),
         };
         all.into_iter().filter_map(left).collect()
     }
 
-    async fn first_page(&self, item: Item) -> (Item, Option<Result<Page, Failure>>) {
-        let Item::Leaf(leaf) = &item else { return (item, None) };
-        if self.stop.is_asked() {
-            return (item, None);
+    async fn first_page(&self, part: Part) -> (Part, Option<Result<Page, Failure>>) {
+        let Part::Leaf(leaf) = &part else { return (part, None) };
+        if self.interrupt.is_requested() {
+            return (part, None);
         }
         let page = self.page(leaf, None).await;
-        (item, Some(page))
+        (part, Some(page))
     }
 
     async fn page(&self, leaf: &Leaf, token: Option<&str>) -> Result<Page, Failure> {
         let after = leaf.after.as_deref();
-        self.bucket.list(Ask { prefix: &leaf.prefix, after, token, ..Ask::default() }).await
+        self.bucket
+            .list(ListRequest { prefix: &leaf.prefix, after, token, ..ListRequest::default() })
+            .await
     }
 
-    /// The objects of a part, page after page. False when nobody wants more.
-    async fn hand_on(
+    /// Sends the objects of a part, page after page. False if the receiver is gone.
+    async fn send_part(
         &self,
-        item: Item,
+        part: Part,
         page: Option<Result<Page, Failure>>,
-        steps: &mpsc::Sender<Step>,
-        counts: &mut Scanned,
+        found: &mpsc::Sender<ListedItem>,
+        counts: &mut Summary,
     ) -> bool {
-        let leaf = match item {
-            Item::Object { listed, named } => {
-                return self.hand_on_object(listed, named, steps, counts).await;
+        let leaf = match part {
+            Part::Object { object, named } => {
+                return self.send_object(object, named, found, counts).await;
             }
-            Item::Bad { prefix, failure } => {
-                return self.hand_on_bad(prefix, failure, steps, counts).await;
+            Part::Bad { prefix, failure } => {
+                return self.send_bad(prefix, failure, found, counts).await;
             }
-            Item::Trail(_) => return true,
-            Item::Leaf(leaf) => leaf,
+            Part::Trail(_) => return true,
+            Part::Leaf(leaf) => leaf,
         };
         let Some(mut page) = page else { return false };
         loop {
             let listed = match page {
                 Ok(listed) => listed,
                 Err(failure) => {
-                    return self.hand_on_bad(leaf.prefix, failure, steps, counts).await;
+                    return self.send_bad(leaf.prefix, failure, found, counts).await;
                 }
             };
             for object in listed.objects {
                 if leaf.before.as_ref().is_some_and(|before| object.key >= *before) {
                     return true;
                 }
-                if !self.hand_on_object(object, false, steps, counts).await {
+                if !self.send_object(object, false, found, counts).await {
                     return false;
                 }
             }
             let Some(token) = listed.next else { return true };
-            if self.stop.is_asked() {
+            if self.interrupt.is_requested() {
                 return false;
             }
             page = self.page(&leaf, Some(&token)).await;
         }
     }
 
-    async fn hand_on_object(
+    async fn send_object(
         &self,
-        listed: Listed,
+        object: ListedObject,
         named: bool,
-        steps: &mpsc::Sender<Step>,
-        counts: &mut Scanned,
+        found: &mpsc::Sender<ListedItem>,
+        counts: &mut Summary,
     ) -> bool {
-        let name = listed.key.rsplit('/').next().unwrap_or_default();
-        let summary = &mut counts.summary;
+        let name = object.key.rsplit('/').next().unwrap_or_default();
         match FileKind::of(name) {
-            // What consoles make to show a folder.
+            // The AWS console creates such objects to show a folder.
             _ if name.is_empty() => return true,
-            FileKind::Log(log) if self.options.rules_out(&log) => summary.files_filtered += 1,
-            FileKind::NoRecords if !named => summary.files_passed_over += 1,
+            FileKind::Log(log) if self.options.rules_out(&log) => counts.filter_out(&log),
+            FileKind::NoRecords if !named => counts.files_passed_over += 1,
             _ => {
-                let mark = Mark { input: self.index, key: listed.key.clone() };
+                let mark = Mark { input: self.index, key: object.key.clone() };
                 let before = std::mem::take(counts);
                 let bucket = Arc::clone(self.bucket);
-                let step = Step::Object { bucket, listed, named, mark, before };
-                return !self.stop.is_asked() && steps.send(step).await.is_ok();
+                let item = ListedItem::Object { bucket, object, named, mark, before };
+                return !self.interrupt.is_requested() && found.send(item).await.is_ok();
             }
         }
         self.bucket.usage.not_fetched.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         true
     }
 
-    async fn hand_on_bad(
+    async fn send_bad(
         &self,
         prefix: String,
         failure: Failure,
-        steps: &mpsc::Sender<Step>,
-        counts: &mut Scanned,
+        found: &mpsc::Sender<ListedItem>,
+        counts: &mut Summary,
     ) -> bool {
         let path = format!("s3://{}/{prefix}", self.bucket.name);
         let mark = Mark { input: self.index, key: format!("{prefix}{END}") };
         let before = std::mem::take(counts);
-        steps.send(Step::Bad { path, failure, mark, before }).await.is_ok()
+        found.send(ListedItem::Bad { path, failure, mark, before }).await.is_ok()
     }
 }
 
-fn place(item: &Item) -> &str {
-    match item {
-        Item::Object { listed, .. } => &listed.key,
-        Item::Leaf(leaf) => &leaf.prefix,
-        Item::Trail(prefix) | Item::Bad { prefix, .. } => prefix,
+fn place(part: &Part) -> &str {
+    match part {
+        Part::Object { object, .. } => &object.key,
+        Part::Leaf(leaf) => &leaf.prefix,
+        Part::Trail(prefix) | Part::Bad { prefix, .. } => prefix,
     }
 }

@@ -1,8 +1,8 @@
-//! `scan s3://…`: lists what the filters allow, fetches it within bounds, and hands it to the scan's
-//! threads in memory that does not depend on the archive.
+//! `scan s3://…`: lists the keys that the filters allow, fetches the objects within limits, and passes
+//! them to the reader threads. Its memory does not depend on the size of the bucket.
 //!
-//! An object of up to [`WHOLE_FILE_BYTES_MAX`] is fetched whole before a thread takes it; a larger
-//! one streams through that thread's window. Both cost permits of one bound of bytes.
+//! An object of up to [`WHOLE_FILE_BYTES_MAX`] is fetched completely before a thread takes it; a larger
+//! one streams through that thread's window. Both take permits from the same limit of bytes.
 
 mod address;
 mod bucket;
@@ -21,34 +21,38 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use self::address::S3Address;
 use self::bucket::Bucket;
-pub(in crate::aws) use self::bucket::Listed as Object;
-use self::bucket::Listed;
-use self::list::{Lister, Step, Tail};
+pub(in crate::aws) use self::bucket::ListedObject;
+use self::list::{ListedItem, Lister, ListingEnd};
 use super::access::{self, Roles};
 use super::checkpoint::{Checkpoint, CheckpointPlan, Restored};
-use super::commit::{Committer, Mark};
+use super::commit::Committer;
 use super::failure::{CloudError, Failure};
-use super::ready::{Body, Ready, read_all};
+use super::fetched::{Body, FetchedObject, read_all};
+use super::interrupt::Interrupt;
+use super::mark::Mark;
+use super::runtime::runtime;
 use super::usage::Usage;
-use super::{Stop, runtime};
-use crate::file::WHOLE_FILE_BYTES_MAX;
-use crate::{Progress, ScanOptions, Scanned};
+use crate::buffers::WHOLE_FILE_BYTES_MAX;
+use crate::options::ScanOptions;
+use crate::progress::Progress;
+use crate::scanned::Scanned;
+use crate::summary::Summary;
 
-/// Objects that are fetched at once, unless said otherwise: S3 answers in tens of milliseconds, and a
-/// log file is done in less than one.
+/// Objects that are fetched at once, by default: S3 answers in tens of milliseconds, and a log file is
+/// scanned in less than one.
 pub const S3_CONCURRENCY: usize = 32;
-/// The most that may be asked for.
+/// The highest number that an option may ask for.
 pub const S3_CONCURRENCY_MAX: usize = 512;
 /// Bytes of objects that are fetched and not yet read.
 const BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
-/// Bytes that an object costs while it streams: what is between the connection and its thread.
+/// Bytes that a streamed object counts: those between the connection and its thread.
 const STREAM_BYTES: usize = 4 << 20;
 /// Pieces of a streamed object between the connection and its thread; S3's are 16 to 512 KiB.
 const PIECES_MAX: usize = 8;
-/// Objects after the oldest that is not done: their results wait for it, so that they can be written
-/// down in order.
+/// Objects after the oldest that is not done: their results wait for it, so that they can be saved in
+/// order.
 const OBJECTS_AHEAD_MAX: usize = 4_096;
-/// Objects that are listed before their turn comes.
+/// Objects that are listed before they are fetched.
 const LISTED_AHEAD_MAX: usize = 2_000;
 /// Times that an object may change while it is fetched whole.
 const CHANGES_MAX: u32 = 3;
@@ -58,19 +62,19 @@ const CHANGES_MAX: u32 = 3;
 pub struct S3Options {
     /// A role to read with, at most one.
     pub roles: Roles,
-    /// Whoever reads pays, where the bucket's owner wants it so.
+    /// Accept charges for a requester-pays bucket.
     pub requester_pays: bool,
     /// Objects that are fetched at once, 1 to [`S3_CONCURRENCY_MAX`].
     pub concurrency: usize,
-    /// Where to write down how far it has come.
+    /// Where to save the progress.
     pub checkpoint: Option<CheckpointPlan>,
 }
 
-/// Scans what is at these addresses.
+/// Scans the objects at these addresses.
 ///
 /// # Errors
-/// When it cannot be begun, or the checkpoint cannot be written. What cannot be listed or read later
-/// is [`crate::summary::Summary::skipped`].
+/// When the scan cannot begin, or the checkpoint cannot be written. Objects that cannot be listed or
+/// read later are in [`Summary::skipped`].
 pub fn scan_s3(
     addresses: &[S3Address],
     rules: &Ruleset,
@@ -78,11 +82,12 @@ pub fn scan_s3(
     s3: &S3Options,
     progress: &Progress,
     usage: &Arc<Usage>,
+    interrupt: &Interrupt,
 ) -> Result<Scanned, CloudError> {
     let begin = Instant::now();
     let (checkpoint, restored) = match &s3.checkpoint {
         Some(plan) => {
-            let arguments = plan.arguments(Some(rules), options);
+            let arguments = plan.arguments(Some(rules), options)?;
             let (checkpoint, restored) =
                 Checkpoint::open(&plan.path, arguments, options, String::new())?;
             (Some(checkpoint), restored)
@@ -101,35 +106,34 @@ pub fn scan_s3(
         let options = ScanOptions { since, until, ..options.clone() };
         let runtime = runtime()?;
         let inputs = runtime.block_on(open(addresses, s3, usage))?;
-        let stop = Stop::on_interrupt(&runtime);
         let lister = Lister {
             options: Arc::new(options.clone()),
             inputs,
             mark: restored.mark,
-            stop: stop.clone(),
+            interrupt: interrupt.clone(),
         };
         let committer = Arc::new(Mutex::new(Committer::new(restored.scanned, checkpoint)));
-        let (sender, ready) = mpsc::channel(s3.concurrency.max(1));
+        let (sender, fetched) = mpsc::channel(s3.concurrency.max(1));
         let dispatch = runtime.spawn(dispatch(
             lister,
             s3.concurrency.clamp(1, S3_CONCURRENCY_MAX),
             sender,
             Arc::clone(&committer),
         ));
-        read_all(ready, rules, &options, progress, &committer);
-        let mut tail = runtime.block_on(dispatch).unwrap_or_default();
+        read_all(fetched, rules, &options, progress, &committer);
+        let mut end = joined(runtime.block_on(dispatch));
         let is_lost = lock(&committer).wants_no_more();
-        if !tail.is_whole && !is_lost {
-            let reason = if stop.is_asked() {
-                "it was interrupted: not everything was looked at"
+        if !end.is_whole && !is_lost {
+            let reason = if interrupt.is_requested() {
+                "interrupted: not all objects were read"
             } else {
-                "the listing failed: not everything was looked at"
+                "the listing failed: not all objects were read"
             };
-            tail.counts.summary.skip(&PathBuf::from("s3://"), None, reason.to_owned());
+            end.counts.skip(&PathBuf::from("s3://"), None, reason.to_owned());
         }
         let committer =
             std::mem::replace(&mut *lock(&committer), Committer::new(Scanned::default(), None));
-        committer.finish(tail.counts, tail.is_whole)?
+        committer.finish(end.counts, end.is_whole)?
     };
     scanned.summary.shorten();
     scanned.summary.elapsed = begin.elapsed();
@@ -140,7 +144,7 @@ fn lock(committer: &Mutex<Committer>) -> std::sync::MutexGuard<'_, Committer> {
     committer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the environment and a role give to read buckets with.
+/// Credentials to read buckets with, from the environment and a role.
 pub(in crate::aws) async fn sdk_for(roles: &Roles) -> Result<SdkConfig, CloudError> {
     let mut sdk = access::sdk().await;
     let role = roles.arns.first().map(String::as_str);
@@ -176,33 +180,38 @@ pub(in crate::aws) async fn open(
     Ok(inputs)
 }
 
-/// Takes what is listed, in order, and has it fetched as far as the bounds allow.
+/// Receives listed objects, in order, and starts fetching them as far as the limits allow.
 async fn dispatch(
     lister: Lister,
     concurrency: usize,
-    ready: mpsc::Sender<Ready>,
+    fetched: mpsc::Sender<FetchedObject>,
     committer: Arc<Mutex<Committer>>,
-) -> Tail {
-    let (sender, mut steps) = mpsc::channel(LISTED_AHEAD_MAX);
-    let stop = lister.stop.clone();
+) -> ListingEnd {
+    let (sender, mut items) = mpsc::channel(LISTED_AHEAD_MAX);
+    let interrupt = lister.interrupt.clone();
     let listing = tokio::spawn(lister.run(sender));
     let window = Arc::new(Semaphore::new(OBJECTS_AHEAD_MAX));
     let at_once = Arc::new(Semaphore::new(concurrency));
     // One permit for each KiB.
     let bytes = Arc::new(Semaphore::new(BYTES_IN_FLIGHT_MAX >> 10));
     let mut number = 0;
-    while let Some(step) = steps.recv().await {
-        if lock(&committer).wants_no_more() || stop.is_asked() {
+    let mut got_all = false;
+    loop {
+        let Some(item) = items.recv().await else {
+            got_all = true;
+            break;
+        };
+        if lock(&committer).wants_no_more() || interrupt.is_requested() {
             break;
         }
-        // Nobody closes these semaphores: without a permit there is nothing that could go on.
+        // These semaphores are never closed, so that a permit can always be had.
         let Ok(ahead) = Arc::clone(&window).acquire_owned().await else { break };
-        let (bucket, listed, named, mark, before) = match step {
-            Step::Object { bucket, listed, named, mark, before } => {
-                (bucket, listed, named, mark, before)
+        let (bucket, object, named, mark, before) = match item {
+            ListedItem::Object { bucket, object, named, mark, before } => {
+                (bucket, object, named, mark, before)
             }
-            Step::Bad { path, failure, mark, before } => {
-                let bad = Ready {
+            ListedItem::Bad { path, failure, mark, before } => {
+                let bad = FetchedObject {
                     place: Some((number, mark)),
                     path: path.into(),
                     name: String::new(),
@@ -213,26 +222,26 @@ async fn dispatch(
                     window: Some(ahead),
                 };
                 number += 1;
-                if ready.send(bad).await.is_err() {
+                if fetched.send(bad).await.is_err() {
                     break;
                 }
                 continue;
             }
         };
-        let is_whole = listed.bytes < WHOLE_FILE_BYTES_MAX;
-        let cost = if is_whole { listed.bytes } else { STREAM_BYTES as u64 };
+        let is_whole = object.bytes < WHOLE_FILE_BYTES_MAX;
+        let cost = if is_whole { object.bytes } else { STREAM_BYTES as u64 };
         let cost = u32::try_from(cost.div_ceil(1024)).unwrap_or(u32::MAX);
         let Ok(slot) = Arc::clone(&at_once).acquire_owned().await else { break };
         let Ok(room) = Arc::clone(&bytes).acquire_many_owned(cost).await else { break };
         let fetch = Fetch {
-            name: listed.key.rsplit('/').next().unwrap_or_default().to_owned(),
-            path: format!("s3://{}/{}", bucket.name, listed.key).into(),
+            name: object.key.rsplit('/').next().unwrap_or_default().to_owned(),
+            path: format!("s3://{}/{}", bucket.name, object.key).into(),
             bucket,
-            listed,
+            object,
             named,
             place: (number, mark),
             before,
-            ready: ready.clone(),
+            fetched: fetched.clone(),
         };
         number += 1;
         if is_whole {
@@ -241,20 +250,33 @@ async fn dispatch(
             tokio::spawn(fetch.stream(slot, room, ahead));
         }
     }
-    drop(steps);
-    listing.await.unwrap_or_default()
+    drop(items);
+    let mut end = joined(listing.await);
+    // Objects may have been listed, but not fetched.
+    end.is_whole &= got_all;
+    end
+}
+
+/// The end of a listing. A task that panicked ends the program's work with its panic, not as a listing
+/// that was empty.
+pub(in crate::aws) fn joined(listing: Result<ListingEnd, tokio::task::JoinError>) -> ListingEnd {
+    listing.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // Cancelled: `ListingEnd::default` is incomplete, and reported so.
+        Err(_) => ListingEnd::default(),
+    })
 }
 
 /// One object to fetch.
 struct Fetch {
     bucket: Arc<Bucket>,
-    listed: Listed,
+    object: ListedObject,
     path: PathBuf,
     name: String,
     named: bool,
     place: (u64, Mark),
-    before: Scanned,
-    ready: mpsc::Sender<Ready>,
+    before: Summary,
+    fetched: mpsc::Sender<FetchedObject>,
 }
 
 impl Fetch {
@@ -264,13 +286,13 @@ impl Fetch {
         room: OwnedSemaphorePermit,
         window: OwnedSemaphorePermit,
     ) {
-        let body = match fetch_whole(&self.bucket, &self.listed).await {
+        let body = match fetch_whole(&self.bucket, &self.object).await {
             Ok(bytes) => Body::Whole(bytes),
             Err(failure) => Body::Failed(failure),
         };
-        // What was fetched takes memory until it is read, but no connection.
+        // The fetched object takes memory until it is read, but no connection.
         drop(slot);
-        self.hand_on(body, vec![room], window).await;
+        self.pass_on(body, vec![room], window).await;
     }
 
     async fn stream(
@@ -280,8 +302,8 @@ impl Fetch {
         window: OwnedSemaphorePermit,
     ) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        let (bucket, key) = (Arc::clone(&self.bucket), self.listed.key.clone());
-        self.hand_on(Body::Stream(pieces), vec![slot, room], window).await;
+        let (bucket, key) = (Arc::clone(&self.bucket), self.object.key.clone());
+        self.pass_on(Body::Stream(pieces), vec![slot, room], window).await;
         let mut download = bucket.download(&key);
         loop {
             let piece = download.next().await.map(Option::unwrap_or_default);
@@ -292,13 +314,13 @@ impl Fetch {
         }
     }
 
-    async fn hand_on(
+    async fn pass_on(
         self,
         body: Body,
         permits: Vec<OwnedSemaphorePermit>,
         window: OwnedSemaphorePermit,
     ) {
-        let ready = Ready {
+        let fetched = FetchedObject {
             place: Some(self.place),
             path: self.path,
             name: self.name,
@@ -308,17 +330,18 @@ impl Fetch {
             permits,
             window: Some(window),
         };
-        // The threads are gone only after a panic, which is told by them.
-        let _ = self.ready.send(ready).await;
+        // An error means that the reader threads are gone. They only end early by a panic, which
+        // `on_threads` passes on.
+        let _ = self.fetched.send(fetched).await;
     }
 }
 
-/// A small object, once more from the beginning when it changes on the way.
-async fn fetch_whole(bucket: &Bucket, listed: &Listed) -> Result<Vec<u8>, Failure> {
+/// A small object. Begins again if it changes on the way.
+async fn fetch_whole(bucket: &Bucket, object: &ListedObject) -> Result<Vec<u8>, Failure> {
     let mut changes = 0;
     'again: loop {
-        let mut bytes = Vec::with_capacity(usize::try_from(listed.bytes).unwrap_or(0));
-        let mut download = bucket.download(&listed.key);
+        let mut bytes = Vec::with_capacity(usize::try_from(object.bytes).unwrap_or(0));
+        let mut download = bucket.download(&object.key);
         loop {
             match download.next().await {
                 Ok(Some(piece)) => bytes.extend_from_slice(&piece),
@@ -330,7 +353,7 @@ async fn fetch_whole(bucket: &Bucket, listed: &Listed) -> Result<Vec<u8>, Failur
                 Err(failure) => return Err(failure),
             }
             // It was small when it was listed.
-            if bytes.len() as u64 > listed.bytes.max(WHOLE_FILE_BYTES_MAX) {
+            if bytes.len() as u64 > object.bytes.max(WHOLE_FILE_BYTES_MAX) {
                 return Err(Failure::Changed);
             }
         }

@@ -7,8 +7,9 @@ mod findings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, IncidentUpdate};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
@@ -251,18 +252,7 @@ impl<'a> Work<'a> {
                 self.put_original(known, key, None).await?;
             }
         }
-        let incident = &mut self.load(id).await?.head.incident;
-        incident.kind = growth.kind;
-        incident.state = growth.state;
-        incident.severity = growth.severity;
-        incident.title.clone_from(&growth.title);
-        incident.accounts.clone_from(&growth.accounts);
-        incident.root_use = growth.root_use;
-        incident.reasons.clone_from(&growth.reasons);
-        incident.first_at = growth.first_at;
-        incident.last_at = growth.last_at;
-        incident.addresses.clone_from(&growth.addresses);
-        incident.related.clone_from(&growth.related);
+        self.load(id).await?.head.incident.head.clone_from(&growth.head);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Between the async side, which fetches, and the scan's threads, which read.
+//! The way from the async side, which fetches, to the reader threads.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -8,64 +8,63 @@ use bytes::Bytes;
 use rootwatch_core::rules::Ruleset;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::commit::{Committer, Mark};
+use super::commit::Committer;
 use super::failure::Failure;
-use crate::file::{LargeText, Worker};
-use crate::kernel::Kernel;
-use crate::prefilter::Prefilter;
-use crate::{Progress, ScanOptions, Scanned, on_threads};
+use super::mark::Mark;
+use crate::options::ScanOptions;
+use crate::progress::Progress;
+use crate::reader::{Shared, Worker};
+use crate::scanned::Scanned;
+use crate::summary::Summary;
+use crate::threads::on_threads;
 
-/// A text that is here, or on its way.
+/// An object's bytes, fetched or being fetched.
 #[derive(Debug)]
 pub(super) enum Body {
     /// All of it.
     Whole(Vec<u8>),
     /// Piece by piece, in order.
     Stream(mpsc::Receiver<Result<Bytes, Failure>>),
-    /// It cannot be had.
+    /// It cannot be fetched.
     Failed(Failure),
 }
 
-/// Something to read.
+/// An object to read.
 #[derive(Debug)]
-pub(super) struct Ready {
-    /// Where it stands in the order of the listing; `None` where order does not matter.
+pub(super) struct FetchedObject {
+    /// Its number and key in the order of the listing; `None` where order does not matter.
     pub(super) place: Option<(u64, Mark)>,
-    /// What findings call it.
+    /// Its name in findings.
     pub(super) path: PathBuf,
     /// Its name without folders.
     pub(super) name: String,
     /// The user named it, rather than a folder around it.
     pub(super) named: bool,
     pub(super) body: Body,
-    /// What was counted before it in the order of the listing.
-    pub(super) before: Scanned,
-    /// Given back when it has been read.
+    /// Counts of the keys before it in the listing.
+    pub(super) before: Summary,
+    /// Released when it has been read.
     pub(super) permits: Vec<OwnedSemaphorePermit>,
-    /// Given back when it is committed.
+    /// Released when its result is committed.
     pub(super) window: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads what comes, on the scan's threads, until nothing comes any more.
+/// Reads objects on the reader threads, until the sender is gone.
 pub(super) fn read_all(
-    ready: mpsc::Receiver<Ready>,
+    fetched: mpsc::Receiver<FetchedObject>,
     rules: &Ruleset,
     options: &ScanOptions,
     progress: &Progress,
     committer: &Mutex<Committer>,
 ) {
-    let prefilter = Prefilter::new(rules, options.rule_only);
-    let prefilter = (options.prefilter && prefilter.unguarded().is_empty()).then_some(&prefilter);
-    let ready = Mutex::new(ready);
-    let large = LargeText::default();
+    let shared = Shared::new(rules, options, progress);
+    let fetched = Mutex::new(fetched);
     let work = || {
-        let mut worker = Worker::new(rules, options, prefilter, Kernel::detect(), progress, &large);
+        let mut worker = Worker::new(&shared);
         loop {
-            let next = ready.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-            let Some(Ready { place, path, name, named, body, before, permits, window }) = next
-            else {
-                break;
-            };
+            let next = fetched.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+            let Some(object) = next else { break };
+            let FetchedObject { place, path, name, named, body, before, permits, window } = object;
             let mut failure = None;
             match body {
                 Body::Whole(bytes) => worker.take_object(&path, &name, named, &bytes[..]),
@@ -82,12 +81,12 @@ pub(super) fn read_all(
                 }
             }
             drop(permits);
-            let mut part = before;
-            crate::merge(&mut part, worker.hand_over());
+            let mut part = worker.take_result();
+            part.summary.add(before);
             let mut committer = committer.lock().unwrap_or_else(PoisonError::into_inner);
             let is_lost = match failure {
                 Some(Failure::Again { reason, .. }) => {
-                    let reason = format!("{} cannot be read now: {reason}", path.display());
+                    let reason = format!("cannot read {} now: {reason}", path.display());
                     committer.lose(place.as_ref(), &reason)
                 }
                 _ => false,
@@ -100,7 +99,7 @@ pub(super) fn read_all(
     on_threads(options.threads, work, |()| ());
 }
 
-/// Pieces from the async side as a reader. An empty piece is the end.
+/// Pieces from the async side as a reader. An empty piece marks the end.
 struct PieceReader {
     pieces: mpsc::Receiver<Result<Bytes, Failure>>,
     piece: Bytes,
@@ -115,7 +114,7 @@ impl Read for PieceReader {
                 return end.clone().map(|()| 0).map_err(|f| io::Error::other(f.reason()));
             }
             let piece = self.pieces.blocking_recv().unwrap_or_else(|| {
-                let reason = "the fetching ended before the object".to_owned();
+                let reason = "the download ended before the object".to_owned();
                 Err(Failure::Again { code: None, reason })
             });
             match piece {

@@ -1,5 +1,4 @@
-//! An object read as a stream gives the findings of a scan of the same bytes, in batches, in the
-//! memory of one window.
+//! An object gives the same findings as a scan of the same bytes, in batches.
 
 #[allow(dead_code, reason = "another test uses the rest")]
 mod texts;
@@ -8,7 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -17,24 +16,25 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 use rootwatch_core::decode::Limits;
 use rootwatch_core::detect::Detected;
 use rootwatch_core::rules::Ruleset;
-use rootwatch_scan::stream::{BATCH_FINDINGS_MAX, holds_no_records, scan_reader};
+use rootwatch_scan::objects::{BATCH_FINDINGS_MAX, ObjectScanner, holds_no_records};
 use rootwatch_scan::summary::Summary;
 use rootwatch_scan::{Input, Progress, ScanOptions, scan, scan_bytes};
 use texts::{Tape, damage, sound};
 
-static RULES: LazyLock<Ruleset> = LazyLock::new(Ruleset::built_in);
+static RULES: LazyLock<Arc<Ruleset>> = LazyLock::new(|| Arc::new(Ruleset::built_in()));
 
 const LOG_NAME: &str =
     "AWSLogs/222233334444/222233334444_CloudTrail_us-east-1_20260504T1405Z_Ab12.json.gz";
 
 fn line(detected: &Detected) -> String {
-    let Detected { finding, waiting } = detected;
+    let Detected { finding, deferred: waiting } = detected;
     format!("{} {} {} {waiting:?}", finding.key.0, finding.root_use, finding.rules.join(","))
 }
 
-fn streamed(reader: impl Read, name: &str, options: &ScanOptions) -> (Vec<String>, Summary) {
+fn scanned(reader: impl Read, name: &str, options: &ScanOptions) -> (Vec<String>, Summary) {
     let mut lines = Vec::new();
-    let summary = scan_reader(reader, name, &RULES, options, &mut |batch| {
+    let scanner = ObjectScanner::new(Arc::clone(&RULES), options.clone());
+    let summary = scanner.scan(reader, name, &mut |batch| {
         assert!(!batch.is_empty() && batch.len() <= BATCH_FINDINGS_MAX);
         lines.extend(batch.iter().map(line));
         ControlFlow::Continue(())
@@ -96,7 +96,7 @@ fn every_file_of_the_story_gives_the_findings_of_a_scan() {
     let (mut lines, mut records, mut passed_over) = (Vec::new(), 0, 0);
     for file in &files {
         let name = file.to_str().expect("UTF-8");
-        let (found, summary) = streamed(fs::File::open(file).expect("a file"), name, &options);
+        let (found, summary) = scanned(fs::File::open(file).expect("a file"), name, &options);
         assert_eq!(summary.skipped, [], "{name}");
         assert_eq!(summary.files_passed_over == 1, holds_no_records(name), "{name}");
         lines.extend(found);
@@ -115,19 +115,19 @@ fn every_file_of_the_story_gives_the_findings_of_a_scan() {
 }
 
 #[test]
-fn findings_are_handed_on_in_batches_and_a_sink_that_breaks_ends_the_reading() {
+fn findings_come_in_batches_and_a_sink_that_breaks_ends_the_reading() {
     let many = BATCH_FINDINGS_MAX * 3 + 7;
     let records: Vec<String> = (0..many).map(record).collect();
     let text = format!("{{\"Records\":[{}]}}", records.join(","));
-    let options = ScanOptions::default();
+    let scanner = ObjectScanner::new(Arc::clone(&RULES), ScanOptions::default());
     let mut sizes = Vec::new();
-    scan_reader(text.as_bytes(), LOG_NAME, &RULES, &options, &mut |batch| {
+    scanner.scan(text.as_bytes(), LOG_NAME, &mut |batch| {
         sizes.push(batch.len());
         ControlFlow::Continue(())
     });
     assert_eq!(sizes, [BATCH_FINDINGS_MAX, BATCH_FINDINGS_MAX, BATCH_FINDINGS_MAX, 7]);
     let mut batches = 0;
-    scan_reader(text.as_bytes(), LOG_NAME, &RULES, &options, &mut |_| {
+    scanner.scan(text.as_bytes(), LOG_NAME, &mut |_| {
         batches += 1;
         ControlFlow::Break(())
     });
@@ -135,35 +135,55 @@ fn findings_are_handed_on_in_batches_and_a_sink_that_breaks_ends_the_reading() {
 }
 
 #[test]
-fn what_stands_before_the_damage_is_handed_on_and_the_damage_is_told() {
+fn findings_before_the_damage_are_passed_on_and_the_damage_is_reported() {
     let records: Vec<String> = (0..4000).map(record).collect();
     let text = format!("{{\"Records\":[{}]}}", records.join(","));
     let whole = gzip(text.as_bytes());
     let options = ScanOptions::default();
     let cut = &whole[..whole.len() - whole.len() / 4];
-    let (found, summary) = streamed(cut, LOG_NAME, &options);
+    let (found, summary) = scanned(cut, LOG_NAME, &options);
     assert!(found.len() > 1000 && found.len() < 4000, "{}", found.len());
     assert_eq!(summary.skipped_total, 1, "{:?}", summary.skipped);
     let skipped = &summary.skipped[0];
     assert_eq!(skipped.place, None);
     assert!(skipped.reason.starts_with("gzip ends early after "), "{}", skipped.reason);
     let broken = Slow { bytes: cut, step: 1000, fails: true };
-    let (again, summary) = streamed(broken, LOG_NAME, &options);
+    let (again, summary) = scanned(broken, LOG_NAME, &options);
     assert_eq!(again, found);
     assert_eq!(summary.skipped[0].place, None);
-    let (none, summary) = streamed(Slow { bytes: b"", step: 1, fails: true }, LOG_NAME, &options);
+    let (none, summary) = scanned(Slow { bytes: b"", step: 1, fails: true }, LOG_NAME, &options);
     assert_eq!((none.len(), summary.skipped_total, summary.files), (0, 1, 0));
+}
+
+#[test]
+fn one_scanner_reads_one_object_after_the_other_with_the_same_buffers() {
+    let scanner = ObjectScanner::new(Arc::clone(&RULES), ScanOptions::default());
+    let count = |object: &[u8]| {
+        let mut findings = 0;
+        let summary = scanner.scan(object, LOG_NAME, &mut |batch| {
+            findings += batch.len();
+            ControlFlow::Continue(())
+        });
+        (findings, summary.records, summary.skipped_total)
+    };
+    let two = gzip(format!("{{\"Records\":[{},{}]}}", record(1), record(2)).as_bytes());
+    assert_eq!(count(&two), (2, 2, 0));
+    assert_eq!(count(&two[..two.len() - 9]), (2, 2, 1));
+    // Larger than what is read in one go, so that it goes through the window.
+    let many: Vec<String> = (0..12_000).map(record).collect();
+    assert_eq!(count(many.join("\n").as_bytes()), (12_000, 12_000, 0));
+    assert_eq!(count(record(1).as_bytes()), (1, 1, 0));
 }
 
 #[test]
 fn a_bomb_is_cut_off_and_documents_are_passed_over() {
     let options = ScanOptions { file_bytes_max: 1 << 20, ..ScanOptions::default() };
-    let (_, summary) = streamed(&gzip(&[b' '; 3 << 20])[..], LOG_NAME, &options);
-    let told = summary.skipped.last().expect("a bomb");
-    assert!(told.reason.starts_with("decompresses to more than 1048576 bytes"), "{told:?}");
-    let (_, summary) = streamed(&b"# Log files"[..], "AWSLogs/README.md", &options);
+    let (_, summary) = scanned(&gzip(&[b' '; 3 << 20])[..], LOG_NAME, &options);
+    let bomb = summary.skipped.last().expect("a bomb");
+    assert!(bomb.reason.starts_with("decompresses to more than 1048576 bytes"), "{bomb:?}");
+    let (_, summary) = scanned(&b"# Log files"[..], "AWSLogs/README.md", &options);
     assert_eq!((summary.documents, summary.files, summary.skipped_total), (1, 0, 0));
-    let (found, _) = streamed(record(1).as_bytes(), "AWSLogs/notes.txt", &options);
+    let (found, _) = scanned(record(1).as_bytes(), "AWSLogs/notes.txt", &options);
     assert_eq!(found.len(), 1);
 }
 
@@ -171,7 +191,7 @@ proptest! {
     #![proptest_config(Config {
         cases: 400,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stream.regressions"),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/objects.regressions"),
         ))),
         ..Config::default()
     })]
@@ -192,17 +212,17 @@ proptest! {
         let limits = Limits { record_bytes_max, ..Limits::default() };
         let options = ScanOptions { limits, threads: 1, ..ScanOptions::default() };
         let reader = Slow { bytes: &bytes, step, fails: false };
-        let (found, summary) = streamed(reader, "events", &options);
+        let (found, summary) = scanned(reader, "events", &options);
         let whole = scan_bytes(&bytes, &RULES, &options);
         let mut expected: Vec<String> =
             whole.findings.iter().map(|located| line(&located.detected)).collect();
         expected.sort();
         prop_assert_eq!(found, expected);
         prop_assert_eq!(summary.records, whole.summary.records);
-        let told = |summary: &Summary| -> Vec<_> {
+        let skipped = |summary: &Summary| -> Vec<_> {
             summary.skipped.iter().map(|one| (one.place, one.reason.clone())).collect()
         };
-        prop_assert_eq!(told(&summary), told(&whole.summary));
+        prop_assert_eq!(skipped(&summary), skipped(&whole.summary));
         prop_assert_eq!(summary.passed_over, whole.summary.passed_over);
     }
 }

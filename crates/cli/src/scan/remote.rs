@@ -1,4 +1,4 @@
-//! What a scan reads that is not on this machine: S3 and CloudTrail's own events; and what it costs.
+//! Inputs that are not on this machine: S3 and CloudTrail's own events; and what reading them costs.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -14,11 +14,13 @@ use rootwatch_scan::aws::{
 use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use super::{EXIT_INCOMPLETE, with_bar};
-use crate::Hint;
 use crate::args::{Format, ScanArgs};
+use crate::interrupt;
 use crate::output::{self, Style, words};
+use crate::report::Hint;
+use crate::since::TimeArg;
 
-/// What to look at, by where it is.
+/// The inputs, by where they are.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     pub(super) local: Vec<Input>,
@@ -27,7 +29,7 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    /// Sorts the paths, and looks whether the options fit them.
+    /// Sorts the paths, and checks whether the options fit them.
     pub(super) fn read(args: &ScanArgs) -> anyhow::Result<Self> {
         let mut inputs = Self::default();
         let roles = Roles { arns: args.role_arn.clone(), external_id: args.external_id.clone() };
@@ -60,38 +62,38 @@ impl Inputs {
         let refused = |message: &str, hint: &str| Err(Hint::error(message, hint));
         if args.checkpoint.is_some() && !only_s3 {
             return refused(
-                "--checkpoint works for s3:// only",
-                "scan the other paths by a command of their own",
+                "--checkpoint only works with s3:// paths",
+                "scan the other paths with a separate command",
             );
         }
         if args.fan_out.is_some() && !only_s3 {
             return refused(
-                "--fan-out works for s3:// only: it tells the hub of objects, and sends none",
-                "a hub reads local folders by its directory source",
+                "--fan-out only works with s3:// paths (it queues object keys; it does not upload files)",
+                "a hub reads local folders with its directory source",
             );
         }
         if !self.s3.is_empty() && args.role_arn.len() > 1 {
             return refused(
-                "S3 is read with one role, and --role-arn was given more than once",
-                "scan the buckets by commands of their own",
+                "--role-arn was given more than once, but S3 is read with one role",
+                "scan the buckets with separate commands",
             );
         }
         let has_role = !args.role_arn.is_empty() || args.role_name.is_some();
         if args.external_id.is_some() && !has_role {
-            return refused("--external-id belongs to a role", "say --role-arn or --role-name too");
+            return refused("--external-id needs a role", "add --role-arn or --role-name");
         }
         if args.role_name.is_some()
             && self.lookup.as_ref().is_none_or(|lookup| lookup.accounts.is_empty())
         {
             return refused(
-                "--role-name belongs to accounts",
-                "write lookup://222233334444,333344445555 --role-name NAME, or say --role-arn",
+                "--role-name needs account ids",
+                "write lookup://222233334444,333344445555 --role-name NAME, or use --role-arn",
             );
         }
         if self.is_local() && (has_role || args.requester_pays) {
             return refused(
-                "roles and --requester-pays are for s3:// and lookup://",
-                "leave them out: files need no credentials",
+                "roles and --requester-pays only work with s3:// and lookup://",
+                "leave them out: local files need no credentials",
             );
         }
         Ok(())
@@ -101,7 +103,7 @@ impl Inputs {
         self.s3.is_empty() && self.lookup.is_none()
     }
 
-    /// What is counted while it goes on.
+    /// The unit that the progress bar counts.
     pub(super) fn noun(&self) -> &'static str {
         match (self.local.is_empty(), self.s3.is_empty(), &self.lookup) {
             (true, false, None) => "object",
@@ -110,7 +112,7 @@ impl Inputs {
         }
     }
 
-    /// Looks at all of them, the nearest first.
+    /// Scans all of them, the nearest first.
     pub(super) fn scan(
         &self,
         args: &ScanArgs,
@@ -124,19 +126,25 @@ impl Inputs {
         if !self.local.is_empty() {
             all = rootwatch_scan::scan(self.local.clone(), rules, options, progress);
         }
-        if !self.is_local() {
-            crate::use_ring();
+        if self.is_local() {
+            return Ok(all);
         }
+        crate::run::use_ring();
+        let interrupt = interrupt::on_ctrl_c()?;
         if !self.s3.is_empty() {
             let s3 = s3_options(args);
-            let part = rootwatch_scan::aws::scan_s3(&self.s3, rules, options, &s3, progress, usage);
-            rootwatch_scan::merge(&mut all, part.map_err(explained)?);
+            let part = rootwatch_scan::aws::scan_s3(
+                &self.s3, rules, options, &s3, progress, usage, &interrupt,
+            );
+            all.add(part.map_err(explained)?);
         }
         if let Some(places) = &self.lookup {
-            let part = rootwatch_scan::aws::scan_lookup(places, rules, options, progress, usage);
-            rootwatch_scan::merge(&mut all, part.map_err(explained)?);
+            let part = rootwatch_scan::aws::scan_lookup(
+                places, rules, options, progress, usage, &interrupt,
+            );
+            all.add(part.map_err(explained)?);
         }
-        all.summary.skipped.sort_by(|a, b| (&a.path, a.place).cmp(&(&b.path, b.place)));
+        all.summary.shorten();
         all.summary.elapsed = begin.elapsed();
         Ok(all)
     }
@@ -145,7 +153,9 @@ impl Inputs {
 fn s3_options(args: &ScanArgs) -> S3Options {
     let asked = || {
         let paths: Vec<_> = args.paths.iter().map(|path| path.to_string_lossy()).collect();
-        let text = |time: &Option<String>| time.clone().unwrap_or_default();
+        let text = |time: &Option<TimeArg>| {
+            time.as_ref().map_or_else(String::new, |time| time.text().to_owned())
+        };
         BTreeMap::from([
             ("paths".to_owned(), paths.join(" ")),
             ("--since".to_owned(), text(&args.since)),
@@ -176,29 +186,32 @@ pub(super) fn fan_out(
     queue_url: &str,
     options: &ScanOptions,
 ) -> anyhow::Result<ExitCode> {
-    crate::use_ring();
+    crate::run::use_ring();
     let usage = Arc::default();
     let progress = Progress::default();
     let s3 = s3_options(args);
+    let interrupt = interrupt::on_ctrl_c()?;
     let out = with_bar(args, inputs, &progress, &usage, || {
-        rootwatch_scan::aws::fan_out(&inputs.s3, queue_url, options, &s3, &progress, &usage)
+        rootwatch_scan::aws::fan_out(
+            &inputs.s3, queue_url, options, &s3, &progress, &usage, &interrupt,
+        )
     })
     .map_err(explained)?;
     let default = if io::stdout().is_terminal() { Format::Table } else { Format::Jsonl };
     match args.format.unwrap_or(default) {
         Format::Jsonl => {
-            let told = serde_json::json!({
+            let result = serde_json::json!({
                 "queue_url": queue_url, "history": out.history,
                 "objects": out.objects, "messages": out.messages,
                 "filtered": out.summary.files_filtered,
                 "passed_over": out.summary.files_passed_over,
                 "skipped": out.summary.skipped_total,
             });
-            writeln!(io::stdout(), "{told}")?;
+            writeln!(io::stdout(), "{result}")?;
         }
         _ => writeln!(
             io::stdout(),
-            "{} in {} are on the queue, as history {}.\nFollow them: rootwatch scan status --watch {}",
+            "Queued {} in {} as backfill {}.\nProgress: rootwatch scan status --watch {}",
             words::count(out.objects, "object"),
             words::count(out.messages, "message"),
             out.history,
@@ -206,15 +219,16 @@ pub(super) fn fan_out(
         )?,
     }
     if !args.quiet {
+        // Standard error may be closed; the exit code still shows what was skipped.
         let _ = output::skipped(&mut anstream::stderr(), &out.summary, &Style::default());
-        tell_cost(inputs, &usage);
+        print_cost(inputs, &usage);
     }
     let is_whole = out.summary.is_complete();
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INCOMPLETE) })
 }
 
-/// Requests and their price, after everything else.
-pub(super) fn tell_cost(inputs: &Inputs, usage: &Usage) {
+/// Prints the requests and their price. Standard error may be closed, so failures are ignored.
+pub(super) fn print_cost(inputs: &Inputs, usage: &Usage) {
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let mut err = anstream::stderr();
     if !inputs.s3.is_empty() {
@@ -226,7 +240,7 @@ pub(super) fn tell_cost(inputs: &Inputs, usage: &Usage) {
         let _ = writeln!(
             err,
             "S3: {}, {} fetched: about ${:.4} (list price of requests, us-east-1, {PRICES_AS_OF}; \
-             bytes that left the region are not in it)",
+             without data transfer)",
             words::list(&counted),
             words::bytes(of(&usage.bytes)),
             usage.dollars(),
@@ -238,7 +252,7 @@ pub(super) fn tell_cost(inputs: &Inputs, usage: &Usage) {
     }
 }
 
-/// The same while it goes on, and how long it will.
+/// The same for the progress bar, with an estimate of the remaining time.
 pub(super) fn so_far(inputs: &Inputs, usage: &Usage, elapsed: Duration) -> String {
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let mut text = String::new();

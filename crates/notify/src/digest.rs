@@ -1,4 +1,4 @@
-//! `[notify.digest]`: when informational incidents are told together.
+//! `[notify.digest]`: when one message lists the informational incidents.
 
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
@@ -6,23 +6,23 @@ use jiff::{Timestamp, ToSpan as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigProblem, utc};
-use crate::route::{parse_days, parse_time, parse_zone};
+use crate::config::problem::ConfigProblem;
+use crate::time_of_day::{parse_days, parse_time, parse_zone, utc};
 
-/// Days that are looked back for the last digest: a week and a day that a time zone left out.
+/// Days to search backwards for the last digest: a week, and a day that a time zone may have skipped.
 const LOOK_BACK_DAYS: i64 = 9;
 
 /// `[notify.digest]`: the message that lists informational incidents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DigestConfig {
-    /// False to send none.
+    /// false: send no digest.
     pub enabled: bool,
-    /// The time of day: `"08:00"`.
+    /// Time of day: `"08:00"`.
     pub at: String,
-    /// An IANA time zone, such as `Europe/Zurich`.
+    /// IANA time zone, for example `Europe/Zurich`.
     pub zone: String,
-    /// Days of the week: `mon` … `sun`. None stands for all.
+    /// Weekdays: `mon` … `sun`. Empty: every day.
     pub days: Vec<String>,
 }
 
@@ -46,8 +46,9 @@ impl DigestConfig {
         problems
     }
 
-    /// The last moment, up to and including `now`, at which a digest was due: one is owed when the
-    /// last digest was before. `None` when none are sent.
+    /// The last moment up to `now` at which a digest was due: the next one is sent if the last one was
+    /// sent before it. `None` if digests are disabled or the configuration is invalid, which
+    /// [`crate::Notifier::check`] reports.
     #[must_use]
     pub fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
         if !self.enabled {
@@ -67,7 +68,7 @@ fn last_due(at: Time, zone: &TimeZone, days: &[Weekday], now: Timestamp) -> Opti
         if !days.is_empty() && !days.contains(&date.weekday()) {
             return None;
         }
-        // A time that a clock change leaves out is taken as the moment after the gap.
+        // A time that a clock change skips becomes the moment after the gap.
         let moment = date.to_datetime(at).to_zoned(zone.clone()).ok()?.timestamp();
         (moment <= now).then_some(moment)
     })
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_clock_changes_are_minded() {
+    fn weekdays_and_clock_changes_are_respected() {
         let weekly = DigestConfig {
             zone: "Europe/Zurich".into(),
             days: vec!["mon".into()],
@@ -98,8 +99,7 @@ mod tests {
         };
         // 2026-05-03 is a Sunday.
         assert_eq!(due(&weekly, "2026-05-03T12:00:00Z"), "2026-04-27T06:00:00Z");
-        // The clock jumps from 02:00 to 03:00 on 2026-03-29: half past two is told at half past
-        // three.
+        // The clock jumps from 02:00 to 03:00 on 2026-03-29: 02:30 becomes 03:30.
         let night = DigestConfig {
             at: "02:30".into(),
             zone: "Europe/Zurich".into(),

@@ -1,4 +1,5 @@
-//! Alerts about telling itself, once an outage, whatever crashes in between.
+//! Outages of destinations: one alert when deliveries start to fail and one when they succeed again,
+//! even if the process crashes in between.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,96 +11,102 @@ use rootwatch_core::window::Approval;
 
 use crate::{Outbox, OutboxError};
 
-/// What follows the moment in the note of an outage that was told.
-const TOLD: &str = " told";
+/// Ends the note of an outage whose alert is enqueued. The word is part of the stored format.
+const NOTIFIED: &str = " told";
 
-/// The note that says since when a destination has been broken: `2026-05-04T14:03:00Z`, followed by
-/// ` told` once the alert about it is owed.
-pub(crate) fn note(destination: &str) -> String {
+/// The name of the note that says since when a destination has been failing. Its value is
+/// `2026-05-04T14:03:00Z`, followed by ` told` once the alert about the outage is enqueued. The prefix
+/// is part of the stored format.
+pub(crate) fn note_name(destination: &str) -> String {
     format!("telling:{destination}")
 }
 
-/// Since when a destination has been broken.
+/// An outage of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outage {
-    /// Names the outage: alerts about it have their ids from it.
+    /// When the outage began. Part of the ids of its alerts.
     pub(crate) since: Timestamp,
-    /// True once the alert that it began is owed.
-    pub(crate) is_told: bool,
+    /// True once the alert about the outage is enqueued.
+    pub(crate) is_notified: bool,
 }
 
 impl Outage {
     fn write(self) -> String {
-        format!("{}{}", self.since, if self.is_told { TOLD } else { "" })
+        format!("{}{}", self.since, if self.is_notified { NOTIFIED } else { "" })
     }
 
-    /// A note that cannot be read is an outage that began at the epoch: rather told once more.
+    /// A note that cannot be parsed is an outage since the epoch: rather one alert too many.
     fn read(text: &str) -> Self {
-        let (since, is_told) = text.strip_suffix(TOLD).map_or((text, false), |since| (since, true));
-        Self { since: since.parse().unwrap_or(Timestamp::UNIX_EPOCH), is_told }
+        let (since, is_notified) =
+            text.strip_suffix(NOTIFIED).map_or((text, false), |since| (since, true));
+        Self { since: since.parse().unwrap_or(Timestamp::UNIX_EPOCH), is_notified }
     }
 }
 
-/// The outages of all destinations: what the notes say, asked once.
+/// The outages of all destinations, as their notes say; each note is read once.
 #[derive(Debug)]
 pub(crate) struct Outages {
     outbox: Arc<dyn Outbox>,
     known: Mutex<HashMap<String, Option<Outage>>>,
-    /// Held while a note is changed, so that what ends together begins one outage.
-    turn: tokio::sync::Mutex<()>,
+    /// Held while a note changes, so that simultaneous failures begin one outage.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Outages {
     pub(crate) fn new(outbox: Arc<dyn Outbox>) -> Self {
-        Self { outbox, known: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { outbox, known: Mutex::default(), changing: tokio::sync::Mutex::default() }
     }
 
-    /// The outage of a destination, if it is broken.
+    /// The current outage of a destination.
     pub(crate) async fn of(&self, destination: &str) -> Result<Option<Outage>, OutboxError> {
         if let Some(known) = self.known(destination) {
             return Ok(known);
         }
-        let note = self.outbox.note(&note(destination)).await?;
+        let note = self.outbox.note(&note_name(destination)).await?;
         let outage = note.as_deref().map(Outage::read);
         self.keep(destination, outage);
         Ok(outage)
     }
 
-    /// Takes up what the note of a destination says.
-    pub(crate) fn recall(&self, destination: &str, note: Option<&str>) {
+    /// Restores the outage of a destination from its note.
+    pub(crate) fn restore(&self, destination: &str, note: Option<&str>) {
         self.keep(destination, note.map(Outage::read));
     }
 
-    /// The outage of a destination, which begins now if there is none.
+    /// The outage of a destination; begins one if there is none.
     pub(crate) async fn begin(
         &self,
         destination: &str,
         now: Timestamp,
     ) -> Result<Outage, OutboxError> {
-        let _turn = self.turn.lock().await;
+        let _changing = self.changing.lock().await;
         if let Some(outage) = self.of(destination).await? {
             return Ok(outage);
         }
-        let outage = Outage { since: now, is_told: false };
+        let outage = Outage { since: now, is_notified: false };
         self.set(destination, Some(outage)).await?;
         Ok(outage)
     }
 
-    /// The alert that an outage began is owed.
-    pub(crate) async fn told(&self, destination: &str, outage: Outage) -> Result<(), OutboxError> {
-        let _turn = self.turn.lock().await;
-        self.set(destination, Some(Outage { is_told: true, ..outage })).await
+    /// Records that the alert about an outage is enqueued.
+    pub(crate) async fn mark_notified(
+        &self,
+        destination: &str,
+        outage: Outage,
+    ) -> Result<(), OutboxError> {
+        let _changing = self.changing.lock().await;
+        self.set(destination, Some(Outage { is_notified: true, ..outage })).await
     }
 
-    /// An outage is over, and that is owed too.
+    /// Ends the outage of a destination.
     pub(crate) async fn end(&self, destination: &str) -> Result<(), OutboxError> {
-        let _turn = self.turn.lock().await;
+        let _changing = self.changing.lock().await;
         self.set(destination, None).await
     }
 
     async fn set(&self, destination: &str, outage: Option<Outage>) -> Result<(), OutboxError> {
         let text = outage.map(Outage::write);
-        self.outbox.put_note(&note(destination), text.as_deref()).await?;
+        self.outbox.put_note(&note_name(destination), text.as_deref()).await?;
         self.keep(destination, outage);
         Ok(())
     }
@@ -115,14 +122,14 @@ impl Outages {
     }
 }
 
-/// Deliveries to a destination fail for good. `why` holds no secret.
-pub(crate) fn broken(destination: &str, outage: Outage, why: &str, now: Timestamp) -> Alert {
+/// The alert that deliveries to a destination fail permanently. `why` contains no secret.
+pub(crate) fn failing(destination: &str, outage: Outage, why: &str, now: Timestamp) -> Alert {
     let kind = AlertKind::DeliveryFailing { destination: destination.to_owned() };
     alert(id(destination, outage, 1), kind, Severity::High, why, now)
 }
 
-/// Deliveries to a destination come through again.
-pub(crate) fn mended(destination: &str, outage: Outage, now: Timestamp) -> Alert {
+/// The alert that deliveries to a destination succeed again.
+pub(crate) fn recovered(destination: &str, outage: Outage, now: Timestamp) -> Alert {
     let kind = AlertKind::DeliveryRecovered { destination: destination.to_owned() };
     alert(id(destination, outage, 2), kind, Severity::Low, "", now)
 }
