@@ -307,7 +307,7 @@ async fn another_topic_is_refused_and_without_topics_the_endpoint_is_disabled() 
     assert_eq!(bench.standin.certificates.load(Ordering::SeqCst), 0, "nothing is fetched for it");
     let shut = Bench::with_topics(&[]).await;
     let message = shut.notification("m-1", &event("e"));
-    shut.assert_refused(&message, 404, "listens to no SNS topic").await;
+    shut.assert_refused(&message, 404, "no SNS topic is configured").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -388,7 +388,7 @@ otlp_endpoint = \"127.0.0.1:4318\"
         hub.toml:14:13: `source.sqs[0].queue_url` is not a URL: relative URL without a base
         hub.toml:16:8: `source.sqs[1].name` is also the name of another SQS source
         hub.toml:20:8: `rules.dir[0]` cannot be used: [reason]
-        hub.toml:24:15: `notify.destination.log.escalate_to` there is no destination `nobody`; there is log
+        hub.toml:24:15: `notify.destination.log.escalate_to` `nobody` is not a configured destination (log)
         hub.toml:27:13: `telemetry.log_level` cannot be used: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (such as `info`, or `info,rootwatch_engine=debug`)
         hub.toml:28:17: `telemetry.otlp_endpoint` is not a URL: relative URL without a base
         "#);

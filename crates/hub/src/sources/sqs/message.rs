@@ -72,7 +72,7 @@ fn read_layer(body: &str, may_be_sns: bool) -> MessageContent<'_> {
     };
     let has = |name: &str| members.contains_key(name);
     let text = |name: &str| members.get(name).and_then(|raw| owned_text(raw));
-    if may_be_sns && has("TopicArn") && has("MessageContent") {
+    if may_be_sns && has("TopicArn") && has("Message") {
         return read_sns(&members);
     }
     if text("Event").as_deref() == Some("s3:TestEvent") {
@@ -110,7 +110,7 @@ fn read_sns<'a>(members: &Members<'a>) -> MessageContent<'a> {
     {
         return MessageContent::Poison("an SNS message that is no notification".to_owned());
     }
-    let Some(inner) = text("MessageContent") else {
+    let Some(inner) = text("Message") else {
         return MessageContent::Poison("an SNS notification whose message is no text".to_owned());
     };
     match read_layer(&inner, false) {
@@ -297,7 +297,7 @@ mod tests {
 
     fn wrapped(message: &str) -> String {
         let topic = "arn:aws:sns:us-east-1:111122223333:trail";
-        json!({"Type": "Notification", "TopicArn": topic, "MessageContent": message}).to_string()
+        json!({"Type": "Notification", "TopicArn": topic, "Message": message}).to_string()
     }
 
     fn notification(event: &str, key: &str) -> String {
@@ -389,7 +389,7 @@ mod tests {
             json!({"s3Bucket": "trail", "s3ObjectKey": []}).to_string(),
             json!({"s3Bucket": 7, "s3ObjectKey": ["a"]}).to_string(),
             json!({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}).to_string(),
-            json!({"Type": "SubscriptionConfirmation", "TopicArn": "a", "MessageContent": "b"})
+            json!({"Type": "SubscriptionConfirmation", "TopicArn": "a", "Message": "b"})
                 .to_string(),
         ] {
             assert!(

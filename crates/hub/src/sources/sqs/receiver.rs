@@ -330,7 +330,9 @@ impl Queue {
         );
         let endpoint = self.source().to_owned();
         metrics::counter!(
-            "rootwatch_requests_refused_total", "endpoint" => endpoint, "reason" => kind,
+            "rootwatch_requests_refused_total", "endpoint" => endpoint.clone(), "reason" => kind,
+            // The former name of the label, kept for one release.
+            "door" => endpoint,
         )
         .increment(1);
         secs.into()
