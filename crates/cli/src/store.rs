@@ -17,7 +17,7 @@ use crate::config;
 use crate::report::{EXIT_FAILED, Failed, Hint};
 use crate::run::runtime;
 use crate::since::TimeArg;
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -154,13 +154,13 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         if !problems.is_empty() {
             return Ok(ExitCode::from(EXIT_FAILED));
         }
-        let standing = store.standing().await.context(Failed::to("count what is stored"))?;
+        let standing = store.stats().await.context(Failed::to("count what is stored"))?;
         let open: u64 = standing.open_incidents.values().sum();
         writeln!(
             out,
             "{place}: no problem found; {}, {} open, {} unverified",
-            words::count(standing.findings, "finding"),
-            words::count(open, "incident"),
+            text::count(standing.findings, "finding"),
+            text::count(open, "incident"),
             standing.unverified,
         )?;
         Ok(ExitCode::SUCCESS)
@@ -199,9 +199,9 @@ fn prune(
             io::stdout(),
             "{}: deleted what ended before {before}: {} with {}, {}, {} unverified",
             place(config),
-            words::count(pruned.incidents, "incident"),
-            words::count(pruned.findings, "finding"),
-            words::count(pruned.deliveries, "delivery"),
+            text::count(pruned.incidents, "incident"),
+            text::count(pruned.findings, "finding"),
+            text::count(pruned.deliveries, "delivery"),
             pruned.unverified,
         )?;
         telemetry.finish().await;

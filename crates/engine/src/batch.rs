@@ -196,7 +196,7 @@ impl Engine {
         let is = !is_live && (was || meta.revision == 0);
         if was != is {
             meta.told.history = is;
-            batch.told.push((id.clone(), meta.told));
+            batch.notified.push((id.clone(), meta.told));
         }
         is
     }
@@ -224,7 +224,7 @@ impl Engine {
         let told = meta.told.after(incident);
         let alert = self.alert(incident, meta, kind, received_at, now);
         batch.deliveries.extend(self.deliveries(&alert, now));
-        batch.told.push((id.clone(), told));
+        batch.notified.push((id.clone(), told));
         let meta = self.memory.meta(id);
         meta.told = told;
         meta.fresh.clear();

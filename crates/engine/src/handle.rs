@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rootwatch_core::alert::{Alert, Clock};
 use rootwatch_core::detect::Detected;
 use rootwatch_core::incident::IncidentId;
-use rootwatch_store::{Handled, StoreError, StoredIncident};
+use rootwatch_store::{Resolution, StoreError, StoredIncident};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{Command, IngestRequest};
@@ -161,7 +161,7 @@ impl EngineHandle {
     pub async fn handle(
         &self,
         id: IncidentId,
-        handled: Handled,
+        handled: Resolution,
     ) -> Result<StoredIncident, StoreError> {
         self.ask(|answer| Command::Handle { id, handled, answer }).await
     }

@@ -10,7 +10,7 @@ use rootwatch_core::detect::History;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_store::{CaughtUp, Past, Store, StoreError, StoredIncident};
+use rootwatch_store::{CaughtUp, Decisions, LookBack, Store, StoreError, StoredIncident};
 
 use crate::settings::EngineSettings;
 
@@ -202,13 +202,13 @@ impl Memory {
             return Ok(());
         }
         self.load_gone(store, GONE).await?;
-        let past = store.past(earlier(now, rules.look_back().max(self.keep)), None).await?;
+        let past = store.look_back(earlier(now, rules.look_back().max(self.keep)), None).await?;
         self.note_past(&past);
         Ok(())
     }
 
     /// Loads all incidents that have not ended, if they are not loaded yet.
-    pub(crate) async fn load_unended(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(crate) async fn load_unended(&mut self, store: &dyn Decisions) -> Result<(), StoreError> {
         if !matches!(self.mode, Mode::Shared { has_unended: false, .. }) {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Memory {
         Ok(())
     }
 
-    async fn load_gone(&mut self, store: &dyn Store, prefix: &str) -> Result<(), StoreError> {
+    async fn load_gone(&mut self, store: &dyn Decisions, prefix: &str) -> Result<(), StoreError> {
         for (name, count) in store.positions(prefix).await? {
             let Some(id) = name.strip_prefix(GONE) else { continue };
             match count.parse() {
@@ -240,14 +240,14 @@ impl Memory {
         Ok(())
     }
 
-    fn note_past(&mut self, past: &Past) {
+    fn note_past(&mut self, past: &LookBack) {
         for (account, key) in &past.keys {
             self.history.note_key(account, key);
         }
         for (account, address) in &past.addresses {
             self.history.note_address(account, address);
         }
-        for (account, rule, at) in &past.spoken {
+        for (account, rule, at) in &past.matches {
             self.history.note_match(account, rule, *at);
         }
     }
@@ -255,7 +255,7 @@ impl Memory {
     /// Loads the past of these accounts, if it is not loaded yet.
     pub(crate) async fn load_pasts(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         rules: &Ruleset,
         now: Timestamp,
         accounts: impl Iterator<Item = &str>,
@@ -271,7 +271,7 @@ impl Memory {
             return Ok(());
         }
         let since = earlier(now, rules.look_back().max(self.keep));
-        let past = store.past(since, Some(&missing)).await?;
+        let past = store.look_back(since, Some(&missing)).await?;
         self.note_past(&past);
         self.pasts.extend(missing);
         Ok(())
@@ -281,7 +281,7 @@ impl Memory {
     /// continue from there.
     pub(crate) async fn load_alert_counts(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         changes: &[Change],
     ) -> Result<(), StoreError> {
         if !self.is_shared() {
@@ -298,7 +298,7 @@ impl Memory {
 
     /// Fails if others committed since the last catch-up. A commit finds that out by itself; a decision
     /// to save nothing does not.
-    pub(crate) async fn ensure_current(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(crate) async fn ensure_current(&self, store: &dyn Decisions) -> Result<(), StoreError> {
         let Some(generation) = self.generation() else { return Ok(()) };
         match store.catch_up(Some(generation)).await? {
             CaughtUp::Moved { generation: now, .. } if now == generation => Ok(()),
@@ -308,7 +308,7 @@ impl Memory {
 
     /// Reloads what others committed to a shared store, and what a failed batch of this engine changed.
     /// False if that is not possible: then everything has to be loaded again.
-    pub(crate) async fn catch_up(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
+    pub(crate) async fn catch_up(&mut self, store: &dyn Decisions) -> Result<bool, StoreError> {
         let Mode::Shared { generation: before, last_step, .. } = &mut self.mode else {
             return Ok(true);
         };
@@ -342,7 +342,7 @@ impl Memory {
 
     async fn reload(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         changed: &[IncidentId],
     ) -> Result<(), StoreError> {
         // The past of accounts is loaded again when a rule needs it.
@@ -373,7 +373,7 @@ impl Memory {
     /// Loads all incidents to which findings of these times could belong.
     pub(crate) async fn load_around(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         times: impl Iterator<Item = Timestamp>,
     ) -> Result<(), StoreError> {
         for (from, to) in self.missing(times) {
@@ -485,7 +485,7 @@ impl Memory {
 pub(crate) fn meta_of(stored: &StoredIncident) -> IncidentMeta {
     IncidentMeta {
         revision: stored.revision,
-        told: stored.told,
+        told: stored.notified,
         by: stored.by.as_ref().map(|handled| handled.by.clone()),
         fresh: HashSet::new(),
         touched_at: stored.changed_at,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
-use rootwatch_store::Standing;
+use rootwatch_store::Stats;
 
 use crate::intake::CheckedRecord;
 use crate::outcome::{IntakeOutcome, RecordSource};
@@ -86,7 +86,7 @@ fn secs(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// Sets the gauges of open incidents and deliveries, as the store counts them.
-pub fn stats(stats: &Standing, now: Timestamp) {
+pub fn stats(stats: &Stats, now: Timestamp) {
     for severity in Severity::ALL {
         let count = stats.open_incidents.get(&severity).copied().unwrap_or_default();
         gauge!("rootwatch_incidents_open", "severity" => severity.name()).set(count as f64);

@@ -87,22 +87,15 @@ impl Outbox for StoreOutbox {
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<bool, OutboxError> {
-        let mut outage_alerts = Vec::new();
         let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let is_delivered = matches!(attempt, Attempt::Delivered { .. });
-        let attempt = match attempt {
-            Attempt::Delivered { receipt } => rootwatch_store::Attempt::Delivered { receipt },
-            Attempt::Again { at, error, not_begun } => {
-                rootwatch_store::Attempt::Again { at, error, not_begun }
-            }
-            Attempt::Failed { error, instead } => {
-                outage_alerts.clone_from(&instead);
-                rootwatch_store::Attempt::Failed { error, instead }
-            }
-        };
-        // First: if the process ends in between, the attempt is repeated, and the incident exists already.
-        self.record_outages(&outage_alerts).await;
-        let readies = self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
+        if let Attempt::Failed { instead, .. } = &attempt {
+            // First: if the process ends in between, the attempt is repeated, and the incident exists
+            // already.
+            self.record_outages(instead).await;
+        }
+        let readies =
+            self.store.record_attempt(id, attempt, now).await.map_err(OutboxError::new)?;
         if let Some((since, begun)) = begun
             && is_delivered
         {

@@ -51,7 +51,7 @@ impl Hub {
         let context = SourceContext {
             intake: Arc::new(sources::EngineIntake {
                 ingest: ingest.clone(),
-                store: Arc::clone(&store),
+                store: store.clone(),
             }),
             scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status: status.clone(),

@@ -95,7 +95,7 @@ async fn numbers(_: Scraper, State(app): State<AppState>) -> Result<Response, Pr
         let why = "no metrics here: those of a function are in CloudWatch";
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
-    rootwatch_engine::metrics::stats(&app.store.standing().await?, app.clock.now());
+    rootwatch_engine::metrics::stats(&app.store.stats().await?, app.clock.now());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, render()).into_response())
 }

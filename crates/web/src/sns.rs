@@ -10,8 +10,6 @@
 mod verify;
 
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, redirect};
 use rootwatch_core::alert::Clock;
 use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Notes, StoreError};
 use tokio::sync::Semaphore;
 
 pub use self::verify::Hosts;
@@ -58,7 +56,7 @@ pub struct Sns {
 struct Inner {
     topics: HashMap<String, TopicLocation>,
     engine: EngineHandle,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Notes>,
     clock: Arc<dyn Clock>,
     client: Client,
     fetches: Semaphore,
@@ -150,7 +148,7 @@ impl Sns {
     pub fn new(
         topics: &[String],
         engine: EngineHandle,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Notes>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         // That only https is spoken is in the hosts: a URL is compared with the whole source.
@@ -420,14 +418,7 @@ fn busy() -> Refusal {
 
 /// An error of a fetch with its causes, without the URL.
 fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+    rootwatch_core::error_chain::joined(&error.without_url())
 }
 
 /// A text by others, shortened and escaped for a log line.

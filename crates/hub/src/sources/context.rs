@@ -8,7 +8,7 @@ use rootwatch_core::detect::Detected;
 use rootwatch_engine::status::Status;
 use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
 use rootwatch_scan::objects::ObjectScanner;
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Decisions, StoreError};
 use tokio::sync::watch;
 
 /// Why a source cannot start.
@@ -86,7 +86,7 @@ pub struct EngineIntake {
     /// Takes records and findings.
     pub ingest: EngineHandle,
     /// Knows positions.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Decisions>,
 }
 
 #[async_trait]
