@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, Place, decode_event, decode_log};
-use rootwatch_core::detect::{Detected, Detector, settle};
+use rootwatch_core::detect::{Detected, Detector, finalize};
 use rootwatch_core::pattern::{EventPattern, Matches, PatternSet};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_scan::{ScanOptions, Scanned, inflate_both_ways, scan_bytes, scan_in_steps};
@@ -94,7 +94,7 @@ fn decode_within(bytes: &[u8], limits: &Limits, traits: &mut Traits) -> Vec<Stri
             }
         }
     });
-    let (findings, repeats) = settle(detected, &RULES);
+    let (findings, repeats) = finalize(detected, &RULES);
     traits.note(("repeats", repeats.min(2)));
     let count = findings.len();
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
@@ -115,7 +115,7 @@ fn note_finding(detected: &Detected, traits: &mut Traits) {
     for rule in &finding.rules {
         traits.note(("rule", rule));
     }
-    for rule in &detected.waiting {
+    for rule in &detected.deferred {
         traits.note(("waiting", rule));
     }
 }
@@ -282,7 +282,7 @@ fn findings(scanned: &Scanned) -> Vec<String> {
 
 fn line(detected: &Detected) -> String {
     let json = serde_json::to_string(&detected.finding).expect("a finding is JSON");
-    format!("{json} {:?}", detected.waiting)
+    format!("{json} {:?}", detected.deferred)
 }
 
 #[cfg(test)]

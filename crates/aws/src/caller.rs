@@ -247,13 +247,117 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use aws_config::SdkConfig;
+    use std::sync::Mutex as StdMutex;
+
+    use aws_config::{BehaviorVersion, SdkConfig};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::Service;
 
     fn caller() -> Caller {
         Caller::new(AwsAccess::of(SdkConfig::builder().build()))
+    }
+
+    /// Gives these answers, one for each request, and keeps the requests.
+    async fn server(answers: &[(u16, &str, String)]) -> (Caller, Arc<StdMutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+        let (answers, requests) = (answers.to_vec(), Arc::new(StdMutex::new(Vec::new())));
+        let kept = Arc::clone(&requests);
+        let answers: Vec<String> = answers
+            .into_iter()
+            .map(|(status, headers, body)| {
+                let length = body.len();
+                format!(
+                    "HTTP/1.1 {status} Any\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                )
+            })
+            .collect();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = vec![0; 8 << 10];
+                let read = stream.read(&mut request).await.expect("a request");
+                kept.lock()
+                    .expect("kept")
+                    .push(String::from_utf8_lossy(&request[..read]).into_owned());
+                // A client that has read enough may have gone.
+                let _sent = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", "example", None, None, "test");
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(keys))
+            .build();
+        (Caller::new(AwsAccess::of(sdk)), requests)
+    }
+
+    fn json(status: u16, code: &str) -> (u16, &'static str, String) {
+        (status, "", format!("{{\"__type\":\"{code}\"}}"))
+    }
+
+    #[tokio::test]
+    async fn expired_credentials_are_renewed_once_and_only_where_the_rate_allows_it() {
+        let call = Call::json(Service::KMS, "TrentService.DescribeKey", b"{}".to_vec());
+        let now = Timestamp::UNIX_EPOCH;
+        let expired = json(400, "ExpiredTokenException");
+        let (caller, requests) = server(&[expired.clone(), json(200, "ok")]).await;
+        assert_eq!(caller.call(&call, now).await.map(|answer| answer.status), Ok(200));
+        let all = requests.lock().expect("kept").clone();
+        assert_eq!(all.len(), 2);
+        for request in all {
+            let request = request.to_lowercase();
+            assert!(
+                request
+                    .contains("authorization: aws4-hmac-sha256 credential=akiaiosfodnn7example/")
+            );
+            assert!(request.contains("/eu-west-1/kms/aws4_request"), "{request}");
+            assert!(request.contains("x-amz-target: trentservice.describekey"), "{request}");
+        }
+
+        let (caller, requests) = server(&[expired.clone(), expired.clone(), expired]).await;
+        let error = caller.call(&call, now).await.map(|answer| answer.status).expect_err("expired");
+        assert_eq!(error.advice, Advice::RenewCredentials);
+        assert_eq!(requests.lock().expect("kept").len(), 2);
+        let error = caller.call_once(&call, now).await.map(|answer| answer.status);
+        assert_eq!(error.expect_err("expired").advice, Advice::RenewCredentials);
+        assert_eq!(requests.lock().expect("kept").len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_an_error_and_a_large_error_keeps_its_meaning() {
+        let call = Call::json(Service::KMS, "TrentService.DescribeKey", b"{}".to_vec());
+        let page = "x".repeat(2_000);
+        let answers =
+            [(200, "", page.clone()), (503, "retry-after: 17\r\n", page.clone()), (404, "", page)];
+        let (caller, _) = server(&answers).await;
+        let caller = caller.with_answer_bytes_max(1_000);
+        let mut seen = Vec::new();
+        for _ in answers {
+            let error = caller.call(&call, Timestamp::UNIX_EPOCH).await.expect_err("too large");
+            assert!(error.message.len() < 300, "{error}");
+            seen.push((error.advice, error.retry_after.map(|pause| pause.as_secs())));
+        }
+        let expected = [(Advice::Retry, None), (Advice::Retry, Some(17)), (Advice::GiveUp, None)];
+        assert_eq!(seen, expected);
+    }
+
+    #[tokio::test]
+    async fn without_a_region_nothing_is_sent() {
+        let call = Call::json(Service::KMS, "TrentService.DescribeKey", Vec::new());
+        for (caller, says) in [
+            (caller(), "no AWS region is set"),
+            (caller().in_region("evil.test/"), "not an AWS region"),
+        ] {
+            let error = caller.call(&call, Timestamp::UNIX_EPOCH).await.expect_err("no region");
+            assert_eq!(error.advice, Advice::FixConfiguration);
+            assert!(error.message.contains(says), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Partitions of AWS: which domain a region's services are in, and how ARNs name it.
 
+use rootwatch_core::account::AccountId;
+
 /// Bytes of a region's name.
 const REGION_BYTES_MAX: usize = 32;
 /// Bytes of the ARN of a role.
@@ -79,7 +81,7 @@ pub fn role_fault(role: &str) -> Option<String> {
 /// True for the id of an account.
 #[must_use]
 pub fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+    AccountId::is_valid(text)
 }
 
 /// The parts of an ARN: partition, region, account and the rest.

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rootwatch_core::account::AccountId;
 use rootwatch_core::finding::{RootUse, Severity};
 
 use crate::since::TimeArg;
@@ -566,7 +567,7 @@ fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
 /// Parses an account id of twelve digits, with or without dashes.
 fn account(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if AccountId::is_valid(&digits) {
         Ok(digits)
     } else {
         Err("an account id has twelve digits".to_owned())

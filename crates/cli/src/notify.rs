@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Alert, Delivery, DeliveryState};
+use rootwatch_core::alert::Alert;
+use rootwatch_core::delivery::{Delivery, DeliveryState};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::Parts;
 use rootwatch_hub::SystemClock;

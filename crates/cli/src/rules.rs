@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use rootwatch_core::decode::{Event, Item, Limits, decode_log};
-use rootwatch_core::detect::{Detected, Detector, settle};
+use rootwatch_core::detect::{Detected, Detector, finalize};
 use rootwatch_core::finding::NeedsRoot;
 use rootwatch_core::rules::{Rule, RuleError, RuleFile, Ruleset, TestRecord, built_in_tests};
 
@@ -323,7 +323,7 @@ fn last_record_matches(rules: &Ruleset, case: &Case) -> Result<bool, String> {
         }
     }
     let Some(key) = last else { return Ok(false) };
-    let (findings, _) = settle(detected, rules);
+    let (findings, _) = finalize(detected, rules);
     Ok(findings
         .iter()
         .find(|finding| finding.key == key)

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::Limits;
-use rootwatch_core::detect::settle;
+use rootwatch_core::detect::finalize;
 use rootwatch_core::finding::{FindingKey, RootUse, Severity};
 use rootwatch_core::incident::Incident;
 use rootwatch_core::rules::Ruleset;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &ScanArgs) -> anyhow::Result<ExitCode> {
         }
         detected.push(located.detected);
     }
-    let (settled, repeats) = settle(detected, &rules);
+    let (settled, repeats) = finalize(detected, &rules);
     summary.repeats = repeats;
     let incidents = correlate_all(settled, &CorrelatePolicy::default());
     let settled_count =

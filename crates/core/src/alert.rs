@@ -1,8 +1,7 @@
-//! Alerts: our decision to tell someone of a change to an incident, and the deliveries that it
-//! owes.
+//! Alerts: the decision that a change to an incident is worth notifying.
 //!
-//! An alert carries all that a message needs, bounded, as it was when it was decided: a delivery
-//! that is retried tomorrow says what was known then, and needs no look at the store.
+//! An alert contains everything that a message needs, bounded, as of the decision: a delivery that is
+//! retried tomorrow says what was known then, and does not need the store.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -17,65 +16,65 @@ use crate::incident::{Incident, IncidentHead, IncidentId, IncidentKind, Incident
 use crate::rules::Ruleset;
 use crate::window::{Approval, Window, approval};
 
-/// Findings that an alert quotes at most: the worst and the latest of them.
+/// Most findings in an alert: the most severe and the latest.
 pub const ALERT_FINDINGS_MAX: usize = 40;
-/// Incidents that a digest lists at most; it counts the others.
+/// Most incidents listed in a digest; the others are counted.
 pub const DIGEST_INCIDENTS_MAX: usize = 50;
 /// Steps of triage that an alert carries at most.
 pub const ALERT_STEPS_MAX: usize = 8;
-/// Accounts that a [`IncidentSummary`] names at most. The title of an incident that concerns more counts them.
+/// Most accounts in an [`IncidentSummary`]. The title of an incident with more counts them.
 pub const BRIEF_ACCOUNTS_MAX: usize = 1_000;
-/// Addresses, and related incidents, that a [`IncidentSummary`] names at most: the first.
+/// Most addresses, and most related incidents, in an [`IncidentSummary`]: the first.
 pub const BRIEF_LISTED_MAX: usize = 100;
 
-/// Gives the time. `core` reads no clock; who needs one is handed one.
+/// Gives the time. `core` reads no clock; callers pass one.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 }
 
-/// Why people are told.
+/// The reason for an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum AlertKind {
-    /// An incident is there that was not told before.
+    /// A new incident.
     Opened,
-    /// It was quiet or resolved, and goes on.
+    /// It was quiet or resolved, and continues.
     #[serde(alias = "reopened")]
     Continued,
-    /// It became worse.
+    /// Its severity rose.
     #[serde(alias = "rose")]
     Escalated {
-        /// The severity that was told last.
+        /// The severity of the last alert.
         from: Severity,
     },
-    /// It was inside an approved window, and goes on outside it.
+    /// It was inside an approved window, and continues outside it.
     #[serde(alias = "left_window")]
     OutsideWindow {
         /// The window's name.
         window: String,
     },
-    /// Somebody says that they look after it.
+    /// A person acknowledged it.
     Acknowledged {
         /// Who.
         by: String,
     },
-    /// It is over.
+    /// It ended.
     Closed {
         /// Why.
         why: CloseReason,
     },
     /// Informational incidents since the last digest.
     Digest,
-    /// Somebody asked whether telling works.
+    /// A test, requested by a person or a drill.
     Test,
-    /// Deliveries to a destination fail for good.
+    /// Deliveries to a destination fail permanently.
     #[serde(alias = "telling_broken")]
     DeliveryFailing {
         /// The destination.
         destination: String,
     },
-    /// Deliveries to a destination come through again.
+    /// Deliveries to a destination succeed again.
     #[serde(alias = "telling_mended")]
     DeliveryRecovered {
         /// The destination.
@@ -84,7 +83,7 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
-    /// The name used in output: `opened`, `telling_broken` …
+    /// The name used in output: `opened`, `delivery_failing` …
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -102,26 +101,26 @@ impl AlertKind {
     }
 }
 
-/// Why an incident is over.
+/// Why an incident ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseReason {
-    /// Nothing more came for a while.
+    /// No finding arrived for a while.
     Quiet,
-    /// Somebody says so.
+    /// A person resolved it.
     Resolved,
-    /// It turned out to be part of another.
+    /// It joined another incident.
     Joined(IncidentId),
 }
 
-/// An account, as people know it.
+/// An account, with the name that people gave it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AccountName {
     /// Twelve digits.
     pub id: String,
-    /// Its name, where the configuration gives one.
+    /// Its name, if configured.
     pub name: Option<String>,
-    /// Its organisational unit, where the configuration gives one.
+    /// Its organizational unit, if configured.
     pub unit: Option<String>,
 }
 
@@ -131,11 +130,11 @@ pub struct IncidentSummary {
     /// The incident's head, with the names of its accounts. The summary derefs to it.
     #[serde(flatten)]
     pub head: IncidentHead<AccountName>,
-    /// How many findings there are, those that are not quoted included.
+    /// How many findings there are, including those that are not in the alert.
     pub findings_total: u64,
-    /// Ids of all rules that spoke, the worst first.
+    /// Ids of all matching rules, the most severe first.
     pub rules: Vec<String>,
-    /// Whether the worst that was done needs the root user.
+    /// Whether the most severe action needs the root user.
     pub needs_root: NeedsRoot,
     /// Who acknowledged or resolved it.
     pub by: Option<String>,
@@ -155,40 +154,40 @@ impl DerefMut for IncidentSummary {
     }
 }
 
-/// What somebody is to be told.
+/// An alert, with everything that its messages need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// The incident's id and the number of this alert of it: `7K2-MPX.2`. The same after a crash
     /// and in every retry.
     pub id: String,
-    /// Why people are told.
+    /// The reason for an alert.
     #[serde(flatten)]
     pub kind: AlertKind,
-    /// When that was decided.
+    /// When it was decided.
     pub decided_at: Timestamp,
-    /// When the record that caused it reached the hub; `None` where no record did.
+    /// When the hub received the record that caused it; `None` if no record did.
     pub received_at: Option<Timestamp>,
-    /// How bad: that of the incident, or the worst of a digest's.
+    /// The severity of the incident, or the highest of a digest.
     pub severity: Severity,
-    /// The incident; several only in a digest, none in a test or where telling is broken.
+    /// The incident; several only in a digest, none in a test or a delivery outage.
     pub incidents: Vec<IncidentSummary>,
     /// Incidents of a digest that are not listed.
     pub incidents_left_out: u64,
-    /// The most telling findings, at most [`ALERT_FINDINGS_MAX`], sorted by time.
+    /// The most important findings, at most [`ALERT_FINDINGS_MAX`], sorted by time.
     pub findings: Vec<Finding>,
-    /// Those of `findings` that were not part of an earlier alert of this incident: their keys.
+    /// Keys of those findings that were not in an earlier alert of this incident.
     pub fresh: Vec<FindingKey>,
     /// What to do first, at most [`ALERT_STEPS_MAX`]: from the worst rule.
     pub next: Vec<String>,
-    /// Whether it was approved.
+    /// Whether the root use was approved.
     #[serde(default)]
     pub approval: Approval,
-    /// More words, for what is not an incident: why telling is broken.
+    /// An additional text, if there is no incident: the reason for a delivery outage.
     pub note: Option<String>,
 }
 
 impl Alert {
-    /// The incident that the alert is about; `None` for a digest, a test and telling itself.
+    /// The incident of the alert; `None` for a digest, a test or a delivery outage.
     #[must_use]
     pub fn incident(&self) -> Option<&IncidentSummary> {
         match self.kind {
@@ -197,9 +196,9 @@ impl Alert {
         }
     }
 
-    /// What ties the messages about one thing together in a channel (a thread, a dedup key): the
-    /// incident's id, or a name for what is none. At most 64 ASCII characters, or as long as a
-    /// destination's name makes it.
+    /// The key that groups messages in a channel (a thread, a deduplication key): the incident's id,
+    /// or another name if there is none. At most 64 ASCII characters, unless a destination's name
+    /// makes it longer.
     #[must_use]
     pub fn thread(&self) -> String {
         match (&self.kind, self.incident()) {
@@ -214,26 +213,26 @@ impl Alert {
     }
 }
 
-/// What was last told of an incident: kept beside it, so that a restart neither repeats nor
-/// forgets.
+/// The state of an incident's last alert, stored beside it, so that a restart neither repeats nor
+/// omits an alert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotifiedState {
     /// How many alerts there were.
     pub alerts: u32,
-    /// The severity that was told last; `None` when nothing was told yet.
+    /// The severity of the last alert; `None` if there was none.
     pub severity: Option<Severity>,
-    /// True when the last alert said that it is over.
+    /// True if the last alert said that it ended.
     pub closed: bool,
-    /// True while all that is known of the incident came by a look into the past (a scan of old log
-    /// files): nobody is told of it, and it says so where it is shown.
+    /// True while all findings of the incident are from a backfill (a scan of old log files): it
+    /// raises no alert, and outputs mark it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub history: bool,
 }
 
-/// Decides whether a change to an incident is told. Pure: what was told before, what is now.
+/// Decides whether a change to an incident raises an alert, from the last alert and the incident.
 ///
-/// Informational incidents are not told by themselves; a digest lists them. What was never told is
-/// not said to be over.
+/// Informational incidents raise none; a digest lists them. An incident without an alert does not
+/// raise one when it ends.
 #[must_use]
 pub fn decide(told: NotifiedState, incident: &Incident) -> Option<AlertKind> {
     let is_over = matches!(incident.state, IncidentState::Quiet | IncidentState::Resolved);
@@ -253,9 +252,8 @@ pub fn decide(told: NotifiedState, incident: &Incident) -> Option<AlertKind> {
     }
 }
 
-/// Decides whether it is told that somebody looks after an incident: when it was told, is not over,
-/// and nobody looked after it before. Only channels that keep a ticket or a page of their own hear of
-/// it; people do not have to be woken for it.
+/// Decides whether an acknowledgement raises an alert: if the incident had one, has not ended and was
+/// not acknowledged before. Only channels with tickets or pages of their own get it.
 #[must_use]
 pub fn acknowledging(
     told: NotifiedState,
@@ -268,8 +266,8 @@ pub fn acknowledging(
         .then(|| AlertKind::Acknowledged { by: by.to_owned() })
 }
 
-/// Decides whether it is told that an incident joined another one: when it was told, and not said
-/// to be over. `told` is what was told of the one that is no more.
+/// Decides whether an alert says that an incident joined another: if it had an alert, and none that
+/// it ended. `told` is the state of the one that ended.
 #[must_use]
 pub fn joined_closing(told: NotifiedState, into: &IncidentId) -> Option<AlertKind> {
     let unfinished = told.severity.is_some() && !told.closed;
@@ -277,7 +275,7 @@ pub fn joined_closing(told: NotifiedState, into: &IncidentId) -> Option<AlertKin
 }
 
 impl NotifiedState {
-    /// What has been told once an alert of this incident, as it is now, was decided.
+    /// The state after an alert about this incident.
     #[must_use]
     pub fn after(self, incident: &Incident) -> Self {
         Self {
@@ -295,8 +293,8 @@ const STEP_WITHOUT_RULE: &str =
 /// What to do first when telling is broken.
 const STEP_TELLING: &str = "Read the newest incidents in the hub itself, then mend the destination: look at its last error.";
 
-/// An incident without its findings, for people: with the names of its accounts and the rules that
-/// spoke. `findings_total` counts echoes too. [`IncidentSummary::by`] is left empty.
+/// Summarizes an incident: with the names of its accounts and the matching rules. `findings_total`
+/// counts redundant findings too. [`IncidentSummary::by`] stays empty.
 pub fn brief(
     incident: &Incident,
     findings_total: u64,
@@ -326,29 +324,29 @@ fn rules_of(incident: &Incident, rules: &Ruleset) -> Vec<String> {
     spoke.into_iter().cloned().collect()
 }
 
-/// What an alert needs to know beyond the incident.
+/// What an alert needs beyond the incident.
 #[derive(Clone, Copy)]
 pub struct AlertContext<'a> {
     /// Now.
     pub decided_at: Timestamp,
-    /// When the record that caused the alert reached us; `None` where no record did.
+    /// When the record that caused the alert was received; `None` if no record did.
     pub received_at: Option<Timestamp>,
-    /// All findings of the incident, echoes included.
+    /// How many findings the incident has, redundant ones included.
     pub findings_total: u64,
-    /// True for a finding that was part of an earlier alert of this incident.
+    /// True for a finding of an earlier alert of this incident.
     pub seen: &'a dyn Fn(&FindingKey) -> bool,
     /// Who acknowledged or resolved the incident.
     pub by: Option<&'a str>,
     /// The name of an account.
     pub names: &'a dyn Fn(&str) -> AccountName,
-    /// For what to do.
+    /// The rules, for the steps to take.
     pub rules: &'a Ruleset,
     /// Approved root use.
     pub windows: &'a [Window],
 }
 
-/// Words an alert about an incident as it is now. `id` is the incident's with the number of this
-/// alert: `7K2-MPX.2`.
+/// Composes an alert about an incident in its current state. `id` is the incident's with the number
+/// of this alert: `7K2-MPX.2`.
 #[must_use]
 pub fn compose(
     id: String,
@@ -376,8 +374,8 @@ pub fn compose(
     }
 }
 
-/// The findings that tell most, sorted by time: one half the worst, what is new and late before
-/// what is not, the other half the latest of the others.
+/// The most important findings, sorted by time: one half the most severe, new and late ones first,
+/// the other half the latest of the others.
 fn quoted<'a>(incident: &'a Incident, seen: &dyn Fn(&FindingKey) -> bool) -> Vec<&'a Finding> {
     // In the order of time.
     let mut left: Vec<&Finding> = incident.findings.iter().collect();
@@ -419,102 +417,6 @@ fn next(incident: &Incident, spoke: &[String], rules: &Ruleset) -> Vec<String> {
         }
     }
     steps
-}
-
-/// Names one delivery: an alert to a destination. Stable across retries and restarts, so that it
-/// serves channels as their idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DeliveryId(pub String);
-
-impl DeliveryId {
-    /// The delivery of an alert to a destination.
-    #[must_use]
-    pub fn of(alert_id: &str, destination: &str) -> Self {
-        Self(format!("{alert_id}@{destination}"))
-    }
-}
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// Where a delivery is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// To be sent when due: new, or to be tried again.
-    Due,
-    /// The channel took it.
-    Delivered,
-    /// Given up: refused for good, or too old. Whoever is next was told instead.
-    Failed,
-}
-
-impl DeliveryState {
-    /// All values.
-    pub const ALL: [Self; 3] = [Self::Due, Self::Delivered, Self::Failed];
-
-    /// The name used in output.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Due => "due",
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// An alert owed to a destination, and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    /// Names it.
-    pub id: DeliveryId,
-    /// Name of the destination, from the configuration.
-    pub destination: String,
-    /// What to tell.
-    pub alert: Alert,
-    /// Where it is in its life.
-    pub state: DeliveryState,
-    /// When it was owed first.
-    pub created_at: Timestamp,
-    /// Not to be sent before.
-    pub due_at: Timestamp,
-    /// Somebody is sending it until then; afterwards anybody may.
-    pub leased_until: Option<Timestamp>,
-    /// Attempts begun.
-    pub attempts: u32,
-    /// What the last attempt came to, in words without secrets.
-    pub last_error: Option<String>,
-    /// What the channel answered: an id or `ok`.
-    pub receipt: Option<String>,
-    /// When it ended, delivered or failed.
-    pub ended_at: Option<Timestamp>,
-    /// The delivery that failed and for which this one stands in.
-    pub stands_in_for: Option<DeliveryId>,
-}
-
-impl Delivery {
-    /// A delivery that is due at once.
-    #[must_use]
-    pub fn new(alert: Alert, destination: &str, now: Timestamp) -> Self {
-        Self {
-            id: DeliveryId::of(&alert.id, destination),
-            destination: destination.to_owned(),
-            alert,
-            state: DeliveryState::Due,
-            created_at: now,
-            due_at: now,
-            leased_until: None,
-            attempts: 0,
-            last_error: None,
-            receipt: None,
-            ended_at: None,
-            stands_in_for: None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -562,14 +464,14 @@ mod tests {
     }
 
     #[test]
-    fn informational_incidents_are_never_told_by_themselves() {
+    fn an_informational_incident_raises_no_alert() {
         for state in [IncidentState::Open, IncidentState::Quiet, IncidentState::Resolved] {
             assert_eq!(decide(NotifiedState::default(), &of(Severity::Informational, state)), None);
         }
     }
 
     #[test]
-    fn an_incident_is_opened_once_and_told_again_only_when_it_rises() {
+    fn an_incident_alerts_once_when_it_opens_and_again_only_when_it_escalates() {
         let low = of(Severity::Low, IncidentState::Open);
         assert_eq!(decide(NotifiedState::default(), &low), Some(AlertKind::Opened));
         let told = NotifiedState::default().after(&low);
@@ -582,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_is_said_to_be_over_once_and_to_go_on_once() {
+    fn an_incident_alerts_once_when_it_ends_and_once_when_it_continues() {
         let was_told = told(Some(Severity::High), false);
         let quiet = of(Severity::High, IncidentState::Quiet);
         let resolved = of(Severity::High, IncidentState::Resolved);
@@ -605,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rose_while_it_was_over_is_told_as_worse() {
+    fn an_incident_that_escalated_after_its_end_alerts_as_escalated() {
         let was_over = told(Some(Severity::Low), true);
         let rose = Some(AlertKind::Escalated { from: Severity::Low });
         assert_eq!(decide(was_over, &of(Severity::High, IncidentState::Open)), rose);
@@ -613,14 +515,14 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_that_was_over_before_it_was_told_is_told_once() {
+    fn an_incident_that_ended_before_its_first_alert_alerts_once() {
         let quiet = of(Severity::High, IncidentState::Quiet);
         assert_eq!(decide(NotifiedState::default(), &quiet), Some(AlertKind::Opened));
         assert_eq!(decide(NotifiedState::default().after(&quiet), &quiet), None);
     }
 
     #[test]
-    fn an_incident_that_joined_another_is_over_when_it_was_told_and_not_over() {
+    fn an_incident_that_joined_another_closes_if_it_had_an_open_alert() {
         let into = IncidentId("7K2-MPX".to_owned());
         let over = Some(AlertKind::Closed { why: CloseReason::Joined(into.clone()) });
         assert_eq!(joined_closing(told(Some(Severity::Low), false), &into), over);
@@ -629,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_quotes_the_worst_and_the_latest_in_the_order_of_time() {
+    fn an_alert_has_the_most_severe_and_the_latest_findings_sorted_by_time() {
         let time = |n: usize| format!("14:{:02}:{:02}", n / 60, n % 60);
         let samples = (0..200).map(|n| {
             let one = call(A, &time(n), "X").since("13:00:00").keyed(&format!("{n:03}"));
@@ -651,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_quoted_before_what_is_as_bad_and_known() {
+    fn new_findings_come_before_known_ones_of_the_same_severity() {
         let samples = (0..100).map(|n| {
             call(A, &format!("14:{:02}:{:02}", n / 60, n % 60), "X")
                 .since("13:00:00")

@@ -1,10 +1,11 @@
-//! Bytes to records, in every shape in which they arrive. Never all-or-nothing: what cannot be
-//! decoded is [`Skipped`] with its place and reason, and the rest is still read.
+//! Decodes bytes to records, in every shape in which they arrive. Never all-or-nothing: a record that
+//! cannot be decoded is [`Skipped`] with its place and reason, and the rest is still read.
 //!
 //! A text is cut into *units*: the elements of a `{"Records":[…]}` log file, of a `lookup-events`
 //! reply or of a bare array, or else each object of the text (one object, JSON Lines,
-//! pretty-printed objects one after the other). A unit is a record, an EventBridge event, an SNS
-//! envelope around any of these, or something that holds no API record and is passed over.
+//! pretty-printed objects in sequence). A unit is a record, an EventBridge event, an SNS envelope
+//! around one of these, or valid JSON without an API record, which is passed over and counted. A bare
+//! record is put into the envelope that EventBridge would give it, so that rules see one shape.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::record::{self, Members, Record, Text};
 use crate::split::{Piece, Splitter, next_record};
 
-/// How much is taken in before it is called hostile.
+/// The largest and deepest record that is decoded; others are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one record or event. CloudTrail's own limit is 256 KiB an event, 1 MiB in
@@ -31,25 +32,25 @@ impl Default for Limits {
     }
 }
 
-/// Where in a text something stands.
+/// A position in a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Number of the record in its text, from 1; 0 where no record had begun.
+    /// Number of the record in its text, from 1; 0 before the first record.
     pub record: u64,
     /// Byte offset in the (decompressed) text.
     pub offset: u64,
 }
 
-/// Something that could not be decoded.
+/// A record, or a part of a text, that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it stands.
+    /// Its position.
     pub place: Place,
     /// Why it could not be decoded: lower case, no full stop.
     pub reason: String,
 }
 
-/// What kind of sound text holds no API record.
+/// Kinds of valid JSON without an API record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PassedOver {
     /// A CloudTrail digest file.
@@ -61,7 +62,7 @@ pub enum PassedOver {
 }
 
 impl PassedOver {
-    /// What people call it, in the singular.
+    /// Its name for people, in the singular.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -75,7 +76,7 @@ impl PassedOver {
 /// The envelope in which EventBridge delivers a record.
 #[derive(Debug, Clone, Default)]
 pub struct Envelope<'a> {
-    /// True when the record came in an envelope; false when this one was made for it.
+    /// True if the record arrived in an envelope; false if this one was made for it.
     pub stated: bool,
     /// `id`.
     pub id: Text<'a>,
@@ -91,10 +92,10 @@ pub struct Envelope<'a> {
     pub time: Text<'a>,
 }
 
-/// What EventBridge delivers: a record in its envelope.
+/// An EventBridge event: a record in its envelope.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
-    /// As stated, or as EventBridge would give it.
+    /// As received, or as EventBridge would write it.
     pub envelope: Envelope<'a>,
     /// The record in `detail`.
     pub record: Record<'a>,
@@ -133,18 +134,18 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What a unit turned out to be.
+/// A decoded unit.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A record, bare or in an EventBridge envelope.
     Event(Box<Event<'a>>),
-    /// Sound, but holds no API record.
+    /// Valid JSON without an API record.
     PassedOver(PassedOver),
     /// Could not be decoded.
     Skipped(Skipped),
 }
 
-/// Decodes every shape of a log file that is whole in memory, and hands on what it finds, in
+/// Decodes a log file of any shape that is completely in memory, and passes its items to the sink, in
 /// order.
 pub fn decode_log(bytes: &[u8], limits: &Limits, sink: &mut dyn FnMut(Place, Item<'_>)) {
     decode_nested(bytes, limits, Nesting::Outer, sink);
@@ -191,7 +192,7 @@ pub fn decode_unit(
 /// Decodes one EventBridge event or bare record.
 ///
 /// # Errors
-/// When the bytes are not one object with a CloudTrail record in it.
+/// If the bytes are not one object with a CloudTrail record.
 pub fn decode_event<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Event<'a>, Skipped> {
     let place = Place { record: 1, offset: 0 };
     let skip = |reason: String| Skipped { place, reason };
@@ -210,7 +211,7 @@ pub fn decode_event<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Event<'a>, S
     }
 }
 
-/// Whether a text already came out of a string of another text; there is no third layer.
+/// Whether a text was inside a string of another text. A third layer is not decoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nesting {
     Outer,
@@ -248,7 +249,7 @@ fn decode_one(
             Ok(record) if !record.is_not_a_record() => {
                 sink(place, Item::Event(Box::new(Event { envelope: object.envelope, record })));
             }
-            // The unit parsed as a whole, so its detail is sound JSON, only no record.
+            // The unit parsed, so its detail is valid JSON, but not a record.
             Ok(_) | Err(_) => sink(place, Item::PassedOver(PassedOver::NotCloudTrail)),
         },
         Shape::Text(inner) if nesting == Nesting::Outer => {
@@ -274,8 +275,8 @@ fn decode_one(
     }
 }
 
-/// A record that is not closed may have swallowed those after it; what it cost is reported once,
-/// and they are read.
+/// A record that is not closed may contain those after it: the damage is reported once, and they are
+/// read.
 fn decode_swallowed(
     unit: &[u8],
     place: Place,
@@ -292,7 +293,7 @@ fn decode_swallowed(
     }
 }
 
-/// A string that holds JSON: an SNS message, `CloudTrailEvent` of a lookup.
+/// A string with JSON: an SNS message, `CloudTrailEvent` of a lookup.
 fn decode_text(
     inner: &RawValue,
     place: Place,
@@ -316,7 +317,7 @@ fn decode_text(
     });
 }
 
-/// UTF-8 within the bounds, or the reason why not.
+/// The text, if it is UTF-8 and within the limits; the reason otherwise.
 fn checked_text<'a>(unit: &'a [u8], limits: &Limits) -> Result<&'a str, String> {
     if unit.len() > limits.record_bytes_max {
         return Err(format!(
@@ -333,9 +334,9 @@ fn checked_text<'a>(unit: &'a [u8], limits: &Limits) -> Result<&'a str, String> 
     Ok(text)
 }
 
-/// True when brackets outside strings nest deeper than `max`.
+/// True if brackets outside strings nest deeper than `max`.
 fn depth_exceeds(unit: &[u8], max: usize) -> bool {
-    // Hardly any record has so many brackets, and counting them is much faster.
+    // Few records have this many brackets, and counting them is much faster.
     if unit.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= max {
         return false;
     }
@@ -372,14 +373,14 @@ fn error_offset(text: &str, error: &serde_json::Error) -> u64 {
     (line_start + error.column().saturating_sub(1)).min(text.len()) as u64
 }
 
-/// The parser's words without its line and column, which count within the record.
+/// The parser's message without line and column, which count within the record.
 fn plain_json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
     format!("not sound JSON: {words}")
 }
 
-/// One JSON object with all that tells its shape.
+/// One JSON object, with the members that tell its shape.
 #[derive(Default)]
 struct Object<'a> {
     record: Record<'a>,
@@ -388,7 +389,7 @@ struct Object<'a> {
     message: Option<&'a RawValue>,
     topic_arn: bool,
     cloud_trail_event: Option<&'a RawValue>,
-    /// Of a repeated member every list counts: what is delivered twice is not lost once.
+    /// If the member is repeated, every list counts, so that no record is lost.
     records: Vec<&'a RawValue>,
     digest_fields: u8,
 }
@@ -414,7 +415,7 @@ impl<'a> Object<'a> {
     fn shape(&self) -> Shape<'a> {
         let starts = |raw: &RawValue, with: char| raw.get().starts_with(with);
         if !self.record.is_not_a_record() {
-            // S3 event notifications look like records and are not.
+            // S3 event notifications resemble records but are not.
             return if self.record.event_source.as_deref().is_some_and(|s| s.starts_with("aws:")) {
                 Shape::NotCloudTrail
             } else {
@@ -497,7 +498,7 @@ impl<'de> Members<'de> for Object<'de> {
 mod tests {
     use super::*;
 
-    /// One line an item: the event's name, what was passed over, or why it was skipped.
+    /// One line for each item: the event's name, the kind passed over, or the reason to skip it.
     fn items(text: &str) -> Vec<String> {
         let mut out = Vec::new();
         decode_log(text.as_bytes(), &Limits::default(), &mut |place, item| {
@@ -533,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_api_record_is_passed_over_and_is_not_damage() {
+    fn json_without_an_api_record_is_passed_over_and_is_not_damage() {
         for (text, kind) in [
             (r#"{"digestStartTime":"x","digestEndTime":"y","logFiles":[]}"#, "digest file"),
             (
@@ -568,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_on_depth_and_size_skip_the_record_alone() {
+    fn limits_on_depth_and_size_skip_only_the_record() {
         let deep = format!(r#"{{"eventName":"A","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         assert_eq!(
             items(&format!(r#"[{deep},{{"eventName":"B"}}]"#)),
@@ -577,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_whose_detail_is_no_record_is_an_error_of_its_own() {
+    fn an_event_without_a_record_in_its_detail_has_its_own_error() {
         let limits = Limits::default();
         assert!(decode_event(br#"{"source":"aws.s3","detail":{"a":1}}"#, &limits).is_err());
         assert!(decode_event(br#"{"detail":{"eventName":"A"}}"#, &limits).is_ok());

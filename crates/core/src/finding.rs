@@ -1,4 +1,4 @@
-//! Findings: our judgement on one record, in plain words.
+//! Findings: root use, or a rule match, in one record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// How the root user was involved in a record.
 ///
-/// Every record gets one of these; nothing is dropped. The table of what counts as which is in
-/// `ARCHITECTURE.md`, the code in [`crate::judge`].
+/// Every record gets one of these classes; [`crate::classify`] decides which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RootUse {
     /// The root user itself, by password or access key.
     Direct,
-    /// A privileged session: `sts:AssumeRoot`, or what was done with the session that it gave.
+    /// A privileged session: a call of `sts:AssumeRoot`, or a call in the session that it opened.
     Privileged,
     /// A session that the root user issued (`GetFederationToken`, `GetSessionToken`).
     Derived,
@@ -23,7 +22,7 @@ pub enum RootUse {
     OnBehalf,
     /// An action that usually only the root user can do, in a record that states no identity type.
     Possible,
-    /// No root use; a finding only when a rule says so.
+    /// No root use; a finding only if a rule matches.
     No,
 }
 
@@ -52,22 +51,22 @@ impl fmt::Display for RootUse {
     }
 }
 
-/// How bad a finding or an incident is. Ordered: `Informational` is the least.
+/// How severe a finding or an incident is. Ordered: `Informational` is the least.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Worth keeping, not worth telling.
+    /// Worth keeping, not worth an alert.
     #[default]
     Informational,
-    /// Look at it in the week's review.
+    /// Review it this week.
     Low,
-    /// Look at it today.
+    /// Review it today.
     Medium,
-    /// Look at it now.
+    /// Respond now.
     High,
-    /// Get up: the account may be lost.
+    /// Respond now, at any hour: the account may be lost.
     Critical,
 }
 
@@ -75,6 +74,17 @@ impl Severity {
     /// All values, from the least to the worst.
     pub const ALL: [Self; 5] =
         [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// One step more severe.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        match self {
+            Self::Informational => Self::Low,
+            Self::Low => Self::Medium,
+            Self::Medium => Self::High,
+            Self::High | Self::Critical => Self::Critical,
+        }
+    }
 
     /// The name used in output, filters and rules.
     #[must_use]
@@ -96,7 +106,9 @@ impl fmt::Display for Severity {
 }
 
 /// Whether multi-factor authentication was used. Three values: *not stated* is not *not used*.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mfa {
     /// The record says that MFA was used.
@@ -120,8 +132,8 @@ impl Mfa {
     }
 }
 
-/// Whether the call came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Whether the call succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The call was carried out.
@@ -142,41 +154,42 @@ impl Outcome {
 }
 
 /// Whether a task needs the root user, by the list that AWS publishes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum NeedsRoot {
     /// On AWS's published list of tasks that require root user credentials.
     Yes,
     /// A role or an IAM user could have done it.
     No,
-    /// The question does not arise (a sign-in), or nobody knows.
+    /// Not applicable (a sign-in), or unknown.
     #[default]
     Unknown,
 }
 
-/// One reason for a judgement or for a severity: a stable code for programs, words for people.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// One reason for a class or a severity: a stable code for programs, a text for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reason {
     /// Stable, `snake_case`: `no_mfa`, `long_term_key`, `denied` …
     pub code: Cow<'static, str>,
-    /// Plain words, lower case, no full stop.
+    /// Lower case, no full stop.
     pub text: Cow<'static, str>,
 }
 
-/// Code of the reason on a finding for which some rules could not be decided: they may match or not.
+/// Code of the reason on a finding with undecided rules: they may match or not.
 pub const RULES_UNDECIDED: &str = "rules_undecided";
 
 impl Reason {
-    /// A reason with a stable code and plain words.
+    /// A reason with a stable code and a text.
     pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code: Cow::Borrowed(code), text: text.into() }
     }
 }
 
-/// What names a finding once and for all: two records with equal keys are the same record,
-/// delivered twice.
+/// Identifies a finding: two records with equal keys are the same record, delivered twice.
 ///
-/// The recipient account and the event id suffice for what CloudTrail delivers. Source, name and
+/// The recipient account and the event id are unique for records that CloudTrail delivers. Source, name and
 /// time are part of the key because published examples reuse ids, and because a record without an
 /// event id (event version 1.00, some documentation) still needs a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -188,9 +201,9 @@ impl fmt::Display for FindingKey {
     }
 }
 
-/// What ties a finding to the others of its session. Every field is as the record states it;
-/// [`crate::correlate`] decides what they mean together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The facts that link a finding to the others of its session, as the record states them.
+/// [`crate::correlate`] evaluates them together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// `sessionContext.signInSessionArn`.
     pub sign_in_session_arn: Option<String>,
@@ -218,7 +231,7 @@ pub struct SessionFacts {
 }
 
 /// CloudTrail's note that a record is late or corrects an earlier one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Addendum {
     /// `DELIVERY_DELAY`, `SERVICE_OUTAGE` or `UPDATED_DATA`.
     pub reason: String,
@@ -228,19 +241,19 @@ pub struct Addendum {
     pub updated_fields: Option<String>,
 }
 
-/// Our judgement on one record. Owned, so that it can outlive the file that it came from.
+/// Root use, or a rule match, in one record. Owned, so that it can outlive the file it came from.
 ///
-/// Texts that whoever used the credentials could choose (`user_agent`, `error_message`, names in
-/// `target`) are kept as they came, cut at a bound: escape them where they are rendered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Texts that the user of the credentials could choose (`user_agent`, `error_message`, names in
+/// `target`) are kept as they are, cut at a limit: escape them when rendering.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// Names this finding; equal keys are repeats.
+    /// Identifies this finding; equal keys are repeats.
     pub key: FindingKey,
-    /// `eventID`; `None` where the record states none.
+    /// `eventID`; `None` if the record has none.
     pub event_id: Option<String>,
-    /// `eventTime`; `None` where the record states none that can be read.
+    /// `eventTime`; `None` if the record has none that can be parsed.
     pub event_time: Option<Timestamp>,
-    /// Account of the root user; the recipient where the record names none. Twelve digits.
+    /// Account of the root user; the recipient if the record names none. Twelve digits.
     pub account_id: Option<String>,
     /// `recipientAccountId`, dashes removed.
     pub recipient_account_id: Option<String>,
@@ -252,17 +265,17 @@ pub struct Finding {
     pub event_name: Option<String>,
     /// How the root user was involved.
     pub root_use: RootUse,
-    /// How bad this record is by itself.
+    /// How severe this record is by itself.
     pub severity: Severity,
-    /// Ids of the rules that speak, the one that gave the title first.
+    /// Ids of the matching rules; the first one gave the title.
     pub rules: Vec<String>,
     /// One line for people.
     pub title: String,
     /// What was done, short enough for a timeline: `signed in, no MFA`.
     pub did: String,
-    /// Why this judgement and this severity.
+    /// Reasons for the class and the severity.
     pub reasons: Vec<Reason>,
-    /// Whether the call came through.
+    /// Whether the call succeeded.
     pub outcome: Outcome,
     /// `errorCode`.
     pub error_code: Option<String>,
@@ -280,16 +293,22 @@ pub struct Finding {
     pub read_only: Option<bool>,
     /// Whether the task needs the root user.
     pub needs_root: NeedsRoot,
-    /// Who did it, when it was not the root user itself: an ARN or a service.
+    /// The caller, if that is not the root user: an ARN or a service.
     pub actor: Option<String>,
-    /// What it was done to, where the parameters say: a user, key, bucket, account or region.
+    /// The resource that the parameters name: a user, key, bucket, account or region.
     pub target: Option<String>,
     /// `sharedEventID`.
     pub shared_event_id: Option<String>,
     /// `addendum`.
     pub addendum: Option<Addendum>,
-    /// What ties this finding to a session.
+    /// The facts that link this finding to a session.
     pub session: SessionFacts,
+}
+
+/// True for an IP address; false for a service's name and `AWS Internal`.
+#[must_use]
+pub fn is_client_address(source_ip: &str) -> bool {
+    source_ip.parse::<std::net::IpAddr>().is_ok()
 }
 
 impl Finding {

@@ -1,63 +1,63 @@
-//! What is forwarded: the event patterns of the forwarding rules, as the one source of truth.
+//! The event patterns of the forwarding rules, which decide what a spoke forwards to the hub.
 //!
-//! Templates in `deploy/` hold the same patterns, since whoever deploys them has no Rust; a tidy
-//! check compares them with these. A pattern here says what leaves an account, the [rules](crate::rules)
-//! say what it means: patterns are therefore wider than rules, never narrower, and a test holds
-//! both to each other.
+//! Templates in `deploy/` contain copies of these patterns, and a tidy check compares them. A pattern
+//! decides what leaves an account; the [rules](crate::rules) decide what it means. Patterns must
+//! therefore be wider than rules, never narrower, and a test checks that.
 //!
-//! - No `detail-type` is asked for: AWS's documentation spells one of them in two ways, and a third
-//!   must not blind us.
-//! - `source` has to begin with `aws.`, which only AWS's own services can put. Without it anybody in
-//!   an account could have look-alikes forwarded at our cost.
+//! - No `detail-type` is constrained: AWS's documentation spells one of them in two ways, and a third
+//!   must not go undetected.
+//! - `source` has to begin with `aws.`, which only AWS's own services can send. Otherwise anybody in
+//!   an account could have forged events forwarded.
 //! - Nothing names a partition, an account or a region.
-//! - There is no `null`, which CloudFormation refuses anywhere in a template.
-//! - The forwarding rules' state has to be [`STATE`], or EventBridge keeps read-only calls back.
+//! - No `null`: CloudFormation rejects it anywhere in a template.
+//! - The forwarding rules' state has to be [`STATE`], or EventBridge does not deliver read-only calls.
 
-/// Characters of an event pattern, without white space, that EventBridge takes in an account that
-/// has asked for nothing: the quota "Event pattern size" of its user guide
+/// Most characters of an event pattern, without white space, that EventBridge accepts in an account
+/// with default quotas: the quota "Event pattern size" of its user guide
 /// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html>). The API's reference
-/// allows `PutRule` 4,096, which are had on request only.
+/// allows 4,096 for `PutRule`, but only on request.
 pub const PATTERN_CHARACTERS_MAX: usize = 2_048;
 
 /// The state of every forwarding rule, at the spoke and at the hub: with plain `ENABLED`, EventBridge
 /// does not deliver read-only management events.
 pub const STATE: &str = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS";
 
-/// The source of synthetic events that test the way. AWS refuses sources that begin with `aws.` from
-/// everybody else, so a drill has to have one of its own.
+/// The source of synthetic events that test the delivery. Only AWS may send sources that begin with
+/// `aws.`, so a drill has its own.
 pub const DRILL_SOURCE: &str = "rootwatch.drill";
 
-/// Root use in all its forms, and what usually only the root user does.
+/// Root use in all its forms, and actions that usually only the root user can take.
 pub const ROOT_USE: Forwarding = Forwarding {
     id: "root-use",
     about: "Rootwatch: root use in all its forms",
     pattern: include_str!("forwarding/root-use.json"),
 };
 
-/// Changes to what records, delivers and alarms: trails, rules, topics, keys, stacks, logs, alarms.
+/// Changes to recording, delivery and alarms: trails, rules, topics, keys, stacks, logs, alarms.
 pub const WATCHERS: Forwarding = Forwarding {
     id: "watchers",
     about: "Rootwatch: changes to what records, delivers and alarms in the account",
     pattern: include_str!("forwarding/watchers.json"),
 };
 
-/// Changes to what detects: Config, Access Analyzer, GuardDuty, Macie, Security Hub.
+/// Changes to detectors: Config, Access Analyzer, GuardDuty, Macie, Security Hub.
 ///
-/// Apart from [`WATCHERS`] and [`LIFECYCLE`] because with either it passes [`PATTERN_CHARACTERS_MAX`].
+/// Separate from [`WATCHERS`] and [`LIFECYCLE`]: together with either it would exceed
+/// [`PATTERN_CHARACTERS_MAX`].
 pub const DETECTORS: Forwarding = Forwarding {
     id: "detectors",
     about: "Rootwatch: changes to what detects in the account",
     pattern: include_str!("forwarding/detectors.json"),
 };
 
-/// What becomes of accounts and of the organisation: closed, removed, contacts, central root access.
+/// Changes to accounts and the organization: closed, removed, contacts, central root access.
 pub const LIFECYCLE: Forwarding = Forwarding {
     id: "lifecycle",
     about: "Rootwatch: changes to the account and the organization",
     pattern: include_str!("forwarding/lifecycle.json"),
 };
 
-/// Synthetic events that test the way from an account to those who are told.
+/// Synthetic events that test the path from an account to the people who get alerts.
 pub const DRILL: Forwarding = Forwarding {
     id: "drill",
     about: "Rootwatch: drills, synthetic events that test the path",
@@ -67,7 +67,7 @@ pub const DRILL: Forwarding = Forwarding {
 /// Every forwarding rule.
 pub const ALL: [Forwarding; 5] = [ROOT_USE, WATCHERS, DETECTORS, LIFECYCLE, DRILL];
 
-/// What one forwarding rule lets through.
+/// One forwarding rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarding {
     /// Part of the names of forwarding rules: `rootwatch-root-use`.
@@ -75,14 +75,14 @@ pub struct Forwarding {
     /// A line for people: the forwarding rule's description.
     pub about: &'static str,
     /// The event pattern, as JSON text for people. CloudFormation and Terraform send it without its
-    /// white space, and so it is counted.
+    /// white space, and it is counted in that form.
     pub pattern: &'static str,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
+    use crate::classify::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
     use crate::pattern::EventPattern;
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn root_use_names_what_judge_takes_for_possible() {
+    fn root_use_names_what_classify_calls_possible() {
         let value: serde_json::Value = serde_json::from_str(ROOT_USE.pattern).expect("JSON");
         let text = value.to_string();
         let names = ROOT_SIGN_IN_ACTIONS.iter().chain(&ROOT_ACCOUNT_ACTIONS);

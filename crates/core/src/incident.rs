@@ -1,4 +1,4 @@
-//! Incidents: the findings of one root session, with a life.
+//! Incidents: the findings of one root session, with a state.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, FindingKey, Reason, RootUse, Severity};
 use crate::fnv;
 
-/// The name of an incident, short enough to say on the telephone: `7K2-MPX`.
+/// The id of an incident, short enough to read out on the phone: `7K2-MPX`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IncidentId(pub String);
 
-/// Characters of an id: none that is mistaken for another when read aloud or written by hand.
+/// Characters of an id: none that is easily confused when read out or written by hand.
 const ID_ALPHABET: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
 
 impl IncidentId {
-    /// The id that an incident gets from the key of the finding that opened it: FNV-1a, 64 bits,
-    /// which will never change. Further attempts give further ids, for when one is taken.
+    /// The id derived from the key of the finding that opened the incident. The derivation never
+    /// changes. Further attempts give further ids, in case one is taken.
     #[must_use]
     pub fn derived(opening: &str, attempt: u32) -> Self {
         let again = attempt.to_be_bytes();
@@ -45,35 +45,35 @@ impl fmt::Display for IncidentId {
     }
 }
 
-/// Where an incident is in its life.
+/// The state of an incident.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentState {
-    /// More may come.
+    /// Findings may still arrive.
     #[default]
     Open,
     /// Closed by silence.
     Quiet,
-    /// Somebody looks after it.
+    /// A person handles it.
     Acknowledged,
-    /// Somebody says that it is over.
+    /// A person closed it.
     Resolved,
 }
 
-/// What gathered the findings of an incident.
+/// What the findings of an incident have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentKind {
-    /// One root session: what led to it, what it did, what it issued.
+    /// One root session: the calls before it, in it, and with credentials that it issued.
     Session,
-    /// Privileged sessions that one caller opened (`AssumeRoot`), with what they did.
+    /// Privileged sessions that one caller opened (`AssumeRoot`), with their calls.
     Privileged,
     /// One address tried the root user's sign-in in several accounts.
     Spray,
-    /// A rule spoke on a record that is not root use.
+    /// A rule matched a record that is not root use.
     #[serde(alias = "watch")]
     RuleMatch,
-    /// Alerts cannot be delivered. Holds no findings and never joins another incident.
+    /// Alerts cannot be delivered. Has no findings and never joins another incident.
     #[serde(alias = "telling")]
     DeliveryOutage,
 }
@@ -106,18 +106,18 @@ impl IncidentKind {
     }
 }
 
-/// Findings that say again what one that is kept says: a store has them all, correlation does
-/// without them. See [`crate::correlate::IncidentUpdate::redundant_to`].
+/// Counts findings that add nothing to one that is kept: a store has them all, correlation does not
+/// keep them in memory. See [`crate::correlate::IncidentUpdate::redundant_to`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedundantCount {
     /// How many there are.
     pub count: u64,
-    /// The last moment of which one speaks; `None` when none states a time.
+    /// The last of their times; `None` if none has one.
     pub last_at: Option<Timestamp>,
 }
 
 impl RedundantCount {
-    /// One more.
+    /// Counts one more.
     pub fn add(&mut self, at: Option<Timestamp>) {
         self.count += 1;
         self.last_at = self.last_at.max(at);
@@ -132,11 +132,11 @@ impl RedundantCount {
 pub struct IncidentHead<A = String> {
     /// Stays the same for the life of the incident.
     pub id: IncidentId,
-    /// What gathered the findings.
+    /// What the findings have in common.
     pub kind: IncidentKind,
-    /// Where the incident is in its life.
+    /// The state of the incident.
     pub state: IncidentState,
-    /// The worst of the findings, raised by what they mean together.
+    /// The severity of the worst finding, or a higher one that the findings have together.
     pub severity: Severity,
     /// One line for people.
     pub title: String,
@@ -145,11 +145,11 @@ pub struct IncidentHead<A = String> {
     pub accounts: Vec<A>,
     /// The strongest root use among the findings.
     pub root_use: RootUse,
-    /// Why the severity is what it is, the strongest first, each code once.
+    /// The reasons for the severity, the strongest first, each code once.
     pub reasons: Vec<Reason>,
-    /// The first moment of which a finding speaks.
+    /// The time of the first finding.
     pub first_at: Option<Timestamp>,
-    /// The last moment of which a finding speaks.
+    /// The time of the last finding.
     pub last_at: Option<Timestamp>,
     /// Addresses from which a client called, in order of first use; service names left out.
     pub addresses: Vec<String>,
@@ -189,17 +189,17 @@ pub struct Incident {
     /// Everything but the findings.
     #[serde(flatten)]
     pub head: IncidentHead,
-    /// The findings, sorted by time (those without one last), then key. Each once, as the incident
-    /// judges them.
+    /// The findings, sorted by time (those without one last), then key. Each once, with the class and
+    /// severity that the incident gives them.
     pub findings: Vec<Finding>,
-    /// Findings as they stood by themselves where the incident judges otherwise, and records that
-    /// CloudTrail corrected later; sorted by key. With `findings` they give back, unchanged, the
-    /// set that came in, so that a late record can always be weighed against the originals.
+    /// The originals of findings that the incident classifies or scores differently, and records that
+    /// CloudTrail corrected later; sorted by key. Together with `findings` they are the set that
+    /// arrived, so that a late record is always correlated with the originals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<Finding>,
-    /// What was left out of `findings`, by the key of the finding that it echoes: a store counts
-    /// its rows by [`crate::correlate::IncidentUpdate::redundant_to`], with the latest time of each count. Empty
-    /// where every finding is listed.
+    /// Redundant findings that are not in `findings`, counted by the key of the one that they repeat.
+    /// A store counts its rows by [`crate::correlate::IncidentUpdate::redundant_to`], with the latest
+    /// time of each. Empty if every finding is listed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub echoes: BTreeMap<FindingKey, RedundantCount>,
 }
@@ -226,12 +226,11 @@ impl From<IncidentHead> for Incident {
 }
 
 impl Incident {
-    /// An incident of our own: alerts to a destination cannot be delivered, since `at`.
+    /// The incident of a delivery outage: alerts to a destination cannot be delivered since `at`.
     ///
     /// Its id follows from the destination and the moment, so that one outage is one incident. It
     /// opens with [`crate::correlate::Change::Opened`] and ends with
-    /// [`crate::correlate::Change::Closed`]; silence does not close it. `why` is in words without
-    /// secrets.
+    /// [`crate::correlate::Change::Closed`]; silence does not close it. `why` contains no secrets.
     #[must_use]
     pub fn telling(destination: &str, at: Timestamp, why: &str) -> Self {
         Self::from(IncidentHead {
@@ -250,34 +249,34 @@ impl Incident {
         })
     }
 
-    /// How many findings there are, echoes included.
+    /// How many findings there are, redundant ones included.
     #[must_use]
     pub fn findings_total(&self) -> u64 {
         let echoes: u64 = self.echoes.values().map(|echoes| echoes.count).sum();
         self.findings.len() as u64 + echoes
     }
 
-    /// True when the finding is already in the incident, corrected records included.
+    /// True if the finding is in the incident, corrected records included.
     #[must_use]
     pub fn holds(&self, key: &FindingKey) -> bool {
         self.findings.iter().any(|finding| &finding.key == key) || self.original(key).is_some()
     }
 
-    /// The finding as it stood by itself, when the incident judges it otherwise or a later record
-    /// corrected it.
+    /// The original of a finding that the incident classifies or scores differently, or that a later
+    /// record corrected.
     #[must_use]
     pub fn original(&self, key: &FindingKey) -> Option<&Finding> {
         let place = self.superseded.binary_search_by(|finding| finding.key.cmp(key)).ok()?;
         self.superseded.get(place)
     }
 
-    /// The findings as they came in, before the incident changed any judgement. In no order.
+    /// The findings as they arrived, before the incident changed any. In no order.
     pub fn originals(&self) -> impl Iterator<Item = &Finding> {
         let kept = self.findings.iter().filter(|finding| self.original(&finding.key).is_none());
         kept.chain(&self.superseded)
     }
 
-    /// The finding of this time and key as the incident judges it.
+    /// The finding with this time and key, as the incident shows it.
     pub(crate) fn at_place(&self, at: Option<Timestamp>, key: &FindingKey) -> Option<&Finding> {
         let wanted = (at.is_none(), at, key);
         let place = self.findings.binary_search_by(|one| {
@@ -286,7 +285,7 @@ impl Incident {
         self.findings.get(place.ok()?)
     }
 
-    /// The finding with this key as the incident judges it, found by its place in time.
+    /// The finding with the key of another one, as the incident shows it.
     pub(crate) fn shown(&self, like: &Finding) -> Option<&Finding> {
         self.at_place(like.event_time, &like.key)
     }
@@ -297,4 +296,29 @@ impl Incident {
 pub fn by_time(one: &Finding, other: &Finding) -> Ordering {
     let at = |finding: &Finding| (finding.event_time.is_none(), finding.event_time);
     at(one).cmp(&at(other)).then_with(|| one.key.cmp(&other.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::call;
+
+    #[test]
+    fn an_incident_is_written_flat_as_stores_have_it() {
+        let at = "2026-05-04T14:00:00Z";
+        let mut incident = Incident::telling("ops", at.parse().expect("a time"), "refused");
+        let head = r#"{"id":"7RE-9AT","kind":"delivery_outage","state":"open","severity":"high","title":"Alerts to ops cannot be delivered","accounts":[],"root_use":"no","reasons":[{"code":"delivery_failing","text":"refused"}],"first_at":"2026-05-04T14:00:00Z","last_at":"2026-05-04T14:00:00Z","addresses":[],"related":[],"findings":["#;
+        let head = head.replace("7RE-9AT", &incident.id.0);
+        let text = serde_json::to_string(&incident).expect("JSON");
+        assert_eq!(text, format!("{head}]}}"));
+        assert_eq!(serde_json::from_str::<Incident>(&text).expect("the same"), incident);
+
+        let finding = call("222233334444", "14:00:00", "ListUsers").0;
+        incident.echoes.insert(finding.key.clone(), RedundantCount { count: 2, last_at: None });
+        incident.superseded.push(finding.clone());
+        incident.findings.push(finding);
+        let text = serde_json::to_string(&incident).expect("JSON");
+        assert!(text.starts_with(&head), "{text}");
+        assert_eq!(serde_json::from_str::<Incident>(&text).expect("the same"), incident);
+    }
 }

@@ -1,15 +1,37 @@
-//! The pure centre of Rootwatch.
+//! The core of Rootwatch: detection and correlation as pure functions.
 //!
-//! Bytes become records ([`decode`]), a record is judged ([`judge`]), event patterns ([`pattern`])
-//! and rules ([`rules`]) name what was done ([`detect`]), and findings of one root session become
-//! one incident ([`incident`]).
+//! ```text
+//! bytes ─ split ─ decode ─► record ─ classify ─┐
+//!                             └ rules (pattern) ┴─ detect ─► finding ─ correlate ─► incident ─► alert
+//! ```
 //!
-//! Nothing here does I/O, reads a clock or the environment, is async or knows AWS's SDK: time is
-//! an argument, and everything can be tested as a function.
+//! | Module | What it does |
+//! |---|---|
+//! | [`split`], [`decode`], [`record`] | divide a text into units, decode each, and parse records leniently |
+//! | [`classify`] | how the root user was involved; MFA used, not used or not stated; denied or not |
+//! | [`pattern`], [`rules`] | event patterns as EventBridge defines them; rules with texts and tests |
+//! | [`detect`] | root use or a matching rule makes a finding; its severity and the reasons |
+//! | [`correlate`], [`incident`] | which findings belong together, and what they mean together |
+//! | [`window`], [`alert`], [`delivery`] | approved root use; when a change to an incident is worth an alert; alerts to send |
+//! | [`ocsf`] | findings and incidents in the Open Cybersecurity Schema Framework |
+//! | [`forwarding`] | the event patterns that spokes forward |
+//!
+//! No module does I/O, reads a clock or the environment, is async or uses AWS's SDK: time is an
+//! argument, and everything can be tested as a function. A test checks the dependencies.
+//!
+//! Three rules hold everywhere:
+//!
+//! - Root use is always a finding. Rules name it and raise its severity; nothing removes it.
+//! - Input that cannot be decided is reported, never dropped: [`decode::Skipped`] for records, the
+//!   reason `rules_undecided` for rules.
+//! - Results are functions of the *set* of records. Their order, and duplicates, do not matter.
 
+pub mod account;
 pub mod alert;
+pub mod classify;
 pub mod correlate;
 pub mod decode;
+pub mod delivery;
 pub mod detect;
 pub mod error_chain;
 pub mod finding;
@@ -17,7 +39,6 @@ pub mod fnv;
 pub mod forwarding;
 pub mod hex;
 pub mod incident;
-pub mod judge;
 pub mod ocsf;
 pub mod pattern;
 pub mod permissions;

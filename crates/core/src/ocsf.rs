@@ -22,7 +22,7 @@ pub const OCSF_VERSION: &str = "1.4.0";
 /// Characters of a title in the list of an incident's findings.
 const LISTED_CHARS_MAX: usize = 500;
 
-/// What an event says of a rule.
+/// The texts of a rule in an event.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleText<'a> {
     /// The rule's title; may be empty.
@@ -34,21 +34,21 @@ pub struct RuleText<'a> {
 }
 
 impl<'a> RuleText<'a> {
-    /// Those of a rule.
+    /// The texts of this rule.
     #[must_use]
     pub fn of(rule: &'a Rule) -> Self {
         Self { title: &rule.title, triage: &rule.triage, attack: &rule.attack }
     }
 }
 
-/// What is known beside the findings.
+/// What events need beyond the findings.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// What is known of a rule, by its id.
+    /// The texts of a rule, by its id.
     pub rule_of: &'a dyn Fn(&str) -> Option<RuleText<'a>>,
-    /// The name of an account, where there is one.
+    /// The name of an account, if it has one.
     pub name_of: &'a dyn Fn(&str) -> Option<String>,
-    /// When we looked.
+    /// When the input was read.
     pub at: Option<Timestamp>,
 }
 
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Context<'_> {
     }
 }
 
-/// What is told of an incident.
+/// What happened to an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// It is new.
@@ -79,23 +79,23 @@ impl Activity {
     }
 }
 
-/// What is no incident of an account and is told all the same: a test, telling that is broken.
+/// A message that is not about an account's incident: a test, a delivery outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notice<'a> {
-    /// Names it.
+    /// Its id.
     pub uid: &'a str,
     /// One line.
     pub title: &'a str,
-    /// How bad.
+    /// Its severity.
     pub severity: Severity,
-    /// When.
+    /// Its time.
     pub at: Timestamp,
-    /// True where it is over with that.
+    /// True if it ends with this message.
     pub is_over: bool,
 }
 
-/// An incident as an Incident Finding. `findings` are those that it lists; `at` is when it came to
-/// be so.
+/// An incident as an Incident Finding. `findings` are those that it lists; `at` is the time of the
+/// change.
 #[must_use]
 pub fn incident(
     context: &Context<'_>,
@@ -223,7 +223,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// The schema asks for somebody.
+/// The schema requires an assignee.
 fn unassigned() -> Value {
     json!({ "name": "Unassigned" })
 }
@@ -274,8 +274,8 @@ pub fn detection(
         "confidence_id": confidence_id,
         "confidence": confidence,
         "is_alert": finding.severity > Severity::Informational,
-        // When the record states no time, the schema still asks for one: when we looked, else the
-        // beginning of time, which no one takes for a fact.
+        // The schema requires a time even if the record has none: the time of reading, or else the
+        // beginning of the epoch, which is clearly not a fact.
         "time": at.or_else(|| context.at.map(millis)).unwrap_or(0),
         "start_time": at,
         "end_time": at,
@@ -334,7 +334,7 @@ fn finding_info(context: &Context<'_>, finding: &Finding) -> Value {
             "type_id": 1,
         })
     };
-    // The floor: root use is a finding even when no rule knows the call.
+    // Root use is a finding even if no rule knows the call.
     let floor = json!({
         "uid": "root-use",
         "name": "Root use is always a finding",
@@ -375,7 +375,7 @@ fn finding_info(context: &Context<'_>, finding: &Finding) -> Value {
     })
 }
 
-/// A sub-technique stands beside its technique.
+/// A sub-technique is listed beside its technique.
 fn attack(id: &str) -> Value {
     match id.split_once('.') {
         Some((technique, _)) => json!({
@@ -435,7 +435,7 @@ fn evidences(context: &Context<'_>, finding: &Finding) -> Value {
         "src_endpoint": finding.source_ip.as_deref().map(endpoint),
         "http_request": { "user_agent": finding.user_agent },
     });
-    // The schema asks for at least one of the first three.
+    // The schema requires at least one of the first three.
     let stated = |key: &str| !is_empty(&pruned(evidence[key].clone()));
     if ["api", "actor", "src_endpoint"].into_iter().any(stated) {
         Value::Array(vec![evidence])
@@ -524,7 +524,7 @@ fn status(state: Option<IncidentState>) -> (u8, &'static str) {
     }
 }
 
-/// How sure we are that it was the root user: the record says so, or only the root user usually can.
+/// The confidence that it was the root user: the record says so, or usually only the root user can.
 fn confidence(root_use: RootUse) -> (u8, &'static str) {
     match root_use {
         RootUse::Possible => (2, "Medium"),
@@ -536,8 +536,8 @@ fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-/// The value without nulls, and without objects and lists that are empty then: an attribute that a
-/// record does not state is left out.
+/// The value without nulls, and without objects and lists that become empty: attributes that a
+/// record does not have are left out.
 fn pruned(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(

@@ -1,9 +1,9 @@
-//! One CloudTrail record, lifted leniently from its JSON.
+//! One CloudTrail record, parsed leniently from its JSON.
 //!
-//! Published records leave fields out, repeat keys, write account ids as numbers or with dashes,
-//! booleans as strings and dates in two spellings. Nothing of that makes a record unreadable: a
-//! field that is absent, null, empty or of another shape is `None`, and of a repeated key the last
-//! one counts, as it does for most JSON readers.
+//! Published records omit fields, repeat keys, write account ids as numbers or with dashes, booleans
+//! as strings and dates in two formats. None of that makes a record unreadable: a field that is
+//! absent, null, empty or of another type is `None`, and the last of repeated keys counts, as for
+//! most JSON parsers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,16 +12,16 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A text that the record may state. Borrowed unless the JSON had escapes in it.
+/// An optional text of the record. Borrowed unless the JSON has escapes in it.
 pub type Text<'a> = Option<Cow<'a, str>>;
 
-/// One CloudTrail record. The fields that judgement, rules and correlation look at are lifted;
-/// everything else is still there in [`Record::json`].
+/// One CloudTrail record. The fields that classification, rules and correlation need are parsed;
+/// everything else is in [`Record::json`].
 #[derive(Debug, Clone, Default)]
 pub struct Record<'a> {
-    /// The record as it came.
+    /// The record as received.
     pub json: &'a str,
-    /// Who called.
+    /// The caller.
     pub identity: Identity<'a>,
     /// `eventVersion`.
     pub event_version: Text<'a>,
@@ -121,10 +121,10 @@ pub struct AddendumText<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Lifts a record from the JSON text of one object.
+    /// Parses a record from the JSON text of one object.
     ///
     /// # Errors
-    /// When the text is not one JSON object. Depth and size are the caller's to bound
+    /// If the text is not one JSON object. The caller limits depth and size
     /// ([`crate::decode::Limits`]).
     pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_str(json);
@@ -134,8 +134,8 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// True when nothing in the object says that it is a CloudTrail record: neither `eventName`
-    /// nor `eventSource` nor `userIdentity` is stated, or it is an Insights event.
+    /// True if nothing identifies the object as a CloudTrail record: it has neither `eventName` nor
+    /// `eventSource` nor `userIdentity`, or it is an Insights event.
     #[must_use]
     pub fn is_not_a_record(&self) -> bool {
         self.insight
@@ -144,7 +144,7 @@ impl<'a> Record<'a> {
                 && self.identity.is_empty())
     }
 
-    /// `eventSource` without `.amazonaws.com` and its relatives: `iam`, `signin`.
+    /// `eventSource` without `.amazonaws.com` and its variants: `iam`, `signin`.
     #[must_use]
     pub fn service(&self) -> Option<&str> {
         self.event_source.as_deref().map(|source| source.split('.').next().unwrap_or(source))
@@ -164,7 +164,7 @@ impl<'a> Record<'a> {
 }
 
 impl Identity<'_> {
-    /// True when the record states nothing about who called.
+    /// True if the record says nothing about the caller.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.kind.is_none()
@@ -178,7 +178,7 @@ impl Identity<'_> {
     }
 }
 
-/// Reads CloudTrail's two spellings of a moment: RFC 3339 and `20131102T010628Z`.
+/// Parses CloudTrail's two formats of a time: RFC 3339 and `20131102T010628Z`.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| {
@@ -279,9 +279,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     }
 }
 
-/// Where the members of a JSON object go. Anything but an object leaves the default.
+/// A type that is filled from the members of a JSON object. Anything but an object gives the default.
 pub(crate) trait Members<'de>: Default {
-    /// Takes one member; unknown names must still consume their value.
+    /// Reads one member; unknown names must still consume their value.
     fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_json_object_is_refused() {
+    fn anything_but_one_json_object_is_refused() {
         for text in ["", "[]", "{} {}", "{\"a\":}", "{\"a\":1"] {
             assert!(Record::parse(text).is_err(), "{text}");
         }

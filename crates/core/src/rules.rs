@@ -1,7 +1,7 @@
-//! Detection rules: event patterns with a name, a severity and the words for people.
+//! Detection rules: event patterns with an id, a severity and texts for people.
 //!
-//! A rule is one YAML file. The built-in ones stand in `crates/core/rules/`, are embedded at
-//! build, and are the same thing as a user's own.
+//! A rule is one YAML file. The built-in rules are in `crates/core/rules/` and are embedded at
+//! build; a user's own rules have the same form.
 
 use std::collections::HashMap;
 
@@ -10,40 +10,40 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{NeedsRoot, Severity};
 use crate::pattern::{EventPattern, PatternError, PatternSet};
 
-/// A detection rule, as its file states it.
+/// A detection rule, as written in its file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Permanent, the name of its file: `root-console-login-without-mfa`.
+    /// Permanent; the name of its file: `root-console-login-without-mfa`.
     pub id: String,
     /// One line for people.
     pub title: String,
     /// What was done, short enough for a timeline.
     pub did: String,
-    /// How bad it is.
+    /// Severity of a match.
     pub severity: Severity,
     /// Whether the task needs the root user, by AWS's published list.
     #[serde(default)]
     pub needs_root: NeedsRoot,
-    /// The event pattern, as it can be pasted into EventBridge.
+    /// The event pattern, in the form that EventBridge accepts.
     pub pattern: serde_json::Value,
-    /// Speaks only after findings of another rule.
+    /// Matches only after another rule has matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
-    /// Speaks only for the first finding of its kind.
+    /// Matches only the first finding of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<First>,
     /// Why it matters.
     pub why: String,
     /// What to do, most urgent first.
     pub triage: Vec<String>,
-    /// When it speaks though nothing is wrong.
+    /// When it matches although nothing is wrong.
     pub false_positives: Vec<String>,
-    /// What it cannot see.
+    /// What it does not detect.
     pub blind_spots: Vec<String>,
     /// MITRE ATT&CK technique ids.
     pub attack: Vec<String>,
-    /// Where to read on.
+    /// Further reading.
     pub references: Vec<String>,
     /// The rule's own tests.
     #[serde(default)]
@@ -58,16 +58,16 @@ impl Rule {
     }
 }
 
-/// "Only after": another rule must have spoken about the same account before.
+/// Requires earlier matches of another rule in the same account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Follows {
     /// Id of the other rule.
     pub rule: String,
-    /// How many of its findings.
+    /// How many of its matches.
     #[serde(default = "one")]
     pub at_least: usize,
-    /// Within how many minutes before.
+    /// Within this many minutes before.
     pub within_minutes: i64,
 }
 
@@ -75,7 +75,7 @@ fn one() -> usize {
     1
 }
 
-/// "Only the first": of all findings of an account with the same value of a field.
+/// Requires the first finding of an account with this value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum First {
@@ -83,7 +83,7 @@ pub enum First {
     AccessKeyId,
 }
 
-/// A record, or several in order, on which a rule must speak or be silent (about the last).
+/// A record, or several in order, on the last of which a rule must match or must not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleTest {
@@ -95,7 +95,7 @@ pub struct RuleTest {
     /// Several, in order; the last is the one tested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<TestRecord>,
-    /// Whether the rule must speak.
+    /// Whether the rule must match.
     #[serde(rename = "match")]
     pub matches: bool,
 }
@@ -126,7 +126,7 @@ pub enum RuleError {
     Yaml {
         /// File name.
         file: String,
-        /// What the reader says, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
     /// The pattern is refused.
@@ -137,12 +137,12 @@ pub enum RuleError {
         /// Reason and position, counted in the pattern written as JSON.
         source: PatternError,
     },
-    /// The rule contradicts itself or another one.
+    /// The rule is inconsistent with itself or another rule.
     #[error("{file}: {message}")]
     Unsound {
         /// File name.
         file: String,
-        /// What is wrong.
+        /// The inconsistency.
         message: String,
     },
 }
@@ -150,7 +150,7 @@ pub enum RuleError {
 /// A rule file's name and text.
 #[derive(Debug, Clone)]
 pub struct RuleFile {
-    /// What errors call it: a path.
+    /// Its name in errors: a path.
     pub name: String,
     /// Its YAML.
     pub text: String,
@@ -177,7 +177,7 @@ pub struct BuiltInTest {
     pub name: String,
     /// The records' JSON, in order.
     pub records: Vec<String>,
-    /// Whether the rule must speak about the last.
+    /// Whether the rule must match the last.
     #[serde(rename = "match")]
     pub matches: bool,
 }
@@ -195,7 +195,7 @@ impl Ruleset {
         Self::compile(named).expect("embedded rules are sound")
     }
 
-    /// No rules: the floor alone.
+    /// No rules: root use alone is detected.
     #[must_use]
     pub fn empty() -> Self {
         Self {
@@ -306,23 +306,23 @@ impl Ruleset {
         &self.parsed
     }
 
-    /// How far back the rules look at most: the longest `within_minutes`.
+    /// How far back the rules look: the longest `within_minutes`.
     #[must_use]
-    pub fn looks_back(&self) -> jiff::SignedDuration {
+    pub fn look_back(&self) -> jiff::SignedDuration {
         let spans = self.rules.iter().filter_map(|rule| rule.follows.as_ref());
         let minutes = spans.map(|follows| follows.within_minutes).max().unwrap_or_default();
         jiff::SignedDuration::from_mins(minutes)
     }
 
-    /// True when some rule speaks only after findings of the rule with this id.
+    /// True if some rule follows the rule with this id.
     #[must_use]
     pub fn is_followed(&self, id: &str) -> bool {
         let mut spans = self.rules.iter().filter_map(|rule| rule.follows.as_ref());
         spans.any(|follows| follows.rule == id)
     }
 
-    /// True when the rule's pattern asks for an identity in every alternative. Rules that watch
-    /// over the account whoever acts do not.
+    /// True if every alternative of the rule's pattern constrains the identity. Rules that apply to
+    /// any caller (for example "trail stopped") return false.
     #[must_use]
     pub fn asks_for_identity(&self, index: usize) -> bool {
         let alternatives = self.parsed[index].alternatives();

@@ -1,26 +1,26 @@
-//! Secrets, and references to where they are kept.
+//! Secrets, and references to where they are stored.
 //!
-//! Neither prints what it holds. Resolving a reference is I/O and happens elsewhere.
+//! Neither prints the secret. Resolving a reference is I/O and happens elsewhere.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-/// What stands in the place of a secret wherever it would be shown.
+/// Printed instead of a secret.
 const MASK: &str = "***";
 
-/// A secret in memory: a token, a signing key, a URL that is one. Prints `***`.
+/// A secret in memory: a token, a signing key, a secret URL. Prints `***`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps this text secret.
+    /// Makes this text a secret.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself: only for where it is used, never for what is shown or logged.
+    /// The text itself, for use only; never show or log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -39,10 +39,10 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Where a secret is kept, as a configuration states it.
+/// Where a secret is stored, as written in a configuration.
 ///
 /// In text: `env:NAME`, `file:PATH`, `aws-secret:ID`, `aws-ssm:NAME`, or the secret itself. A
-/// secret that begins like one of these has to be kept in one of these places. Prints the
+/// secret that begins with one of these prefixes has to be stored in one of these places. Prints the
 /// reference, and `***` for the secret itself.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum SecretRef {
@@ -65,14 +65,14 @@ pub enum SecretRefError {
     /// There is no text.
     #[error("a secret is empty")]
     Empty,
-    /// A prefix without what it should name.
-    #[error("`{prefix}` names nothing")]
+    /// A prefix without a name.
+    #[error("`{prefix}` is not followed by a name")]
     Unnamed {
         /// `env:`, `file:` …
         prefix: &'static str,
     },
-    /// A NUL or line break where a name or path should stand.
-    #[error("the name after `{prefix}` holds a control character")]
+    /// A NUL or line break in a name or path.
+    #[error("the name after `{prefix}` contains a control character")]
     Control {
         /// `env:`, `file:` …
         prefix: &'static str,
@@ -126,7 +126,7 @@ impl fmt::Debug for SecretRef {
 
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The readers' own messages would quote the value.
+        // The parser's own message would quote the value.
         let text = String::deserialize(deserializer)
             .map_err(|_| D::Error::custom("a secret has to be a text"))?;
         text.parse().map_err(D::Error::custom)
@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for SecretRef {
 }
 
 impl serde::Serialize for SecretRef {
-    /// As it prints: a secret itself does not leave.
+    /// Serializes as it prints: the secret itself is masked.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_told_by_their_prefix_and_print_as_they_were_written() {
+    fn references_are_recognized_by_their_prefix_and_print_as_written() {
         let cases = [
             ("env:SLACK_URL", SecretRef::Env("SLACK_URL".into())),
             ("file:/run/secrets/slack", SecretRef::File("/run/secrets/slack".into())),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_refused() {
+    fn a_prefix_without_a_name_is_refused() {
         assert_eq!(parsed(""), Err(SecretRefError::Empty));
         assert_eq!(parsed("env: "), Err(SecretRefError::Unnamed { prefix: "env:" }));
         assert_eq!(parsed("file:a\nb"), Err(SecretRefError::Control { prefix: "file:" }));

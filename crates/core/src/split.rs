@@ -1,23 +1,23 @@
-//! Cuts a text into units without parsing them: where does each record begin and end.
+//! Divides a text into units without parsing them: finds where each record begins and ends.
 //!
 //! The splitter keeps only its mode between calls, so it can be fed a window of a stream that is
-//! too long for memory. A unit is found by counting braces outside strings; its grammar is the
-//! decoder's business. Damage costs as little as possible: after an unclosed record the splitter
-//! goes on at the next place where a record visibly begins.
+//! too long for memory. A unit is found by counting braces outside strings; the decoder checks its
+//! grammar. Damage is kept small: after an unclosed record the splitter continues at the next place
+//! where a record visibly begins.
 
 use memchr::{memchr, memchr2, memchr3, memmem};
 
 /// The next piece of the text given to [`Splitter::next`]; offsets count from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// One JSON object, braces included. Go on after `end`.
+    /// One JSON object, braces included. Continue after `end`.
     Unit {
         /// Offset of its `{`.
         start: usize,
         /// Offset after its `}`.
         end: usize,
     },
-    /// Bytes that belong to no unit and should not be there. Go on after `end`.
+    /// Bytes that belong to no unit and should not be there. Continue after `end`.
     Bad {
         /// Offset of the first byte.
         start: usize,
@@ -26,14 +26,14 @@ pub enum Piece {
         /// Why: lower case, no full stop.
         reason: &'static str,
     },
-    /// The rest cannot be decided: bring more of the text, keeping everything from `from`.
+    /// More of the text is needed; keep everything from `from`.
     More {
         /// Offset of the first byte that is still needed.
         from: usize,
     },
 }
 
-/// Where in the shape of a text we are.
+/// The splitter's position in the shape of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// Before the first byte.
@@ -48,7 +48,7 @@ enum Mode {
     Overlong { depth: u32, in_string: bool, escaped: bool, back: Back },
 }
 
-/// The mode to go back to after an overlong unit.
+/// The mode to return to after an overlong unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Back {
     Top,
@@ -62,7 +62,7 @@ pub struct Splitter {
     unit_bytes_max: usize,
 }
 
-/// What a damaged text says of itself.
+/// Reasons for damage.
 pub mod reason {
     /// The text stops before the braces of a record close.
     pub const ENDS_INSIDE: &str = "the text ends inside a record";
@@ -76,9 +76,9 @@ pub mod reason {
     pub const NOT_JSON: &str = "not JSON";
     /// A unit is larger than the bound.
     pub const TOO_LARGE: &str = "record is larger than the limit";
-    /// A text of two or four bytes a character.
+    /// A text with two or four bytes for each character.
     pub const NOT_UTF8: &str = "the text is UTF-16 or UTF-32, not UTF-8";
-    /// Nothing in it.
+    /// An empty text.
     pub const EMPTY: &str = "the text is empty";
 }
 
@@ -101,8 +101,8 @@ impl Splitter {
         matches!(self.mode, Mode::List { .. })
     }
 
-    /// The next piece of `text`, which begins where the last piece ended. `last` says that nothing
-    /// comes after `text`. `None` when the whole text has been seen.
+    /// The next piece of `text`, which begins where the last piece ended. `last` is true if nothing
+    /// follows `text`. `None` after the whole text.
     pub fn next(&mut self, text: &[u8], last: bool) -> Option<Piece> {
         let mut at = 0;
         loop {
@@ -210,7 +210,7 @@ impl Splitter {
         }
     }
 
-    /// Goes through the rest of a unit that has been reported already.
+    /// Skips the rest of a unit that was reported already.
     fn overlong(&mut self, text: &[u8], at: usize, last: bool) -> Step {
         let used = self.run_overlong(&text[at..]);
         if !matches!(self.mode, Mode::Overlong { .. }) {
@@ -252,7 +252,7 @@ impl Splitter {
         bytes.len()
     }
 
-    /// The members after the list: passed over, unless one is another list of records.
+    /// Skips the members after the list, unless one is another list of records.
     fn tail(&mut self, text: &[u8], at: usize, last: bool) -> Step {
         let at = skip_space(text, at);
         match text.get(at) {
@@ -300,7 +300,7 @@ enum Prefix {
     Undecided,
 }
 
-/// Is this the beginning of `{"Records":[` or `{"Events":[`?
+/// True if this is the beginning of `{"Records":[` or `{"Events":[`.
 fn list_prefix(text: &[u8], open: usize) -> Prefix {
     match member(text, open + 1) {
         Member::List(after) => Prefix::List(after),
@@ -393,8 +393,8 @@ fn string_end(text: &[u8], at: usize) -> Option<usize> {
 
 /// Length of the object that `text` begins with, counting braces outside strings.
 ///
-/// A backslash escapes a quote even outside a string, where no JSON has one: so does the scanner's
-/// fast way of doing the same, and both must cut any bytes alike.
+/// A backslash escapes a quote even outside a string, where valid JSON has none: the scanner's fast
+/// version does the same, and both must divide any bytes in the same way.
 #[must_use]
 pub fn close_of(text: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0_usize, 0);
@@ -418,7 +418,7 @@ pub fn close_of(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// True when an odd number of backslashes stands at the end.
+/// True if the text ends with an odd number of backslashes.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
@@ -444,8 +444,7 @@ pub(crate) fn next_record(text: &[u8], from: usize, to: usize, lines: bool) -> O
     Some(from + found)
 }
 
-/// An element of a list that is no object: passed over as damage, up to the comma or bracket after
-/// it.
+/// An element of a list that is not an object: damage, up to the comma or bracket after it.
 fn not_an_object(text: &[u8], at: usize, last: bool) -> Step {
     let reason = reason::NOT_AN_OBJECT;
     match value_end(text, at) {
@@ -454,8 +453,8 @@ fn not_an_object(text: &[u8], at: usize, last: bool) -> Step {
     }
 }
 
-/// Damage up to the next place where a record visibly begins, or to the end of what there is. What
-/// may be the beginning of a record cut in two waits for the rest of it.
+/// Damage up to the next place where a record visibly begins, or to the end of the text. A possible
+/// beginning of a record at the end waits for more text.
 fn bad_until_next(text: &[u8], at: usize, last: bool, reason: &'static str, lines: bool) -> Step {
     const HEAD_BYTES: usize = 64;
     if let Some(end) = next_record(text, at, text.len(), lines).filter(|end| *end > at) {
@@ -532,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_costs_itself_and_nothing_else() {
+    fn damage_does_not_affect_other_records() {
         assert_eq!(
             split("{\"a\":1\n{\"b\":2}\n"),
             [Err(reason::UNCLOSED), Ok("{\"b\":2}".to_owned())]
@@ -554,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_over_the_bound_is_reported_once_and_the_next_one_is_found() {
+    fn a_unit_over_the_limit_is_reported_once_and_the_next_one_is_found() {
         let text = format!(r#"{{"Records":[{{"a":"{}"}},{{"b":2}}]}}"#, "x".repeat(5000));
         assert_eq!(split(&text), [Err(reason::TOO_LARGE), Ok(r#"{"b":2}"#.to_owned())]);
     }

@@ -1,7 +1,9 @@
-//! Windows: root use that was approved, by whom, for what, until when.
+//! Windows: approved root use, with who approved it, for what, and until when.
 //!
-//! A window never hides anything: a finding inside it is judged, kept and told as every other. It
-//! answers one question of the person on call: was this expected?
+//! A window never hides anything: a finding inside it is classified, kept and alerted like any other.
+//! It answers one question of the person on call: was this expected?
+//!
+//! [`Window::covers`] is the one place that decides whether a window is in force for a finding.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,7 +18,7 @@ use crate::incident::Incident;
 /// Approved root use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// Its name: a change or a ticket.
+    /// Its name: the id of a change or ticket.
     pub name: String,
     /// Ids of the accounts whose root user may be used.
     pub accounts: BTreeSet<String>,
@@ -26,11 +28,11 @@ pub struct Window {
     pub until: Timestamp,
     /// Who approved it.
     pub by: String,
-    /// What for.
+    /// The purpose.
     pub reason: String,
-    /// Source addresses; none stands for all.
+    /// Source addresses; empty for all.
     pub addresses: Vec<RangeInclusive<IpAddr>>,
-    /// Names of calls (`ConsoleLogin`, `PutBucketPolicy`); none stands for all.
+    /// Names of calls (`ConsoleLogin`, `PutBucketPolicy`); empty for all.
     pub calls: BTreeSet<String>,
 }
 
@@ -38,14 +40,14 @@ pub struct Window {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Approval {
-    /// There are no windows: nobody could say.
+    /// No windows are configured.
     #[default]
     Unknown,
-    /// No window covers any of it.
+    /// No window covers any finding.
     None,
-    /// Windows cover all of it.
+    /// Windows cover all findings.
     Inside(Approved),
-    /// A window covers some of it.
+    /// A window covers some findings.
     Partly {
         /// The window.
         #[serde(flatten)]
@@ -69,7 +71,7 @@ pub struct Approved {
 }
 
 impl Window {
-    /// Whether a finding is what was approved. What a record does not state is not approved.
+    /// True if the window covers a finding. What a record does not state is not covered.
     #[must_use]
     pub fn covers(&self, finding: &Finding) -> bool {
         let account = finding.account_id.as_ref();
@@ -116,8 +118,8 @@ pub fn approval(incident: &Incident, windows: &[Window]) -> Approval {
     }
 }
 
-/// The window that an incident left since it was told: all that was told was inside it, and what is
-/// new is not. `seen` is true for a finding that was told.
+/// The window that an incident left since its last alert: all findings of earlier alerts were inside
+/// it, and a new one is not. `seen` is true for a finding of an earlier alert.
 #[must_use]
 pub fn left(
     incident: &Incident,
@@ -125,17 +127,17 @@ pub fn left(
     seen: &dyn Fn(&FindingKey) -> bool,
 ) -> Option<String> {
     let window = |finding: &Finding| windows.iter().find(|window| window.covers(finding));
-    let mut told = None;
+    let mut inside = None;
     let mut is_left = false;
     for finding in &incident.findings {
         match (window(finding), seen(&finding.key)) {
-            (Some(window), true) => told = told.or(Some(window)),
+            (Some(window), true) => inside = inside.or(Some(window)),
             (None, true) => return None,
             (None, false) => is_left = true,
             (Some(_), false) => {}
         }
     }
-    told.filter(|_| is_left).map(|window| window.name.clone())
+    inside.filter(|_| is_left).map(|window| window.name.clone())
 }
 
 #[cfg(test)]
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
     use crate::correlate::{CorrelatePolicy, correlate_all};
     use crate::decode::{Item, Limits, decode_log};
-    use crate::detect::{Detector, settle};
+    use crate::detect::{Detector, finalize};
     use crate::rules::Ruleset;
 
     /// One session of the root user: a call at each of these minutes.
@@ -170,7 +172,7 @@ mod tests {
             Item::PassedOver(_) => {}
             Item::Skipped(skipped) => panic!("{skipped:?}"),
         });
-        let found = settle(detected, &rules).0;
+        let found = finalize(detected, &rules).0;
         correlate_all(found, &CorrelatePolicy::default()).pop().expect("an incident")
     }
 
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_after_the_end_is_partly_outside_and_leaves_once() {
+    fn an_incident_that_continues_after_the_end_is_partly_outside_and_leaves_once() {
         let incident = session(&[(29, "ListUsers"), (30, "ListUsers"), (31, "ListUsers")]);
         let windows = [window()];
         assert!(matches!(approval(&incident, &windows), Approval::Partly { outside: 2, .. }));

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use rootwatch_core::classify::{classify, mfa};
 use rootwatch_core::decode::{Event, Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
-use rootwatch_core::judge::{judge, mfa};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::rules::Ruleset;
 
 /// A row of the table, without the columns that are for people.
@@ -130,7 +130,7 @@ fn problems(row: &Row<'_>, bytes: &[u8], rules: &Ruleset) -> Vec<String> {
 }
 
 fn judged(row: &Row<'_>, event: &Event<'_>, note: &mut impl FnMut(String)) {
-    let judgement = judge(&event.record);
+    let judgement = classify(&event.record);
     if judgement.root_use.name() != row.root_use {
         note(format!("root use is {}, expected {}", judgement.root_use, row.root_use));
     }
@@ -160,7 +160,7 @@ fn detected(
         .map(|rule| rule.id.as_str())
         .collect();
     compare("a pattern matches", &matching, &row.rules, note);
-    let (findings, _) = settle(detector.detect(event).into_iter().collect(), rules);
+    let (findings, _) = finalize(detector.detect(event).into_iter().collect(), rules);
     let spoken = findings.iter().flat_map(|finding| &finding.rules).map(String::as_str).collect();
     compare("a rule speaks", &spoken, &row.rules, note);
     if findings.is_empty() == row.finding {

@@ -647,7 +647,7 @@ fn severities_as_they_come(records: &[&String]) -> Vec<Severity> {
             }
         });
         for one in detected {
-            let finding = history.settle(one, &rules).expect("a finding");
+            let finding = history.finalize(one, &rules).expect("a finding");
             correlate_batch(&mut open, vec![finding]);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detected, Detector, settle};
+use rootwatch_core::detect::{Detected, Detector, finalize};
 use rootwatch_core::pattern::EventPattern;
 use rootwatch_core::rules::{
     BuiltInTest, Rule, RuleError, RuleFile, Ruleset, built_in_tests, parse_rule,
@@ -73,7 +73,7 @@ fn speaks(rules: &Ruleset, test: &BuiltInTest) -> Result<bool, String> {
         }
     }
     let Some(key) = last else { return Ok(false) };
-    let (findings, _) = settle(detected, rules);
+    let (findings, _) = finalize(detected, rules);
     let finding = findings.iter().find(|finding| finding.key == key);
     Ok(finding.is_some_and(|finding| finding.rules.contains(&test.rule)))
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use rootwatch_core::alert::{
-    ALERT_FINDINGS_MAX, AccountName, Alert, AlertContext, AlertKind, Delivery, compose, decide,
+    ALERT_FINDINGS_MAX, AccountName, Alert, AlertContext, AlertKind, compose, decide,
     joined_closing,
 };
 use rootwatch_core::correlate::{Change, correlate_batch};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind};
 use rootwatch_core::window::left;
@@ -82,7 +83,7 @@ impl Engine {
                 outcomes[request][place] = Some(Outcome::Known);
                 continue;
             }
-            match self.memory.history.settle((**detected).clone(), &self.parts.rules) {
+            match self.memory.history.finalize((**detected).clone(), &self.parts.rules) {
                 None => outcomes[request][place] = Some(Outcome::NoFinding),
                 Some(finding) => {
                     news.received.insert(key.clone(), parcels[request].received_at);

@@ -154,7 +154,7 @@ impl Memory {
             return Ok(());
         }
         self.load_gone(store, GONE).await?;
-        let past = store.past(earlier(now, rules.looks_back().max(self.keep)), None).await?;
+        let past = store.past(earlier(now, rules.look_back().max(self.keep)), None).await?;
         self.note_past(&past);
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Memory {
             self.history.note_address(account, address);
         }
         for (account, rule, at) in &past.spoken {
-            self.history.note_spoken(account, rule, *at);
+            self.history.note_match(account, rule, *at);
         }
     }
 
@@ -214,7 +214,7 @@ impl Memory {
         if fresh.is_empty() {
             return Ok(());
         }
-        let since = earlier(now, rules.looks_back().max(self.keep));
+        let since = earlier(now, rules.look_back().max(self.keep));
         let past = store.past(since, Some(&fresh)).await?;
         self.note_past(&past);
         self.pasts.extend(fresh);
@@ -276,7 +276,7 @@ impl Memory {
             let found = store.incidents_of(&changed).await?;
             for id in &changed {
                 if !found.iter().any(|stored| stored.incident.id == *id) {
-                    self.open.forget(id);
+                    self.open.evict(id);
                     self.beside.remove(id);
                 }
             }
@@ -360,7 +360,7 @@ impl Memory {
             let open = &self.open;
             self.beside.retain(|id, _| open.get(id).is_some());
         }
-        self.history.forget_before(earlier(now, rules.looks_back().max(self.keep)));
+        self.history.evict_before(earlier(now, rules.look_back().max(self.keep)));
     }
 
     /// The position that keeps how many alerts there were of an incident that is no more.

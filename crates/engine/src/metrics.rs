@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
 use rootwatch_store::Standing;
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
+use rootwatch_core::alert::{AlertKind, Clock};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_notify::{Attempt, Outbox, OutboxError};
 use rootwatch_store::{Batch, Store};
 

@@ -15,7 +15,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Alert, DeliveryId};
+use rootwatch_core::alert::Alert;
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::secret::{Secret, SecretRef};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;

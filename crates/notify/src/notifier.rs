@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Alert, Clock, Delivery};
+use rootwatch_core::alert::{Alert, Clock};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::secret::{Secret, SecretRef};
 use rootwatch_core::words;
 

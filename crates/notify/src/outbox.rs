@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 
 /// Why an operation of an outbox failed, as text for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

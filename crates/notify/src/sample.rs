@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{AccountName, Alert, AlertContext, AlertKind, CloseReason, compose};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, Place, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::finding::Severity;
 use rootwatch_core::incident::{Incident, IncidentState};
 use rootwatch_core::rules::Ruleset;
@@ -130,7 +130,7 @@ fn of_log(
             });
         }
     });
-    let findings = settle(detected, &rules).0;
+    let findings = finalize(detected, &rules).0;
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
     let Some(mut incident) = incidents.into_iter().max_by_key(|incident| incident.severity) else {
         return Err(skipped.unwrap_or_else(|| "there is no root use in it".to_owned()));

@@ -13,9 +13,8 @@ pub(crate) mod template;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rootwatch_core::alert::{
-    AccountName, Alert, AlertKind, CloseReason, DeliveryId, IncidentSummary,
-};
+use rootwatch_core::alert::{AccountName, Alert, AlertKind, CloseReason, IncidentSummary};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use rootwatch_core::incident::{IncidentKind, IncidentState};
 use rootwatch_core::window::{Approval, Approved};

@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Clock, Delivery, DeliveryId};
+use rootwatch_core::alert::Clock;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use rootwatch_core::account::AccountId;
 
 /// What the name of a delivered log file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl<'a> FileKind<'a> {
 }
 
 fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+    AccountId::is_valid(text)
 }
 
 /// `20260504T1405Z`, to the minute.

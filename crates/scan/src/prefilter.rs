@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use memchr::memmem;
-use rootwatch_core::judge::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
+use rootwatch_core::classify::{CONSOLE_ACTION, ROOT_ACCOUNT_ACTIONS, ROOT_SIGN_IN_ACTIONS};
 use rootwatch_core::rules::Ruleset;
 
 /// Slots of the first check of a name; a power of two.

@@ -27,7 +27,7 @@ const LOG_NAME: &str =
     "AWSLogs/222233334444/222233334444_CloudTrail_us-east-1_20260504T1405Z_Ab12.json.gz";
 
 fn line(detected: &Detected) -> String {
-    let Detected { finding, waiting } = detected;
+    let Detected { finding, deferred: waiting } = detected;
     format!("{} {} {} {waiting:?}", finding.key.0, finding.root_use, finding.rules.join(","))
 }
 

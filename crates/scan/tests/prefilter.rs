@@ -39,7 +39,7 @@ fn findings(scanned: &Scanned) -> Vec<String> {
         .iter()
         .map(|located| {
             let finding = &located.detected.finding;
-            let waiting = &located.detected.waiting;
+            let waiting = &located.detected.deferred;
             let rules = finding.rules.join(",");
             format!("{} {} {rules} {waiting:?}", finding.key.0, finding.root_use)
         })

@@ -21,8 +21,9 @@ pub use config::StoreConfig;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::Change;
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 use rootwatch_core::finding::{Finding, FindingKey, RootUse, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use serde::{Deserialize, Serialize};

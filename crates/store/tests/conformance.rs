@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::finding::Finding;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
@@ -135,7 +135,7 @@ fn story() -> Vec<Finding> {
             }
         });
     }
-    settle(detected, &rules).0
+    finalize(detected, &rules).0
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -3,8 +3,9 @@
 //! [`finding`] has builders for findings of every kind; what is here builds what a store is given.
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Alert, AlertKind, Delivery, IncidentSummary};
+use rootwatch_core::alert::{Alert, AlertKind, IncidentSummary};
 use rootwatch_core::correlate::{CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{
     Addendum, Finding, NeedsRoot, Outcome, Reason, RootUse, SessionFacts, Severity,
 };

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use rootwatch_core::alert::{DeliveryId, DeliveryState};
+use rootwatch_core::delivery::{DeliveryId, DeliveryState};
 use rootwatch_core::finding::{RootUse, Severity};
 use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 use rootwatch_store::{

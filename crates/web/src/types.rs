@@ -1,6 +1,6 @@
 //! What the API shows, field by field: a change here is a change for users.
 
-use rootwatch_core::alert::Delivery;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::Finding;
 use rootwatch_core::incident::IncidentState;
 use rootwatch_store::{Handled, StoredFinding, StoredIncident, Unverified};

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::rules::Ruleset;
 use serde_json::Value;
 
@@ -120,7 +120,7 @@ fn expected(events: &[Made]) -> BTreeSet<BTreeSet<String>> {
             other => panic!("not an event: {other:?}"),
         });
     }
-    let (findings, _) = settle(detected, &rules);
+    let (findings, _) = finalize(detected, &rules);
     assert_eq!(findings.len(), events.len(), "each event is a finding");
     correlate_all(findings, &CorrelatePolicy::default())
         .into_iter()

@@ -1,34 +1,34 @@
 //! Which findings belong together: the partition of a set of findings.
 //!
-//! Everything here is a function of the *set*: findings come sorted by time and key, links are
-//! symmetric relations, and an incident is a connected component. Where a finding must choose one
-//! of several (a sign-in its session, an account page its session), it chooses by distance in time
-//! among what the whole set offers, never by what came first. Gaps are found by one sweep over the
+//! Everything here is a function of the *set*: findings are sorted by time and key, links are
+//! symmetric relations, and an incident is a connected component. Where a finding can join only one
+//! of several (a sign-in its session, an account page its session), distance in time within the
+//! whole set decides, never the order of arrival. Gaps are found by one sweep over the
 //! sorted findings with the last one of each kind in a map, so the cost is O(n log n).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::correlate::CorrelatePolicy;
+use crate::correlate::change::CorrelatePolicy;
 use crate::finding::{Finding, Outcome, RootUse};
 use crate::incident::RedundantCount;
 
-/// How long before a sign-in its session may begin by CloudTrail's clock, in seconds.
+/// A session may begin up to this many seconds before its sign-in, by CloudTrail's clock.
 pub(super) const SIGN_IN_LAG_SECS: i64 = 60;
 
 const DAY_SECS: i64 = 86_400;
 
-/// A finding with what every link asks of it, worked out once.
+/// A finding with what the links read of it, computed once.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) finding: &'a Finding,
-    /// Account of the root user; the recipient where none is named, else empty.
+    /// Account of the root user; the recipient if none is named, or empty.
     pub(super) account: &'a str,
     /// Unix seconds.
     pub(super) at: Option<i64>,
     /// The client's address; `None` for service names and `AWS Internal`.
     pub(super) client: Option<&'a str>,
-    /// Findings that are not in the set and say the same.
+    /// Redundant findings that are not in the set.
     pub(super) echoes: RedundantCount,
 }
 
@@ -72,7 +72,7 @@ impl<'a> View<'a> {
             && matches!(name, Some("ConsoleLogin" | "ExternalIdPDirectoryLogin"))
     }
 
-    /// A password recovery that came to its end.
+    /// A completed password recovery.
     pub(super) fn recovered(&self) -> bool {
         self.finding.session.sign_in
             && self.finding.outcome == Outcome::Success
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
         let session = &self.finding.session;
         match filled(&session.principal_type) {
             Some(kind) => kind.eq_ignore_ascii_case("Root"),
-            None => filled(&session.principal_arn).is_some_and(crate::judge::is_root_arn),
+            None => filled(&session.principal_arn).is_some_and(crate::classify::is_root_arn),
         }
     }
 
@@ -120,8 +120,7 @@ impl<'a> View<'a> {
         self.created().filter(|_| self.root_typed() && !self.finding.session.long_term_key)
     }
 
-    /// For an `AssumeRoot` call that came through: the account and the second at which the
-    /// session that it gave begins.
+    /// For a successful `AssumeRoot` call: the account and the second at which its session begins.
     pub(super) fn assumed(&self) -> Option<(&'a str, i64)> {
         let target = filled(&self.finding.session.target_account_id)?;
         (self.assume_root() && self.finding.outcome == Outcome::Success)
@@ -145,7 +144,7 @@ impl<'a> View<'a> {
             .then_some((service, self.at?.div_euclid(DAY_SECS)))
     }
 
-    /// Who did it, where that is not the root user.
+    /// The caller, if that is not the root user.
     pub(super) fn actor(&self) -> &'a str {
         filled(&self.finding.actor)
             .or(filled(&self.finding.session.principal_arn))
@@ -153,14 +152,14 @@ impl<'a> View<'a> {
             .unwrap_or("")
     }
 
-    /// True when the record itself says which session or long-term key it belongs to.
+    /// True if the record itself states its session or long-term key.
     fn in_session(&self) -> bool {
         self.created().is_some()
             || self.sign_in_arn().is_some()
             || (self.keyed() && self.finding.session.long_term_key)
     }
 
-    /// True for what can only be placed by account, address and time: sign-ins, recoveries and
+    /// True for findings that only account, address and time can place: sign-ins, recoveries and
     /// untyped account pages.
     pub(super) fn placed_by_time(&self) -> bool {
         let by_person = matches!(self.finding.root_use, RootUse::Direct | RootUse::Possible);
@@ -191,7 +190,7 @@ pub(super) struct Parts {
     pub(super) sprays: Vec<Spray>,
 }
 
-/// Parts a set of findings, sorted by time and key, each key once.
+/// Divides a set of findings, sorted by time and key, each key once.
 pub(super) fn partition(views: &[View<'_>], policy: &CorrelatePolicy) -> Parts {
     let mut sets = Sets::new(views.len());
     let issued = link_by_keys(views, policy, &mut sets);
@@ -221,7 +220,7 @@ pub(super) fn partition(views: &[View<'_>], policy: &CorrelatePolicy) -> Parts {
 }
 
 /// Links that hold whatever the time between: equal sessions, keys, shared and corrected events.
-/// Returns which findings were made with a key or a session that another finding gave out.
+/// Returns which findings used a key or a session that another finding issued.
 fn link_by_keys(views: &[View<'_>], policy: &CorrelatePolicy, sets: &mut Sets) -> Vec<bool> {
     #[derive(PartialEq, Eq, Hash)]
     enum Link<'a> {
@@ -261,12 +260,12 @@ fn link_by_keys(views: &[View<'_>], policy: &CorrelatePolicy, sets: &mut Sets) -
     }
     let mut issued = vec![false; views.len()];
     for (index, view) in views.iter().enumerate() {
-        let givers = [
+        let issuers = [
             view.access_key().and_then(|key| issuer.get(key)),
             view.root_created().and_then(|at| assumed.get(&(view.account, at))),
         ];
-        for giver in givers.into_iter().flatten() {
-            sets.union(index, *giver);
+        for issuer in issuers.into_iter().flatten() {
+            sets.union(index, *issuer);
             issued[index] = true;
         }
         let event = filled(&view.finding.event_id);
@@ -277,22 +276,22 @@ fn link_by_keys(views: &[View<'_>], policy: &CorrelatePolicy, sets: &mut Sets) -
     issued
 }
 
-/// Joins a finding to the last one with the same mark when the time between is within the gap.
+/// Joins a finding with the last one of the same key if the time between them is within the gap.
 fn chain<K: std::hash::Hash + Eq>(
     last: &mut HashMap<K, (usize, i64)>,
-    mark: K,
+    key: K,
     (index, at): (usize, i64),
     gap_secs: i64,
     sets: &mut Sets,
 ) {
-    if let Some((before, then)) = last.insert(mark, (index, at))
+    if let Some((before, then)) = last.insert(key, (index, at))
         && at.saturating_sub(then) <= gap_secs
     {
         sets.union(index, before);
     }
 }
 
-/// Failed sign-ins from one address into several accounts. What is part of a spray takes no part
+/// Failed sign-ins from one address into several accounts. A sign-in of a spray does not take part
 /// in the links within one account.
 fn link_sprays(
     views: &[View<'_>],
@@ -339,13 +338,13 @@ fn link_sprays(
     (sprays, sprayed)
 }
 
-/// What is known of sessions once the keys are linked, by the root of each set.
+/// Which sets are sessions once the keys are linked, by the root of each set.
 struct Sessions {
-    /// The set holds a finding that names its session or long-term key.
+    /// The set has a finding that states its session or long-term key.
     known: Vec<bool>,
-    /// The set holds a session that another finding gave out.
+    /// The set has a session that another finding issued.
     issued: Vec<bool>,
-    /// The root of each finding's set when this was found; later links do not change it.
+    /// The root of each finding's set at that time; later links do not change it.
     root: Vec<usize>,
 }
 
@@ -364,8 +363,8 @@ impl Sessions {
     }
 }
 
-/// A console sign-in joins the session that begins next to it. The session takes only the nearest
-/// of those that would join it: two sign-ins are two sessions, even if one did nothing.
+/// A console sign-in joins the session that begins nearest to it. A session takes only the nearest
+/// sign-in: two sign-ins are two sessions, even if one did nothing.
 fn link_sign_ins(
     views: &[View<'_>],
     policy: &CorrelatePolicy,
@@ -399,7 +398,7 @@ fn link_sign_ins(
             .checked_sub(1)
             .and_then(|place| list.get(place))
             .filter(|(created, _)| at - created <= SIGN_IN_LAG_SECS);
-        // A session that follows goes before one that is as far behind.
+        // At equal distance, a session that follows wins over one that precedes.
         let nearest =
             after.into_iter().chain(before).min_by_key(|(created, _)| created.abs_diff(at));
         let Some(&(created, session)) = nearest else { continue };
@@ -413,7 +412,7 @@ fn link_sign_ins(
 }
 
 /// An account page that names no session joins the nearest session of the same account and
-/// address. Pages that share a key choose together, so that no page ties two sessions.
+/// address. Pages that share a key choose together, so that no page links two sessions.
 fn link_pages(views: &[View<'_>], policy: &CorrelatePolicy, sessions: &Sessions, sets: &mut Sets) {
     let mut calls: HashMap<(&str, &str), Vec<(i64, usize)>> = HashMap::new();
     for (index, view) in views.iter().enumerate() {
@@ -448,9 +447,9 @@ fn link_pages(views: &[View<'_>], policy: &CorrelatePolicy, sessions: &Sessions,
 /// Sign-ins, recoveries and pages near in time: from one address of one account, and failed
 /// sign-ins of one account from any address.
 ///
-/// A run that leads to one session belongs to it whole. A run in which several sessions began is
-/// divided, for two sessions stay two: each finding goes to the sign-in that follows it, one from
-/// its own address before any other, or, when none follows, to the last before it.
+/// A run that leads to one session belongs to it as a whole. A run with several sessions is divided,
+/// so that two sessions stay two: each finding joins the next sign-in, preferably from its own
+/// address, or the last one before it if none follows.
 fn link_by_time(
     views: &[View<'_>],
     policy: &CorrelatePolicy,
@@ -462,7 +461,7 @@ fn link_by_time(
     let mut runs = Sets::new(views.len());
     let mut by_address: HashMap<(&str, &str), (usize, i64)> = HashMap::new();
     let mut by_account: HashMap<&str, (usize, i64)> = HashMap::new();
-    // What keys have tied together without a session moves together.
+    // Findings that keys linked without a session move together.
     let mut by_set: HashMap<usize, usize> = HashMap::new();
     let mut items = Vec::new();
     for (index, view) in views.iter().enumerate() {
@@ -484,7 +483,7 @@ fn link_by_time(
     for &index in &items {
         members.entry(runs.find(index)).or_default().push(index);
     }
-    // Targets are read before any union of this step, so that runs cannot see one another.
+    // Targets are read before any union of this step, so that runs do not influence each other.
     let target: Vec<usize> = items.iter().map(|&index| sets.find(index)).collect();
     let mut target_of = vec![usize::MAX; views.len()];
     let mut has_session = vec![false; views.len()];
@@ -526,7 +525,7 @@ fn link_by_time(
     }
 }
 
-/// What services did in the root user's name, without a known session: one group for each
+/// Calls of services on behalf of the root user, without a known session: one group for each
 /// account, service and UTC day, so that an auto scaling group does not open thousands.
 fn link_on_behalf(views: &[View<'_>], sets: &mut Sets) {
     let mut orphan = vec![true; views.len()];
@@ -549,7 +548,7 @@ fn link_on_behalf(views: &[View<'_>], sets: &mut Sets) {
     }
 }
 
-/// `AssumeRoot` calls of one caller, and watched acts of one actor in one account.
+/// `AssumeRoot` calls of one caller, and rule matches of one actor in one account.
 fn link_callers(views: &[View<'_>], policy: &CorrelatePolicy, sets: &mut Sets) {
     let mut audits: HashMap<&str, (usize, i64)> = HashMap::new();
     let mut watched: HashMap<(&str, &str), (usize, i64)> = HashMap::new();
@@ -558,8 +557,8 @@ fn link_callers(views: &[View<'_>], policy: &CorrelatePolicy, sets: &mut Sets) {
         if view.assume_root() {
             chain(&mut audits, view.actor(), (index, at), policy.audit_gap_secs, sets);
         } else if view.watch_only() {
-            let mark = (view.account, view.actor());
-            chain(&mut watched, mark, (index, at), policy.sign_in_gap_secs, sets);
+            let key = (view.account, view.actor());
+            chain(&mut watched, key, (index, at), policy.sign_in_gap_secs, sets);
         }
     }
 }

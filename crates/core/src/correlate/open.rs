@@ -1,119 +1,133 @@
 //! Incidents that may still grow, and how far a link could reach between them.
+//!
+//! Every finding leaves link keys (equal whatever the time: a session, an access key) and points in
+//! time (a sign-in of an account at 14:03). Findings with an equal link key, or with points that are
+//! near enough, are in one neighborhood, and so are their incidents. A new finding is correlated
+//! with its neighborhood only:
+//!
+//! ```text
+//!   findings       a ─ key ASIA… ─ b       c ─ signed in, 14:03 ┐
+//!                  └───────┬───────┘       d ─ called, 14:05 ───┴─ within the gap
+//!   neighborhoods          1                          2
+//!   incidents              7K2-MPX                    9QF-3LT, 4XE-8TN
+//! ```
+//!
+//! A link may not hold within a neighborhood (9QF-3LT and 4XE-8TN stay two); none reaches beyond.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::correlate::echo::shelves;
-use crate::correlate::gather::{FAILURES_BACK_SECS, RECOVERY_BACK_SECS};
+use crate::correlate::assess::{FAILURES_BACK_SECS, RECOVERY_BACK_SECS};
+use crate::correlate::change::{Change, CorrelatePolicy};
+use crate::correlate::likeness;
 use crate::correlate::links::{SIGN_IN_LAG_SECS, View, filled};
-use crate::correlate::{Change, CorrelatePolicy};
 use crate::finding::{Finding, FindingKey, RootUse};
 use crate::incident::{Incident, IncidentId, IncidentState};
 
 /// Incidents that may still grow.
 ///
-/// Remembers which of them are neighbours: within reach of a link, whether or not the link holds.
-/// Reach is coarser than the links themselves and only ever grows, so what happens to one
-/// neighbourhood never changes another.
+/// Keeps track of which are neighbors: within reach of a link, whether or not the link holds. Reach
+/// is coarser than the links themselves and never shrinks, so a change in one neighborhood never
+/// changes another.
 #[derive(Debug, Clone, Default)]
 pub struct OpenIncidents {
     policy: CorrelatePolicy,
     incidents: BTreeMap<IncidentId, Incident>,
-    /// Every finding ever held, corrected ones too: its incident and its neighbourhood.
+    /// Every finding, corrected ones too: its incident and its neighborhood.
     known: HashMap<FindingKey, (IncidentId, usize)>,
-    /// Neighbourhood by a mark that findings share whatever the time.
-    marks: HashMap<Mark, usize>,
-    /// Time, in Unix seconds, and neighbourhood, by a mark.
-    times: HashMap<Mark, BTreeSet<(i64, usize)>>,
-    /// Neighbourhoods are disjoint sets; each points at one that it became part of, or at itself.
+    /// Neighborhood by a link key that findings share whatever the time.
+    link_keys: HashMap<LinkKey, usize>,
+    /// Times, in Unix seconds, and neighborhoods, by the kind and text of a point.
+    points: HashMap<LinkKey, BTreeSet<(i64, usize)>>,
+    /// Neighborhoods are disjoint sets: each points to the one that it joined, or to itself.
     joined_to: Vec<usize>,
-    /// Incidents of a neighbourhood. May name some that have moved on or are no more.
-    residents: Vec<HashSet<IncidentId>>,
-    /// Neighbourhoods of findings that have no incident yet.
+    /// Incidents of a neighborhood. May contain some that moved or ended.
+    members: Vec<HashSet<IncidentId>>,
+    /// Neighborhoods of findings that have no incident yet.
     expected: HashMap<FindingKey, usize>,
-    /// Findings that others may echo, sorted: see [`shelves`].
-    shelves: HashMap<u64, Vec<Place>>,
-    /// Findings that were let go of since all this was made: their marks are still here.
-    forgotten: usize,
+    /// Findings that are alike, sorted by time: see [`likeness::keys`].
+    alike: HashMap<u64, Vec<TimeKey>>,
+    /// Findings evicted since this was built: their link keys and points are still here.
+    evicted: usize,
 }
 
-/// Where a finding is in time: what comes without one is last.
+/// Orders findings by time, then key; those without a time are last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TimeKey {
     pub(super) at: Option<Timestamp>,
     pub(super) key: FindingKey,
 }
 
-impl Place {
+impl TimeKey {
     pub(super) fn of(finding: &Finding) -> Self {
         Self { at: finding.event_time, key: finding.key.clone() }
     }
 }
 
-impl Ord for Place {
+impl Ord for TimeKey {
     fn cmp(&self, other: &Self) -> Ordering {
         let of = |place: &Self| (place.at.is_none(), place.at);
         of(self).cmp(&of(other)).then_with(|| self.key.cmp(&other.key))
     }
 }
 
-impl PartialOrd for Place {
+impl PartialOrd for TimeKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// Forgotten findings whose marks are put up with at least, before all is made anew.
-const FORGOTTEN_MIN: usize = 1_024;
+/// Evicted findings whose link keys and points are kept at least, before everything is rebuilt.
+const EVICTED_MIN: usize = 1_024;
 
-type Mark = (&'static str, String);
+type LinkKey = (&'static str, String);
 
-/// Marks a failed sign-in from an address.
+/// A failed sign-in from an address.
 const FAILED: &str = "failed from";
-/// Marks anything else from an address.
+/// Anything else from an address.
 const USED: &str = "used from";
-/// Marks what an account's sign-ins and pages have to be placed by: the time alone.
+/// A sign-in or page of an account that only its time can place.
 const PLACED: &str = "placed";
-/// Marks when an account's sessions began and were used.
+/// The begin or a use of an account's session.
 const CALLED: &str = "called";
-/// Marks a sign-in into an account.
+/// A sign-in into an account.
 const SIGNED_IN: &str = "signed in";
-/// Marks a password recovery of an account.
+/// A password recovery of an account.
 const RECOVERED: &str = "recovered";
-/// Marks a watched act.
+/// A rule match without root use.
 const WATCHED: &str = "watched";
-/// Marks an `AssumeRoot` call.
+/// An `AssumeRoot` call.
 const AUDITED: &str = "audited";
 
-/// True where points that are as near to one another as to those who ask are neighbours anyway:
-/// then the nearest on each side stand for all.
+/// True if points of this kind are neighbors of each other when they are near: then the nearest one
+/// on each side represents all others.
 fn is_chain(kind: &str) -> bool {
     !matches!(kind, USED | CALLED | SIGNED_IN | RECOVERED)
 }
 
-/// A moment at which a finding may be found by others, and where it looks for them.
+/// A moment at which other findings may reach this one, and which of theirs it can reach.
 struct Point {
     kind: &'static str,
     /// An account, an address or an actor.
     text: String,
     /// Unix seconds.
     at: i64,
-    /// Kinds whose points of the same text are neighbours.
+    /// Kinds whose points of the same text are neighbors.
     meets: &'static [&'static str],
-    /// When they are at most this many seconds away.
+    /// If they are at most this many seconds away.
     gap_secs: i64,
 }
 
 impl OpenIncidents {
-    /// None yet.
+    /// No incidents yet.
     #[must_use]
     pub fn new(policy: CorrelatePolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Those that a store kept.
+    /// The incidents of a store.
     #[must_use]
     pub fn from_incidents(
         policy: CorrelatePolicy,
@@ -124,7 +138,7 @@ impl OpenIncidents {
         open
     }
 
-    /// How near findings must be to belong together.
+    /// How near in time findings must be to belong together.
     #[must_use]
     pub fn policy(&self) -> &CorrelatePolicy {
         &self.policy
@@ -147,7 +161,7 @@ impl OpenIncidents {
         self.known.get(key).map(|(id, _)| id)
     }
 
-    /// Follows changes, in their order.
+    /// Applies changes, in their order.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
@@ -157,16 +171,16 @@ impl OpenIncidents {
                 }
                 Change::Grew(growth) if growth.redundant_to.is_some() => {
                     if let Some(incident) = self.incidents.get_mut(&growth.id) {
-                        growth.counts_echo_in(incident);
+                        growth.counts_redundant_in(incident);
                     }
                 }
                 Change::Grew(growth) => {
-                    // A corrected record is new without being shown; the originals of what was
-                    // revised differ from what is shown.
-                    let as_it_came = |one: &&Finding| {
+                    // A corrected record is new but not shown; the original of a revised finding
+                    // differs from the shown one.
+                    let is_unrevised = |one: &&Finding| {
                         growth.superseded.binary_search_by(|old| old.key.cmp(&one.key)).is_err()
                     };
-                    let fresh = growth.added.iter().filter(as_it_came).chain(&growth.superseded);
+                    let fresh = growth.added.iter().filter(is_unrevised).chain(&growth.superseded);
                     self.place(&growth.id, fresh);
                     if let Some(incident) = self.incidents.get_mut(&growth.id) {
                         (**growth).clone().apply_to(incident);
@@ -179,110 +193,110 @@ impl OpenIncidents {
         }
     }
 
-    /// Takes in an incident that a store kept; one of the same id is replaced.
+    /// Inserts an incident from a store; replaces one with the same id.
     pub fn insert(&mut self, incident: Incident) {
         if let Some(before) = self.incidents.remove(&incident.id) {
-            self.let_go(&before);
+            self.remove_findings_of(&before);
         }
         self.place(&incident.id, incident.originals());
         self.incidents.insert(incident.id.clone(), incident);
     }
 
-    /// Lets go of an incident and of its findings, which are new if they come again.
-    pub fn forget(&mut self, id: &IncidentId) {
+    /// Evicts an incident and its findings, which are new if they arrive again.
+    pub fn evict(&mut self, id: &IncidentId) {
         if let Some(incident) = self.incidents.remove(id) {
-            self.let_go(&incident);
-            self.tidy();
+            self.remove_findings_of(&incident);
+            self.rebuild_if_sparse();
         }
     }
 
-    /// Lets go of the incidents for which `keep` is false, as [`OpenIncidents::forget`].
+    /// Evicts the incidents for which `keep` is false, as [`OpenIncidents::evict`].
     pub fn retain(&mut self, mut keep: impl FnMut(&Incident) -> bool) {
         let gone: Vec<IncidentId> =
             self.incidents().filter(|one| !keep(one)).map(|one| one.id.clone()).collect();
         for incident in gone.iter().filter_map(|id| self.incidents.remove(id)).collect::<Vec<_>>() {
-            self.let_go(&incident);
+            self.remove_findings_of(&incident);
         }
-        self.tidy();
+        self.rebuild_if_sparse();
     }
 
-    fn let_go(&mut self, incident: &Incident) {
+    fn remove_findings_of(&mut self, incident: &Incident) {
         for finding in incident.originals() {
             let ours = self.known.get(&finding.key).is_some_and(|(id, _)| *id == incident.id);
             if !ours {
                 continue;
             }
             self.known.remove(&finding.key);
-            self.forgotten += 1;
-            for shelf in shelves(finding).into_iter().flatten() {
-                if let Some(places) = self.shelves.get_mut(&shelf) {
-                    if let Ok(place) = places.binary_search(&Place::of(finding)) {
-                        places.remove(place);
+            self.evicted += 1;
+            for key in likeness::keys(finding).into_iter().flatten() {
+                if let Some(alike) = self.alike.get_mut(&key) {
+                    if let Ok(place) = alike.binary_search(&TimeKey::of(finding)) {
+                        alike.remove(place);
                     }
-                    if places.is_empty() {
-                        self.shelves.remove(&shelf);
+                    if alike.is_empty() {
+                        self.alike.remove(&key);
                     }
                 }
             }
         }
     }
 
-    /// Makes everything anew once most of the marks are of findings that are gone.
-    fn tidy(&mut self) {
-        if self.forgotten > self.known.len().max(FORGOTTEN_MIN) {
+    /// Rebuilds everything once most link keys are of evicted findings.
+    fn rebuild_if_sparse(&mut self) {
+        if self.evicted > self.known.len().max(EVICTED_MIN) {
             let incidents = std::mem::take(&mut self.incidents).into_values();
             *self = Self::from_incidents(self.policy.clone(), incidents);
         }
     }
 
-    /// How many findings are held, marks of forgotten ones included.
+    /// How many findings are in memory, counting the link keys of evicted ones.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> usize {
         self.joined_to.len()
     }
 
-    /// What a person decides: acknowledged, resolved, or open again.
+    /// Sets what a person decided: acknowledged, resolved, or open again.
     pub fn set_state(&mut self, id: &IncidentId, state: IncidentState) {
         if let Some(incident) = self.incidents.get_mut(id) {
             incident.state = state;
         }
     }
 
-    /// The incidents that any link could reach from a finding, and their neighbours.
+    /// The incidents that any link could reach from a finding, and their neighbors.
     pub(super) fn reach(&self, finding: &Finding) -> Vec<&Incident> {
         let mut near: Vec<usize> = Vec::new();
-        self.neighbours(&View::new(finding), |area| near.push(self.area(area)));
+        self.for_each_neighbor(&View::new(finding), |area| near.push(self.area(area)));
         near.sort_unstable();
         near.dedup();
-        self.residents(near)
+        self.incidents_in(near)
     }
 
-    /// The neighbours of an incident, and it.
-    pub(super) fn neighbours_of(&self, id: &IncidentId) -> Vec<&Incident> {
+    /// An incident and its neighbors.
+    pub(super) fn neighbors_of(&self, id: &IncidentId) -> Vec<&Incident> {
         let finding = self.incidents.get(id).and_then(|incident| incident.originals().next());
         let known = finding.and_then(|finding| self.known.get(&finding.key));
-        self.residents(known.map(|&(_, area)| self.area(area)))
+        self.incidents_in(known.map(|&(_, area)| self.area(area)))
     }
 
-    /// The incidents of these neighbourhoods, by id.
-    pub(super) fn residents(&self, areas: impl IntoIterator<Item = usize>) -> Vec<&Incident> {
+    /// The incidents of these neighborhoods, by id.
+    pub(super) fn incidents_in(&self, areas: impl IntoIterator<Item = usize>) -> Vec<&Incident> {
         let ids: HashSet<&IncidentId> =
-            areas.into_iter().flat_map(|area| &self.residents[area]).collect();
+            areas.into_iter().flat_map(|area| &self.members[area]).collect();
         let mut incidents: Vec<&Incident> =
             ids.into_iter().filter_map(|id| self.incidents.get(id)).collect();
         incidents.sort_by(|one, other| one.id.cmp(&other.id));
         incidents
     }
 
-    /// Notes where new findings are going to be, and gives them by neighbourhood, with the
-    /// neighbourhoods of the known findings in `others`.
+    /// Assigns new findings to neighborhoods and returns them by neighborhood, together with the
+    /// neighborhoods of the known findings in `others`.
     pub(super) fn expect<'f>(
         &mut self,
         fresh: &'f [Finding],
         others: &[FindingKey],
     ) -> BTreeMap<usize, Vec<&'f Finding>> {
         for finding in fresh {
-            let area = self.survey(finding);
+            let area = self.area_of(finding);
             self.expected.insert(finding.key.clone(), area);
         }
         let mut groups: BTreeMap<usize, Vec<&Finding>> = BTreeMap::new();
@@ -297,14 +311,14 @@ impl OpenIncidents {
         groups
     }
 
-    /// The places of findings on a shelf, sorted.
-    pub(super) fn shelf(&self, shelf: u64) -> &[Place] {
-        self.shelves.get(&shelf).map_or(&[], Vec::as_slice)
+    /// The findings with this likeness key, sorted.
+    pub(super) fn alike(&self, key: u64) -> &[TimeKey] {
+        self.alike.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// True when a correction of this event, or the event itself, is known.
     pub(super) fn knows_event(&self, event_id: &str) -> bool {
-        self.marks.contains_key(&("event", event_id.to_owned()))
+        self.link_keys.contains_key(&("event", event_id.to_owned()))
     }
 
     fn area(&self, mut area: usize) -> usize {
@@ -314,15 +328,15 @@ impl OpenIncidents {
         area
     }
 
-    fn neighbours(&self, view: &View<'_>, mut meet: impl FnMut(usize)) {
-        let (marks, points) = marks(view, &self.policy);
-        for mark in &marks {
-            self.marks.get(mark).copied().into_iter().for_each(&mut meet);
+    fn for_each_neighbor(&self, view: &View<'_>, mut meet: impl FnMut(usize)) {
+        let (link_keys, points) = reach_of(view, &self.policy);
+        for key in &link_keys {
+            self.link_keys.get(key).copied().into_iter().for_each(&mut meet);
         }
         for Point { text, at, meets, gap_secs, .. } in points {
             let (from, to) = (at.saturating_sub(gap_secs), at.saturating_add(gap_secs));
             for &kind in meets {
-                let Some(line) = self.times.get(&(kind, text.clone())) else { continue };
+                let Some(line) = self.points.get(&(kind, text.clone())) else { continue };
                 if is_chain(kind) {
                     let before = line.range((from, 0)..=(at, usize::MAX)).next_back();
                     let after = line.range((at, 0)..=(to, usize::MAX)).next();
@@ -335,7 +349,7 @@ impl OpenIncidents {
         }
     }
 
-    /// Notes where the findings of an incident are, as they came in.
+    /// Assigns an incident's findings, as they arrived, to the incident and its neighborhood.
     fn place<'a>(&mut self, id: &IncidentId, originals: impl Iterator<Item = &'a Finding>) {
         let mut home: Option<usize> = None;
         for finding in originals {
@@ -346,50 +360,50 @@ impl OpenIncidents {
                 }
                 None => {
                     let expected = self.expected.remove(&finding.key);
-                    let area = expected.unwrap_or_else(|| self.survey(finding));
+                    let area = expected.unwrap_or_else(|| self.area_of(finding));
                     self.known.insert(finding.key.clone(), (id.clone(), area));
-                    self.put_on_shelf(finding);
+                    self.list_alike(finding);
                     area
                 }
             };
-            // The findings of one incident are within reach of one another, unless the incident
-            // was made under another policy.
+            // The findings of one incident are within reach of each other, unless the incident was
+            // built with another policy.
             if let Some(home) = home {
                 area = self.join(home, area);
             }
             home = Some(area);
         }
         if let Some(home) = home.map(|area| self.area(area)) {
-            self.residents[home].insert(id.clone());
+            self.members[home].insert(id.clone());
         }
     }
 
-    fn put_on_shelf(&mut self, finding: &Finding) {
-        for shelf in shelves(finding).into_iter().flatten() {
-            let (places, place) = (self.shelves.entry(shelf).or_default(), Place::of(finding));
-            if let Err(gap) = places.binary_search(&place) {
-                places.insert(gap, place);
+    fn list_alike(&mut self, finding: &Finding) {
+        for key in likeness::keys(finding).into_iter().flatten() {
+            let (alike, own) = (self.alike.entry(key).or_default(), TimeKey::of(finding));
+            if let Err(gap) = alike.binary_search(&own) {
+                alike.insert(gap, own);
             }
         }
     }
 
-    /// The neighbourhood of a new finding: a new one, joined with all that it can reach.
-    fn survey(&mut self, finding: &Finding) -> usize {
+    /// The neighborhood of a new finding: a new one, joined with all that it can reach.
+    fn area_of(&mut self, finding: &Finding) -> usize {
         let view = View::new(finding);
         let mut near = Vec::new();
-        self.neighbours(&view, |other| near.push(other));
+        self.for_each_neighbor(&view, |other| near.push(other));
         let mut area = self.joined_to.len();
         self.joined_to.push(area);
-        self.residents.push(HashSet::new());
+        self.members.push(HashSet::new());
         for other in near {
             area = self.join(area, other);
         }
-        let (marks, points) = marks(&view, &self.policy);
-        for mark in marks {
-            self.marks.insert(mark, area);
+        let (link_keys, points) = reach_of(&view, &self.policy);
+        for key in link_keys {
+            self.link_keys.insert(key, area);
         }
         for Point { kind, text, at, .. } in points {
-            self.times.entry((kind, text)).or_default().insert((at, area));
+            self.points.entry((kind, text)).or_default().insert((at, area));
         }
         area
     }
@@ -399,53 +413,53 @@ impl OpenIncidents {
         if one == other {
             return one;
         }
-        // The older one stays: new findings then point straight at their neighbourhood.
+        // The older one stays, so that new findings point directly to their neighborhood.
         let (into, from) = (one.min(other), one.max(other));
         self.joined_to[from] = into;
-        let mut moved = std::mem::take(&mut self.residents[from]);
-        if moved.len() > self.residents[into].len() {
-            std::mem::swap(&mut moved, &mut self.residents[into]);
+        let mut moved = std::mem::take(&mut self.members[from]);
+        if moved.len() > self.members[into].len() {
+            std::mem::swap(&mut moved, &mut self.members[into]);
         }
-        self.residents[into].extend(moved);
+        self.members[into].extend(moved);
         into
     }
 }
 
-/// Everything through which a link could reach this finding, a superset of what the links ask:
-/// marks that hold whatever the time, and points in time.
+/// Everything through which a link could reach this finding, a superset of the links themselves:
+/// link keys that hold whatever the time, and points in time.
 ///
-/// Neither two sessions nor two uses of an address are neighbours for being near: only what has to
-/// be placed by time can tie them. So an account in which many sessions go on at once is many
-/// neighbourhoods, and a new finding costs what its own session costs.
-fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<Point>) {
+/// Two sessions, or two uses of an address, are not neighbors because they are near in time: only a
+/// finding that its time has to place can link them. So an account with many sessions at once has
+/// many neighborhoods, and a new finding takes the time that its own session takes.
+fn reach_of(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<LinkKey>, Vec<Point>) {
     let pair = |one: &str, other: &dyn std::fmt::Display| format!("{one} {other}");
-    let mut marks: Vec<Mark> = Vec::new();
+    let mut keys: Vec<LinkKey> = Vec::new();
     let mut points: Vec<Point> = Vec::new();
-    let mut mark = |kind, text: Option<String>| marks.extend(text.map(|text| (kind, text)));
+    let mut key = |kind, text: Option<String>| keys.extend(text.map(|text| (kind, text)));
     let mut point = |kind, text: &str, at: Option<i64>, meets, gap_secs| {
         let text = text.to_owned();
         points.extend(at.map(|at| Point { kind, text, at, meets, gap_secs }));
     };
     let finding = view.finding;
-    mark("shared", filled(&finding.shared_event_id).map(str::to_owned));
-    mark("event", filled(&finding.event_id).map(str::to_owned));
-    mark("event", view.corrects().map(str::to_owned));
+    key("shared", filled(&finding.shared_event_id).map(str::to_owned));
+    key("event", filled(&finding.event_id).map(str::to_owned));
+    key("event", view.corrects().map(str::to_owned));
     if view.watch_only() {
         let who = pair(view.account, &view.actor());
         point(WATCHED, &who, view.at, &[WATCHED], policy.sign_in_gap_secs);
-        return (marks, points);
+        return (keys, points);
     }
-    mark("sign-in", view.sign_in_arn().map(str::to_owned));
-    mark("key", view.access_key().map(str::to_owned));
-    mark("key", view.issued_key().map(str::to_owned));
+    key("sign-in", view.sign_in_arn().map(str::to_owned));
+    key("key", view.access_key().map(str::to_owned));
+    key("key", view.issued_key().map(str::to_owned));
     let session = |at| format!("{} {} {at}", view.account, view.principal());
-    mark("session", view.created().map(session));
-    mark("assumed", view.assumed().map(|(account, at)| pair(account, &at)));
-    mark("assumed", view.root_created().map(|at| pair(view.account, &at)));
-    mark("service", view.on_behalf().map(|(name, day)| format!("{} {day} {name}", view.account)));
+    key("session", view.created().map(session));
+    key("assumed", view.assumed().map(|(account, at)| pair(account, &at)));
+    key("assumed", view.root_created().map(|at| pair(view.account, &at)));
+    key("service", view.on_behalf().map(|(name, day)| format!("{} {day} {name}", view.account)));
 
     if let Some(client) = view.client {
-        // An organisation may share one address: only a failed sign-in makes neighbours of it.
+        // An organization may share one address: only a failed sign-in makes its users neighbors.
         let gap_secs = policy.spray_gap_secs.max(policy.spray_related_secs);
         if view.failed_sign_in() {
             point(FAILED, client, view.at, &[FAILED, USED], gap_secs);
@@ -455,9 +469,9 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<Point>) {
     }
     if view.assume_root() {
         point(AUDITED, view.actor(), view.at, &[AUDITED], policy.audit_gap_secs);
-        return (marks, points);
+        return (keys, points);
     }
-    // No link: what a sign-in means depends on the recovery before it.
+    // Not a link, but the severity of a sign-in depends on the recovery before it.
     if view.recovered() {
         point(RECOVERED, view.account, view.at, &[SIGNED_IN], RECOVERY_BACK_SECS);
     } else if view.console_sign_in() {
@@ -474,5 +488,5 @@ fn marks(view: &View<'_>, policy: &CorrelatePolicy) -> (Vec<Mark>, Vec<Point>) {
             point(CALLED, view.account, at, &[PLACED], gap_secs);
         }
     }
-    (marks, points)
+    (keys, points)
 }

@@ -1,15 +1,16 @@
-//! Which of the incidents of before live on in those of now, and what became of them.
+//! Compares the incidents of a new partition with the known ones: which continues which.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::correlate::gather::{Draft, drafts};
+use crate::correlate::assess::{Draft, drafts};
+use crate::correlate::change::{Change, IncidentUpdate};
 use crate::correlate::links::View;
-use crate::correlate::{Change, IncidentUpdate, OpenIncidents};
+use crate::correlate::open::OpenIncidents;
 use crate::finding::{Finding, FindingKey};
 use crate::incident::{Incident, IncidentId, IncidentState, RedundantCount, by_time};
 
-/// What becomes of incidents, all that any link could reach from `fresh` findings, together with
-/// them.
+/// The changes to `before`, all incidents that any link could reach from the `fresh` findings,
+/// when these are added.
 pub(super) fn regroup(
     open: &OpenIncidents,
     before: &[&Incident],
@@ -39,12 +40,12 @@ pub(super) fn regroup(
             continue;
         };
         let parents: Vec<&Incident> = heirs[place].iter().map(|&old| before[old]).collect();
-        let Some(growth) = growth(draft, heir, &parents, related, &owners, &views) else {
+        let Some(update) = update(draft, heir, &parents, related, &owners, &views) else {
             continue;
         };
         let from = parents.iter().map(|parent| parent.severity).max().unwrap_or_default();
-        let (id, to) = (growth.id.clone(), growth.severity);
-        changes.push(Change::Grew(Box::new(growth)));
+        let (id, to) = (update.id.clone(), update.severity);
+        changes.push(Change::Grew(Box::new(update)));
         if to > from {
             changes.push(Change::Escalated { id: id.clone(), from, to });
         }
@@ -55,11 +56,11 @@ pub(super) fn regroup(
     changes
 }
 
-/// For each draft the incidents that live on in it, the eldest first: it keeps its name.
+/// For each draft the incidents that continue in it, the eldest first: the draft keeps its id.
 ///
-/// An incident lives on where most of its findings are, among equals where the earliest is.
+/// An incident continues in the draft with most of its findings; among equals, with the earliest.
 fn heirs(drafts: &[Draft], owners: &[Option<usize>], before: &[&Incident]) -> Vec<Vec<usize>> {
-    // For each incident of before: how many findings the best draft holds, and which it is.
+    // For each known incident: how many of its findings the best draft has, and which draft.
     let mut best: Vec<Option<(usize, usize)>> = vec![None; before.len()];
     for (place, draft) in drafts.iter().enumerate() {
         let mut shares: HashMap<usize, usize> = HashMap::new();
@@ -87,7 +88,7 @@ fn heirs(drafts: &[Draft], owners: &[Option<usize>], before: &[&Incident]) -> Ve
     heirs
 }
 
-/// The name of each draft: the one that it inherits, or a new one from its opening finding.
+/// The id of each draft: the inherited one, or a new one derived from its opening finding.
 pub(super) fn names(
     drafts: &[Draft],
     heirs: &[Vec<usize>],
@@ -137,7 +138,7 @@ fn whole(
     }
 }
 
-/// What echoes the members of a draft for which `which` is true.
+/// Counts of what is redundant to the members of a draft for which `which` is true.
 fn echoes(
     draft: &Draft,
     views: &[View<'_>],
@@ -152,8 +153,8 @@ fn originals(draft: &Draft, views: &[View<'_>]) -> Vec<Finding> {
     draft.superseded.iter().map(|&index| views[index].finding.clone()).collect()
 }
 
-/// What became of the eldest of `parents`; `None` when it is what it was.
-fn growth(
+/// The update of the eldest of `parents`; `None` if nothing changed.
+fn update(
     draft: &Draft,
     heir: usize,
     parents: &[&Incident],
@@ -188,7 +189,7 @@ fn growth(
         removed.extend(gone.map(|finding| finding.key.clone()));
     }
     let (state, reopened) = state(parents, gained);
-    let growth = IncidentUpdate {
+    let update = IncidentUpdate {
         head: draft.head(eldest.id.clone(), state, related),
         reopened,
         superseded: originals(draft, views),
@@ -198,12 +199,12 @@ fn growth(
         redundant_to: None,
         echoes: echoes(draft, views, |index| owners[index] != Some(heir)),
     };
-    (gained || growth.differs_from(eldest)).then_some(growth)
+    (gained || update.differs_from(eldest)).then_some(update)
 }
 
-/// The state of an incident made of `parents`, the eldest first.
+/// The state of an incident that continues `parents`, the eldest first.
 ///
-/// The worst of them decides, so that nobody's acknowledgement of something small silences a
+/// The most severe one decides, so that the acknowledgement of a small incident does not silence a
 /// break-in that it turns out to belong to; among equals an acknowledgement counts.
 pub(super) fn state(parents: &[&Incident], gained: bool) -> (IncidentState, bool) {
     let worst = parents.iter().map(|parent| parent.severity).max();

@@ -1,7 +1,7 @@
 //! One meant and one not meant for every link, sign and change.
 
 use super::*;
-use crate::finding::{Mfa, Outcome, RootUse};
+use crate::finding::{Mfa, Outcome, RootUse, Severity};
 use crate::sample::{Sample, assume_root, call, clock, failed, page, signed_in, watched};
 
 const A: &str = "222233334444";
@@ -491,7 +491,7 @@ fn what_was_let_go_of_is_new_again_and_leaves_nothing_behind() {
     assert!(matches!(&feed(&mut open, &young)[..], [Change::Repeated { .. }]));
     assert!(matches!(&feed(&mut open, &old[0])[..], [Change::Opened(_)]));
     let id = open.holder(&young.key).expect("held").clone();
-    open.forget(&id);
+    open.evict(&id);
     assert!(open.get(&id).is_none() && open.holder(&young.key).is_none());
 }
 

@@ -1,27 +1,37 @@
-//! What came before, as far as rules look back.
+//! Earlier findings, as far as rules with `follows` or `first` need them.
 
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::detect::{Detected, is_client_address, lower_first};
-use crate::finding::{Finding, Outcome, Reason, RootUse, Severity};
+use crate::detect::texts::lower_first;
+use crate::finding::{Finding, Outcome, Reason, RootUse, Severity, is_client_address};
 use crate::rules::{First, Rule, Ruleset};
 
-/// Access keys that a [`History`] of a store remembers for one account. Beyond them every key
-/// counts as known, so that whoever makes up keys costs no memory and nobody's attention.
-pub const HISTORY_KEYS_MAX: usize = 10_000;
-/// Addresses that a [`History`] of a store remembers for one account; as [`HISTORY_KEYS_MAX`].
-pub const HISTORY_ADDRESSES_MAX: usize = 10_000;
-/// Times that a [`History`] of a store remembers for one account and rule: the latest.
-pub const HISTORY_SPOKEN_MAX: usize = 1_000;
+/// A finding, and the matching rules that need more than one record: [`History::finalize`] decides
+/// them.
+#[derive(Debug, Clone)]
+pub struct Detected {
+    /// The finding by its own record.
+    pub finding: Finding,
+    /// Rules with `follows` or `first` whose pattern matched: indexes into [`Ruleset::rules`].
+    pub deferred: Vec<usize>,
+}
 
-/// What came before, as far as rules look back: which keys and addresses an account has used, and
-/// when rules spoke that others follow.
+/// Access keys that a [`History`] of a store keeps for one account. Beyond that, every key counts as
+/// known, so that made-up keys cost no memory and raise no alert.
+pub const HISTORY_KEYS_MAX: usize = 10_000;
+/// Addresses that a [`History`] of a store keeps for one account; as [`HISTORY_KEYS_MAX`].
+pub const HISTORY_ADDRESSES_MAX: usize = 10_000;
+/// Matches that a [`History`] of a store keeps for one account and rule: the latest.
+pub const HISTORY_MATCHES_MAX: usize = 1_000;
+
+/// Earlier findings, as far as rules need them: the keys and addresses that an account has used, and
+/// the matches of rules that other rules follow.
 ///
-/// Of a set, findings are settled in the order of time ([`crate::detect::settle`]). A hub settles them as they
-/// come: what arrives before that which it follows does not speak by itself, and its incident says
-/// so once both are there (see [`crate::correlate`]).
+/// A scan finalizes its findings sorted by time (`crate::detect::finalize`). A hub finalizes them as
+/// they arrive: if a record arrives before the one that its rule follows, the rule does not match,
+/// and the incident is scored when both are there (see [`crate::correlate`]).
 #[derive(Debug, Clone)]
 pub struct History {
     accounts: HashMap<String, AccountPast>,
@@ -30,13 +40,13 @@ pub struct History {
     first_address: &'static str,
 }
 
-/// What came before in one account.
+/// Earlier findings of one account.
 #[derive(Debug, Clone, Default)]
 struct AccountPast {
     keys: HashSet<String>,
     addresses: HashSet<String>,
-    /// By rule: the times of its findings, ascending.
-    spoken: HashMap<String, Vec<Timestamp>>,
+    /// By rule: the times of its matches, ascending.
+    matches: HashMap<String, Vec<Timestamp>>,
 }
 
 impl Default for History {
@@ -46,7 +56,7 @@ impl Default for History {
 }
 
 impl History {
-    /// The history of one input that is read whole. Remembers everything; its reasons say "in this
+    /// The history of a scan. Keeps everything; its reasons say "in this
     /// input".
     #[must_use]
     pub fn of_input() -> Self {
@@ -58,8 +68,8 @@ impl History {
         }
     }
 
-    /// The history that a store keeps, to be filled with what it noted. Bounded by
-    /// [`HISTORY_KEYS_MAX`], [`HISTORY_ADDRESSES_MAX`] and [`HISTORY_SPOKEN_MAX`].
+    /// The history of a store, to be filled from it. Bounded by [`HISTORY_KEYS_MAX`],
+    /// [`HISTORY_ADDRESSES_MAX`] and [`HISTORY_MATCHES_MAX`].
     #[must_use]
     pub fn of_store() -> Self {
         Self {
@@ -70,15 +80,14 @@ impl History {
         }
     }
 
-    /// This account has made calls with this access key. False when that was known, or too many
-    /// are.
+    /// Notes that this account used this access key. False if it is known, or if too many are.
     pub fn note_key(&mut self, account: &str, key: &str) -> bool {
         let bounded = self.bounded;
         let keys = &mut self.account(account).keys;
         !(bounded && keys.len() >= HISTORY_KEYS_MAX) && keys.insert(key.to_owned())
     }
 
-    /// This account's root user came through from this address. False when that was known, or too
+    /// Notes that this account's root user called from this address. False if it is known, or if too
     /// many are.
     pub fn note_address(&mut self, account: &str, address: &str) -> bool {
         let bounded = self.bounded;
@@ -87,27 +96,27 @@ impl History {
             && addresses.insert(address.to_owned())
     }
 
-    /// This rule spoke about this account.
-    pub fn note_spoken(&mut self, account: &str, rule: &str, at: Timestamp) {
+    /// Notes that this rule matched on this account.
+    pub fn note_match(&mut self, account: &str, rule: &str, at: Timestamp) {
         let bounded = self.bounded;
-        let spoken = &mut self.account(account).spoken;
-        let times = match spoken.get_mut(rule) {
+        let matches = &mut self.account(account).matches;
+        let times = match matches.get_mut(rule) {
             Some(times) => times,
-            None => spoken.entry(rule.to_owned()).or_default(),
+            None => matches.entry(rule.to_owned()).or_default(),
         };
-        // Findings come nearly in order.
+        // Findings arrive nearly sorted.
         let place = times.partition_point(|time| *time <= at);
         times.insert(place, at);
-        if bounded && times.len() > HISTORY_SPOKEN_MAX {
+        if bounded && times.len() > HISTORY_MATCHES_MAX {
             times.remove(0);
         }
     }
 
-    /// Drops the times before `at` at which rules spoke. Those older than
-    /// [`Ruleset::looks_back`] before any finding that may still come are of no use.
-    pub fn forget_before(&mut self, at: Timestamp) {
+    /// Evicts matches before `at`. No rule needs those older than [`Ruleset::look_back`] before the
+    /// oldest finding that may still arrive.
+    pub fn evict_before(&mut self, at: Timestamp) {
         for past in self.accounts.values_mut() {
-            past.spoken.retain(|_, times| {
+            past.matches.retain(|_, times| {
                 times.drain(..times.partition_point(|time| *time < at));
                 times.shrink_to_fit();
                 !times.is_empty()
@@ -115,22 +124,22 @@ impl History {
         }
     }
 
-    /// Decides about the rules that wait, notes what later findings may look back at, and gives
-    /// the finding, if it still is one.
-    pub fn settle(&mut self, detected: Detected, rules: &Ruleset) -> Option<Finding> {
-        let Detected { mut finding, waiting } = detected;
-        for index in waiting {
+    /// Evaluates the deferred rules (`follows`, `first`), notes what later findings need, and returns
+    /// the finding, unless it is not root use and no rule matched.
+    pub fn finalize(&mut self, detected: Detected, rules: &Ruleset) -> Option<Finding> {
+        let Detected { mut finding, deferred } = detected;
+        for index in deferred {
             let rule = &rules.rules()[index];
-            if let Some(reason) = self.allows(rule, &finding) {
-                speak(&mut finding, rule, reason);
+            if let Some(reason) = self.reason_to_match(rule, &finding) {
+                add_match(&mut finding, rule, reason);
             }
         }
         let is_undecided = finding.rules_undecided().is_some();
         if finding.root_use == RootUse::No && finding.rules.is_empty() && !is_undecided {
             return None;
         }
-        self.judge_address(&mut finding);
-        self.remember(&finding, rules);
+        self.score_address(&mut finding);
+        self.note(&finding, rules);
         Some(finding)
     }
 
@@ -138,12 +147,12 @@ impl History {
         self.accounts.entry(account.to_owned()).or_default()
     }
 
-    fn allows(&self, rule: &Rule, finding: &Finding) -> Option<Reason> {
+    fn reason_to_match(&self, rule: &Rule, finding: &Finding) -> Option<Reason> {
         let past = self.accounts.get(finding.account_id.as_deref().unwrap_or_default());
         if let Some(follows) = &rule.follows {
             let at = finding.event_time?;
             let since = at - jiff::SignedDuration::from_mins(follows.within_minutes);
-            let times = past.and_then(|past| past.spoken.get(&follows.rule));
+            let times = past.and_then(|past| past.matches.get(&follows.rule));
             let count = times.map_or(0, |times| {
                 times.partition_point(|time| *time <= at)
                     - times.partition_point(|time| *time < since)
@@ -163,9 +172,9 @@ impl History {
         Some(Reason { code: "follows".into(), text: lower_first(&rule.title).into() })
     }
 
-    /// An address that this account's root user has not called from before, when it has called
-    /// from others, raises the severity by one step, up to high.
-    fn judge_address(&mut self, finding: &mut Finding) {
+    /// Raises the severity by one step, up to high, for an address that this account's root user has
+    /// not used before, if it has used others.
+    fn score_address(&mut self, finding: &mut Finding) {
         if finding.root_use != RootUse::Direct || finding.outcome == Outcome::Failure {
             return;
         }
@@ -182,7 +191,7 @@ impl History {
         }
     }
 
-    fn remember(&mut self, finding: &Finding, rules: &Ruleset) {
+    fn note(&mut self, finding: &Finding, rules: &Ruleset) {
         let account = finding.account_id.as_deref().unwrap_or_default();
         if let Some(key) = finding.access_key_id.as_deref() {
             self.note_key(account, key);
@@ -190,14 +199,14 @@ impl History {
         let Some(at) = finding.event_time else { return };
         for rule in &finding.rules {
             if rules.is_followed(rule) {
-                self.note_spoken(account, rule, at);
+                self.note_match(account, rule, at);
             }
         }
     }
 }
 
-/// A rule that looked back speaks after all.
-fn speak(finding: &mut Finding, rule: &Rule, reason: Reason) {
+/// Adds a deferred rule that matches.
+fn add_match(finding: &mut Finding, rule: &Rule, reason: Reason) {
     if rule.severity >= finding.severity {
         finding.rules.insert(0, rule.id.clone());
         finding.title.clone_from(&rule.title);
@@ -215,11 +224,11 @@ mod tests {
 
     const A: &str = "222233334444";
 
-    fn settled(history: &mut History, sample: Sample, waiting: &[&str]) -> Finding {
+    fn finalized(history: &mut History, sample: Sample, deferred: &[&str]) -> Finding {
         let rules = Ruleset::built_in();
         let place = |id: &&str| rules.rules().iter().position(|rule| rule.id == *id);
-        let waiting = waiting.iter().filter_map(place).collect();
-        history.settle(Detected { finding: sample.0, waiting }, &rules).expect("a finding")
+        let deferred = deferred.iter().filter_map(place).collect();
+        history.finalize(Detected { finding: sample.0, deferred }, &rules).expect("a finding")
     }
 
     fn codes(finding: &Finding) -> Vec<&str> {
@@ -227,34 +236,34 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_an_address_are_new_once_and_the_words_say_to_what() {
+    fn a_key_and_an_address_are_new_once_and_a_scan_says_that_only_it_counts() {
         let mut history = History::of_store();
         let use_of = |key: &str, from: &str| call(A, "14:00:00", "X").with_key(key).from(from);
         let first = ["root-access-key-first-used"];
         history.note_address(A, "192.0.2.10");
-        let one = settled(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
+        let one = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert_eq!(codes(&one), ["first_use", "new_address"]);
         assert_eq!(one.reasons[1].text, "first call with this key");
         assert_eq!(one.reasons[2].text, "first seen address for this account");
-        let again = settled(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
+        let again = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert!(codes(&again).is_empty() && again.rules.is_empty());
         let mut input = History::of_input();
-        let one = settled(&mut input, use_of("AKIA1", "203.0.113.77"), &first);
+        let one = finalized(&mut input, use_of("AKIA1", "203.0.113.77"), &first);
         assert_eq!(one.reasons[1].text, "first call with this key in this input");
     }
 
     #[test]
-    fn what_a_store_noted_counts_and_what_is_later_does_not() {
+    fn earlier_matches_of_a_store_count_and_later_ones_do_not() {
         let after = ["root-console-login-after-failures"];
         let tried = ["13:03:11", "13:03:12", "14:00:00", "14:03:12", "14:03:13"];
         let severity = |times: &[&str]| {
             let mut history = History::of_store();
             for time in times {
-                history.note_spoken(A, "root-console-login-failed", clock(time));
+                history.note_match(A, "root-console-login-failed", clock(time));
             }
             let mut sign_in = signed_in(A, "14:03:12", "192.0.2.10");
             sign_in.0.severity = Severity::Low;
-            settled(&mut history, sign_in, &after).severity
+            finalized(&mut history, sign_in, &after).severity
         };
         assert_eq!(severity(&tried[1..4]), Severity::Critical);
         assert_eq!(severity(&tried[..3]), Severity::Low);
@@ -262,28 +271,28 @@ mod tests {
     }
 
     #[test]
-    fn a_history_of_a_store_is_bounded_and_calls_known_what_it_cannot_remember() {
+    fn the_history_of_a_store_is_bounded_and_beyond_that_everything_counts_as_known() {
         let mut history = History::of_store();
         for n in 0..HISTORY_KEYS_MAX {
             assert!(history.note_key(A, &format!("AKIA{n}")));
         }
         let one = call(A, "14:00:00", "X").with_key("AKIAONE");
-        assert!(settled(&mut history, one, &["root-access-key-first-used"]).rules.is_empty());
+        assert!(finalized(&mut history, one, &["root-access-key-first-used"]).rules.is_empty());
         assert!(!history.note_key(A, "AKIAONE") && history.note_key("333344445555", "AKIAONE"));
-        for n in 0..2 * HISTORY_SPOKEN_MAX as i64 {
+        for n in 0..2 * HISTORY_MATCHES_MAX as i64 {
             let at = clock("14:00:00") + jiff::SignedDuration::from_secs(n);
-            history.note_spoken(A, "root-console-login-failed", at);
+            history.note_match(A, "root-console-login-failed", at);
         }
-        let spoken = |history: &History| history.accounts[A].spoken.values().map(Vec::len).sum();
-        let number: usize = spoken(&history);
-        assert_eq!(number, HISTORY_SPOKEN_MAX);
-        history.forget_before(clock("23:00:00"));
-        assert_eq!(spoken(&history), 0);
+        let kept = |history: &History| history.accounts[A].matches.values().map(Vec::len).sum();
+        let number: usize = kept(&history);
+        assert_eq!(number, HISTORY_MATCHES_MAX);
+        history.evict_before(clock("23:00:00"));
+        assert_eq!(kept(&history), 0);
     }
 
     #[test]
-    fn rules_look_back_as_far_as_the_longest_of_them() {
-        assert_eq!(Ruleset::built_in().looks_back(), jiff::SignedDuration::from_hours(24));
-        assert_eq!(Ruleset::empty().looks_back(), jiff::SignedDuration::ZERO);
+    fn the_longest_rule_decides_how_far_to_look_back() {
+        assert_eq!(Ruleset::built_in().look_back(), jiff::SignedDuration::from_hours(24));
+        assert_eq!(Ruleset::empty().look_back(), jiff::SignedDuration::ZERO);
     }
 }

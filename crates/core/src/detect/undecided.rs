@@ -33,9 +33,9 @@ pub(super) fn note(finding: &mut Finding, undecided: &[usize], rules: &Ruleset) 
 mod tests {
     use super::*;
     use crate::decode::{Item, Limits, decode_log};
-    use crate::detect::{Detector, settle};
+    use crate::detect::{Detector, finalize};
     use crate::finding::Severity;
-    use crate::pattern::MAX_EVENT_DEPTH;
+    use crate::pattern::EVENT_DEPTH_MAX;
 
     /// A call of PutEventSelectors whose selectors lie in one element, so that each has to be
     /// compared with each.
@@ -61,12 +61,12 @@ mod tests {
         let rules = Ruleset::built_in();
         let mut detector = Detector::new(&rules);
         let mut detected = Vec::new();
-        let limits = Limits { depth_max: 2 * MAX_EVENT_DEPTH, ..Limits::default() };
+        let limits = Limits { depth_max: 2 * EVENT_DEPTH_MAX, ..Limits::default() };
         decode_log(record.as_bytes(), &limits, &mut |_, item| match item {
             Item::Event(event) => detected.extend(detector.detect(&event)),
             other => panic!("{other:?}"),
         });
-        settle(detected, &rules).0
+        finalize(detected, &rules).0
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_event_nested_too_deep_leaves_all_rules_undecided_and_says_so() {
-        let deep = format!("{}1{}", "[".repeat(MAX_EVENT_DEPTH), "]".repeat(MAX_EVENT_DEPTH));
+        let deep = format!("{}1{}", "[".repeat(EVENT_DEPTH_MAX), "]".repeat(EVENT_DEPTH_MAX));
         let found = findings(&record(ROLE, &deep));
         let reason = found[0].rules_undecided().expect("a reason");
         let more = Ruleset::built_in().rules().len() - UNDECIDED_NAMED_MAX;

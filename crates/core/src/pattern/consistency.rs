@@ -86,9 +86,9 @@ struct Choice {
 
 /// Finds whether each field can be given a context such that all of them agree.
 ///
-/// Fields are asked in the order of their dotted names, and `exists: false` is judged against the
-/// fields chosen before it, both as Event Ruler does. Fields that share no list are searched
-/// apart, because otherwise every combination of unrelated elements would be tried.
+/// Fields are tried in the order of their dotted names, and `exists: false` is tested against the
+/// fields chosen before it, as Event Ruler does. Fields that share no list are searched separately;
+/// otherwise every combination of unrelated elements would be tried.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
     pool: Vec<usize>,
@@ -113,7 +113,7 @@ impl Search {
         self.choices.push(Choice { hits, absent: None });
     }
 
-    /// Lets the last field be absent too; takes the contexts of all its values.
+    /// Allows the last field to be absent; takes the contexts of all its values.
     pub(super) fn or_absent(&mut self, outside: bool, inside: impl Iterator<Item = usize>) {
         let present = self.extend(outside, inside);
         if let Some(last) = self.choices.last_mut() {
@@ -227,8 +227,8 @@ impl Search {
         self.choose(contexts, rest, chosen, budget)
     }
 
-    /// Narrows a range to the contexts inside the element chosen last, where that loses nothing:
-    /// when all of the range lies in that element's list. Without this, two fields of a long list
+    /// Narrows a range to the contexts inside the element chosen first, if that excludes no match:
+    /// that is, if the whole range lies in that element's list. Otherwise two fields of a long list
     /// would be compared each with each.
     fn near(
         &self,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_goes_back_on_its_first_choice() {
+    fn a_search_revises_its_first_choice() {
         let contexts = contexts();
         let mut search = Search::default();
         search.field(false, [2, 3, 4].into_iter());

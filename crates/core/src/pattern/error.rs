@@ -1,12 +1,12 @@
-//! What is wrong with a pattern or an event, and where.
+//! Errors in patterns and events, with their position.
 
 use thiserror::Error;
 
-/// A pattern that EventBridge would refuse: the reason and the place.
+/// A pattern that EventBridge would refuse: the reason and the position.
 ///
 /// `line` and `column` count from 1 and `column` counts characters; `offset` counts bytes from the
-/// start of the text. `path` names the field as in `detail.state[0].numeric` and is empty when the
-/// fault lies outside every field.
+/// start of the text. `path` names the field as in `detail.state[0].numeric`; it is empty if the
+/// error is outside every field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PatternError {
@@ -48,7 +48,7 @@ pub enum PatternErrorKind {
     /// The text is not JSON; the string says what was expected.
     #[error("not valid JSON: {0}")]
     Json(&'static str),
-    /// Objects or lists lie deeper than [`MAX_PATTERN_DEPTH`](super::MAX_PATTERN_DEPTH).
+    /// Objects or lists lie deeper than [`PATTERN_DEPTH_MAX`](super::PATTERN_DEPTH_MAX).
     #[error("pattern is nested deeper than {0} levels")]
     TooDeep(usize),
     /// The pattern, or the pattern of one event, is not a JSON object.
@@ -116,7 +116,7 @@ pub enum PatternErrorKind {
     /// An operator's name as a field name inside `$or`.
     #[error("`{0}` is a reserved name and cannot be a field inside `$or`")]
     OrReserved(String),
-    /// `$or` multiplies out to more ways than [`MAX_WAYS`](super::MAX_WAYS).
+    /// `$or` multiplies out to more ways than [`WAYS_MAX`](super::WAYS_MAX).
     #[error("`$or` gives more than {0} combinations")]
     TooManyWays(usize),
 }
@@ -159,11 +159,11 @@ pub enum EventErrorKind {
     #[error("text after the event")]
     Trailing,
     /// Fields that patterns mention lie deeper than
-    /// [`MAX_EVENT_DEPTH`](super::MAX_EVENT_DEPTH).
+    /// [`EVENT_DEPTH_MAX`](super::EVENT_DEPTH_MAX).
     #[error("event is nested deeper than {0} levels")]
     TooDeep(usize),
     /// Keeping fields to one list element needs more than
-    /// [`MAX_CONSISTENCY_STEPS`](super::MAX_CONSISTENCY_STEPS) comparisons.
+    /// [`CONSISTENCY_STEPS_MAX`](super::CONSISTENCY_STEPS_MAX) comparisons.
     #[error("event has too many list elements to combine")]
     TooManyCombinations,
 }

@@ -3,8 +3,8 @@
 //! Patterns are short and read once, so this favours exact positions; `serde_json::Value` was set
 //! aside because it keeps neither positions, nor duplicate keys, nor the text of a number.
 
-use super::MAX_PATTERN_DEPTH;
 use super::error::PatternErrorKind as Kind;
+use super::limits::PATTERN_DEPTH_MAX;
 use super::text::{self, Unescaped};
 
 /// A value and the byte offset where it begins.
@@ -122,10 +122,10 @@ impl Reader<'_> {
     }
 
     fn deeper(&self, depth: usize) -> Result<usize, Fault> {
-        if depth < MAX_PATTERN_DEPTH {
+        if depth < PATTERN_DEPTH_MAX {
             Ok(depth + 1)
         } else {
-            Err((Kind::TooDeep(MAX_PATTERN_DEPTH), self.at))
+            Err((Kind::TooDeep(PATTERN_DEPTH_MAX), self.at))
         }
     }
 

@@ -18,8 +18,8 @@
 //! - **`anything-but`** matches values of every kind, so one of strings matches a number or null,
 //!   and it matches a list if any element is something else.
 //! - **Lists in events** stand for their elements, to any depth. Two fields of one pattern never
-//!   match in different elements of one list. `exists: false` is judged within the elements that
-//!   the fields before it, in the order of their dotted names, have matched in.
+//!   match in different elements of one list. `exists: false` is tested within the elements in which
+//!   the fields before it, in the order of their dotted names, have matched.
 //! - **`$or`** is the keyword if it holds a list of two or more objects without reserved names;
 //!   if not, the whole pattern is tried again with `$or` as an ordinary field name.
 //! - **Repeated fields** in one pattern are refused when both would apply together. Objects under
@@ -36,13 +36,14 @@
 //!
 //! # Reading events
 //!
-//! An event is read once, from its text, and only as far as patterns ask. Values that no pattern
-//! mentions are skipped on their outline: strings must end and brackets must balance in number,
-//! but the grammar inside is not checked. Half a surrogate pair reads as U+FFFD.
+//! An event is read once, from its text, and only as far as patterns need it. Of values that no
+//! pattern mentions only the outline is checked: strings must end and brackets must balance in
+//! number. Half a surrogate pair reads as U+FFFD.
 
 mod consistency;
 mod error;
 mod json;
+mod limits;
 mod parse;
 mod run;
 mod scan;
@@ -53,17 +54,8 @@ mod value;
 use std::sync::Arc;
 
 pub use self::error::{EventError, EventErrorKind, PatternError, PatternErrorKind};
-
-/// Levels of objects and lists in a pattern, counting the outermost.
-pub const MAX_PATTERN_DEPTH: usize = 64;
-/// Levels of objects and lists of an event that are read, counting the outermost. What no pattern
-/// mentions is skipped at any depth.
-pub const MAX_EVENT_DEPTH: usize = 256;
-/// Combinations that the `$or` of one pattern may multiply out to.
-pub const MAX_WAYS: usize = 1000;
-/// Comparisons per event for keeping fields to one list element. Only patterns with several fields
-/// inside lists make any; a list of ten thousand elements takes some tens of thousands.
-pub const MAX_CONSISTENCY_STEPS: usize = 4_000_000;
+pub use self::limits::{CONSISTENCY_STEPS_MAX, EVENT_DEPTH_MAX, PATTERN_DEPTH_MAX, WAYS_MAX};
+pub use self::run::Matches;
 
 /// Fields that must hold one of the given strings: the path to each field, and the strings.
 pub type ExactFields = Vec<(Vec<String>, Vec<String>)>;
@@ -91,7 +83,7 @@ impl EventPattern {
     /// # Errors
     ///
     /// If the text is not an object, is broken where the pattern looks, or needs more than
-    /// [`MAX_CONSISTENCY_STEPS`] comparisons.
+    /// [`CONSISTENCY_STEPS_MAX`] comparisons.
     pub fn matches(&self, event: &str) -> Result<bool, EventError> {
         let set = PatternSet::new(vec![self.clone()]);
         let mut matcher = set.matcher();
@@ -176,18 +168,6 @@ impl PatternSet {
 pub struct Matcher<'s> {
     set: &'s set::Compiled,
     scratch: run::Scratch,
-}
-
-/// What a [`PatternSet`] says of one event: indexes of patterns, ascending. A pattern in neither list
-/// does not match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Matches<'m> {
-    /// Patterns that match.
-    pub matched: &'m [usize],
-    /// Patterns that may match or not: the event has so many list elements that
-    /// [`MAX_CONSISTENCY_STEPS`] comparisons did not decide them. Empty for nearly every event; a
-    /// caller that ignores this list takes "not known" for "no match".
-    pub undecided: &'m [usize],
 }
 
 impl Matcher<'_> {
@@ -299,9 +279,9 @@ mod tests {
         let nested = |name: &str, n: usize| {
             format!("{{\"{name}\":{}\"1\"{}}}", "[".repeat(n), "]".repeat(n))
         };
-        assert_eq!(matcher.run(&nested("a", MAX_EVENT_DEPTH - 1)), matched(&[0]));
-        let error = matcher.run(&nested("a", MAX_EVENT_DEPTH)).unwrap_err();
-        assert_eq!(error.kind, EventErrorKind::TooDeep(MAX_EVENT_DEPTH));
+        assert_eq!(matcher.run(&nested("a", EVENT_DEPTH_MAX - 1)), matched(&[0]));
+        let error = matcher.run(&nested("a", EVENT_DEPTH_MAX)).unwrap_err();
+        assert_eq!(error.kind, EventErrorKind::TooDeep(EVENT_DEPTH_MAX));
         assert_eq!(matcher.run(&nested("z", 100_000)), matched(&[]));
     }
 

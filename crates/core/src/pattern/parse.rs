@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::MAX_WAYS;
 use super::error::{PatternError, PatternErrorKind as Kind};
 use super::json::{self, Fault, Member, Node, Value};
+use super::limits::WAYS_MAX;
 use super::value::{Range, Shape, Test, cidr, micros};
 
 /// Names that cannot be fields inside `$or`.
@@ -183,8 +183,8 @@ impl Parser {
                 return Err((Kind::OrList, branch.at));
             };
             let more = self.object(branch.at, members, ways.clone(), true)?;
-            if all.len() + more.len() > MAX_WAYS {
-                return Err((Kind::TooManyWays(MAX_WAYS), node.at));
+            if all.len() + more.len() > WAYS_MAX {
+                return Err((Kind::TooManyWays(WAYS_MAX), node.at));
             }
             all.extend(more);
             self.shown.pop();

@@ -1,15 +1,27 @@
-//! One event against a compiled set: the walk over the event's text.
+//! Matches one event against a compiled set: the walk over the event's text.
 
 use super::consistency::{Contexts, ROOT, Search};
 use super::error::{EventError, EventErrorKind as Kind};
+use super::limits::{CONSISTENCY_STEPS_MAX, EVENT_DEPTH_MAX};
 use super::scan::Index;
 use super::set::Compiled;
 use super::text;
 use super::value::{address, micros};
-use super::{MAX_CONSISTENCY_STEPS, MAX_EVENT_DEPTH, Matches};
 
-/// What is known of the event under way. Everything is kept between events and told apart by the
-/// number of the event, so that nothing needs to be cleared.
+/// What a [`PatternSet`](super::PatternSet) says of one event: indexes of patterns, ascending. A pattern in neither list
+/// does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Matches<'m> {
+    /// Patterns that match.
+    pub matched: &'m [usize],
+    /// Patterns that may match or not: the event has so many list elements that
+    /// [`CONSISTENCY_STEPS_MAX`] comparisons did not decide them. Empty for nearly every event; a
+    /// caller that ignores this list takes "not known" for "no match".
+    pub undecided: &'m [usize],
+}
+
+/// The state of matching one event. Kept between events: entries carry the number of their event,
+/// so that nothing has to be cleared.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scratch {
     event: u64,
@@ -24,14 +36,14 @@ pub(super) struct Scratch {
     pub(super) contexts: Contexts,
     /// Slots hit inside list elements, in the order of the text.
     pub(super) hits: Vec<(usize, usize)>,
-    /// Values inside list elements of leaves that someone wants absent.
+    /// Values inside list elements, of leaves that some pattern requires to be absent.
     pub(super) presences: Vec<(usize, usize)>,
     search: Search,
     matched: Vec<usize>,
     undecided: Vec<usize>,
 }
 
-/// The last event in which something was seen, by where it was seen.
+/// The number of the last event with a value here, outside and inside list elements.
 #[derive(Debug, Clone, Copy, Default)]
 struct SlotState {
     outside: u64,
@@ -87,7 +99,7 @@ impl Scratch {
         }
     }
 
-    /// A top-level string that is given as it is and not as JSON.
+    /// A top-level string that is given as plain text, not as JSON.
     pub(super) fn given(&mut self, set: &Compiled, name: &str, value: &str) {
         let node = set.nodes.first().and_then(|root| root.children.get(name.as_bytes()));
         if let Some(leaf) = node.and_then(|node| set.nodes[node].leaf) {
@@ -101,7 +113,7 @@ impl Scratch {
     /// undecided: those that need none are decided whatever came before.
     pub(super) fn decide(&mut self, set: &Compiled) -> Matches<'_> {
         let candidates = std::mem::take(&mut self.candidates);
-        let mut budget = MAX_CONSISTENCY_STEPS;
+        let mut budget = CONSISTENCY_STEPS_MAX;
         for &way in set.unneeding.iter().chain(&candidates) {
             let pattern = set.ways[way].pattern;
             if self.matched.last() == Some(&pattern) {
@@ -150,7 +162,7 @@ impl Scratch {
                 return Some(false);
             }
         }
-        // Values outside lists go with everything, and one value inside goes with itself.
+        // Values outside lists agree with everything, and one value inside agrees with itself.
         if inside <= 1 && !unsure {
             return Some(true);
         }
@@ -159,7 +171,7 @@ impl Scratch {
         for &slot in slots {
             let info = &set.slots[slot];
             let outside = self.slots[slot].outside == self.event;
-            // Kept out of the search when nothing can be gained from another choice.
+            // Not searched if another choice cannot change the result.
             if outside && !unsure {
                 continue;
             }
@@ -204,7 +216,7 @@ impl Scratch {
         }
     }
 
-    /// What every value is asked, of whatever kind.
+    /// The tests that apply to values of any kind.
     fn value(&mut self, set: &Compiled, leaf: usize, context: usize) {
         let tests = &set.leaves[leaf];
         self.hit(set, &tests.any, context);
@@ -306,8 +318,8 @@ struct Walk<'w> {
     /// For strings with escapes.
     buffer: &'w mut String,
     state: &'w mut Scratch,
-    /// What stopped the walk, unless that was the end of the text. Kept here because a bare
-    /// `Option` comes back in registers, which a `Result` with the error in it does not.
+    /// The error that stopped the walk, unless that was the end of the text. Kept here because a bare
+    /// `Option` is returned in registers, and a `Result` with the error is not.
     fault: Option<EventError>,
 }
 
@@ -355,7 +367,7 @@ impl Walk<'_> {
         self.index.next_quote(open + 1).map(|quote| quote + 1)
     }
 
-    /// Goes past a value that nobody asks for, on its outline only.
+    /// Skips a value that no pattern mentions, checking only its outline.
     #[inline]
     fn skip(&mut self, at: usize) -> Option<usize> {
         match self.byte(at) {
@@ -412,18 +424,17 @@ impl Walk<'_> {
     fn unescape(&mut self, raw: &str, at: usize) -> Option<()> {
         self.buffer.clear();
         match text::unescape(raw, self.buffer) {
-            // Half a surrogate pair is no character; the replacement equals nothing that a
-            // pattern would name.
+            // Half a surrogate pair is not a character; the replacement equals no text of a pattern.
             Ok(_) => Some(()),
             Err(offset) => self.stop(Kind::BadEscape, at + offset),
         }
     }
 
     fn deeper(&mut self, depth: usize, at: usize) -> Option<usize> {
-        if depth < MAX_EVENT_DEPTH {
+        if depth < EVENT_DEPTH_MAX {
             Some(depth + 1)
         } else {
-            self.stop(Kind::TooDeep(MAX_EVENT_DEPTH), at)
+            self.stop(Kind::TooDeep(EVENT_DEPTH_MAX), at)
         }
     }
 
@@ -451,7 +462,7 @@ impl Walk<'_> {
                 return self.expected("`:`", at);
             }
             at = self.space(at + 1);
-            // Every occurrence of a key counts, so reading goes on after a field was seen.
+            // Every occurrence of a key counts, so reading continues after a field was found.
             at = match child {
                 Some(child) => self.value(at, child, context, depth)?,
                 None => self.skip(at)?,
@@ -476,7 +487,7 @@ impl Walk<'_> {
         loop {
             at = match self.byte(at) {
                 // Only what lies inside an element's own braces or brackets belongs to that
-                // element; plain values belong to whatever holds the list.
+                // element; plain values belong to the context around the list.
                 Some(b'[') => self.element(at, node, context, list, depth)?,
                 Some(b'{') if fields => self.element(at, node, context, list, depth)?,
                 _ => self.value(at, node, context, depth)?,

@@ -20,7 +20,7 @@ pub(super) struct Compiled {
     /// Distinct pairs of a field and its list of values.
     pub(super) slots: Vec<Slot>,
     pub(super) ways: Vec<Way>,
-    /// Ways that no value needs to be seen for.
+    /// Ways that can match without any value.
     pub(super) unneeding: Vec<usize>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Compiled {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Node {
     pub(super) children: Children,
-    /// Index into the leaves, if a pattern asks for the value itself.
+    /// Index into the leaves, if a pattern tests the value itself.
     pub(super) leaf: Option<usize>,
 }
 
@@ -73,7 +73,7 @@ fn mark(name: &[u8]) -> u32 {
     (length ^ (u32::from(*first) << 1) ^ (u32::from(*last) << 3)) & 63
 }
 
-/// All that patterns ask of one field's value.
+/// All tests of one field's value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Leaf {
     /// Exact strings.
@@ -83,7 +83,7 @@ pub(super) struct Leaf {
     /// Operators on strings.
     pub(super) shapes: Vec<(Matcher, Slots)>,
     pub(super) addresses: Vec<(IpAddr, IpAddr, Slots)>,
-    /// `anything-but`: whatever the value is, it only must not be one of these.
+    /// `anything-but`: any value that is not one of these.
     pub(super) not_texts: Vec<(Vec<String>, Slots)>,
     pub(super) not_shapes: Vec<(Vec<Matcher>, Slots)>,
     pub(super) not_numbers: Vec<(Vec<i64>, Slots)>,
@@ -95,7 +95,7 @@ pub(super) struct Leaf {
     pub(super) no: Slots,
     /// `exists: true`.
     pub(super) any: Slots,
-    /// Whether some `exists: false` needs to know of every value.
+    /// Whether some `exists: false` depends on every value.
     pub(super) presence: bool,
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Slot {
 #[derive(Debug, Clone)]
 pub(super) struct Way {
     pub(super) pattern: usize,
-    /// Ordered by the dotted name of the field, which is the order in which Event Ruler asks.
+    /// Sorted by the dotted name of the field, the order that Event Ruler uses.
     pub(super) slots: Vec<usize>,
     /// Number of slots without `exists: false`.
     pub(super) needs: usize,
@@ -175,7 +175,7 @@ pub(super) fn compile(patterns: &[Arc<Parsed>]) -> Compiled {
     out
 }
 
-/// The leaf of a path, made if need be.
+/// The leaf of a path, created if it does not exist.
 fn leaf(out: &mut Compiled, path: &[String]) -> usize {
     let mut at = 0;
     for name in path {
@@ -196,8 +196,8 @@ fn leaf(out: &mut Compiled, path: &[String]) -> usize {
 
 fn fill(leaf: &mut Leaf, tests: HashMap<Test, Vec<usize>>) {
     let ready = |shapes: &[Shape]| shapes.iter().map(Matcher::new).collect();
-    // The order of a HashMap differs from run to run; behaviour does not depend on it, but a
-    // steady order keeps timings comparable.
+    // The order of a HashMap differs from run to run; behavior does not depend on it, but a stable
+    // order keeps timings comparable.
     let mut tests: Vec<(Test, Vec<usize>)> = tests.into_iter().collect();
     tests.sort_by(|a, b| a.1.cmp(&b.1));
     for (test, slots) in tests {
@@ -223,8 +223,8 @@ fn fill(leaf: &mut Leaf, tests: HashMap<Test, Vec<usize>>) {
     }
 }
 
-/// FNV-1a over whole words. The map's keys come from patterns, never from events, so nobody who
-/// writes events can crowd a bucket.
+/// FNV-1a over whole words. The map's keys come from patterns, never from events, so that events
+/// cannot crowd a bucket.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NameHasher(u64);
 

@@ -285,10 +285,7 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
 /// True when a policy said no, as far as the error code tells.
 #[must_use]
 pub fn is_denial(finding: &Finding) -> bool {
-    finding
-        .error_code
-        .as_deref()
-        .is_some_and(|code| code.contains("AccessDenied") || code.contains("UnauthorizedOperation"))
+    crate::classify::was_denied(finding)
 }
 
 /// What an ARN names, without partition, service, region and account; other texts as they are.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rootwatch_core::alert::Delivery;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::channels::{ChannelConfig, Facts};
 use rootwatch_notify::config::Common;
 use rootwatch_notify::{DestinationConfig, NotifyConfig, preview, sample};

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use rootwatch_core::account::AccountId;
 use rootwatch_web::Scope;
 
 use super::problem::Problem;
@@ -100,7 +101,7 @@ impl Checker<'_> {
     }
 
     fn account_id(&mut self, key: &str, id: &str) {
-        if id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !AccountId::is_valid(id) {
             self.fault(key, "has to be an account id of 12 digits");
         }
     }
@@ -182,7 +183,7 @@ impl Checker<'_> {
                 && parts[1].starts_with("aws")
                 && parts[2] == "sns"
                 && !parts[3].is_empty()
-                && parts[4].len() == 12
+                && AccountId::is_valid(parts[4])
                 && !parts[5].is_empty();
             if !is_topic {
                 let key = format!("source.sns.topics[{index}]");

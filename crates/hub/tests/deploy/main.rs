@@ -11,10 +11,10 @@ mod standin;
 
 use std::collections::BTreeSet;
 
+use rootwatch_core::classify::classify;
 use rootwatch_core::decode::{Limits, decode_event};
 use rootwatch_core::finding::RootUse;
 use rootwatch_core::forwarding::{ALL, STATE};
-use rootwatch_core::judge::judge;
 use rootwatch_engine::Trust;
 use rootwatch_hub::config::{Inputs, load};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ async fn every_account_and_region_reaches_the_hubs_queue_once_and_nothing_forged
         assert_eq!(trust.doubt(&decoded), None);
         let is_root = event["detail"]["userIdentity"]["type"] == "Root";
         let expected = if is_root { RootUse::Direct } else { RootUse::No };
-        assert_eq!(judge(&decoded.record).root_use, expected);
+        assert_eq!(classify(&decoded.record).root_use, expected);
     }
 }
 

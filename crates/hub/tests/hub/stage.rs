@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::clock::ManualClock;
 use rootwatch_hub::config::Config;
@@ -265,7 +265,7 @@ pub(crate) fn expected(records: &[String]) -> BTreeSet<BTreeSet<String>> {
             }
         });
     }
-    let (findings, _) = settle(detected, &rules);
+    let (findings, _) = finalize(detected, &rules);
     let incidents = correlate_all(findings, &CorrelatePolicy::default());
     let ids = |finding: rootwatch_core::finding::Finding| finding.event_id;
     incidents

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{AlertKind, Clock, Delivery, DeliveryId};
+use rootwatch_core::alert::{AlertKind, Clock};
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::{fnv, retry};
 
 use crate::outage::{self, Outages};

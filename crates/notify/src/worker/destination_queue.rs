@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::Delivery;
+use rootwatch_core::delivery::Delivery;
 
 /// A delivery that waits longer than this after its lease began is returned.
 const WAIT_MAX: Duration = Duration::from_secs(25);

@@ -2,7 +2,8 @@
 //! secret is told.
 
 use jiff::SignedDuration;
-use rootwatch_core::alert::{Alert, Clock as _, Delivery};
+use rootwatch_core::alert::{Alert, Clock as _};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::Sent;
 use serde_json::{Value, json};
 

@@ -9,13 +9,11 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{
-    AccountName, Alert, AlertContext, AlertKind, Clock, Delivery, DeliveryId, DeliveryState,
-    compose,
-};
+use rootwatch_core::alert::{AccountName, Alert, AlertContext, AlertKind, Clock, compose};
 use rootwatch_core::correlate::{CorrelatePolicy, correlate_all};
 use rootwatch_core::decode::{Item, Limits, decode_log};
-use rootwatch_core::detect::{Detector, settle};
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
+use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::finding::Finding;
 use rootwatch_core::incident::Incident;
 use rootwatch_core::rules::Ruleset;
@@ -410,7 +408,7 @@ pub(crate) fn findings(records: &[Value], rules: &Ruleset) -> Vec<Finding> {
         Item::PassedOver(_) => {}
         Item::Skipped(skipped) => panic!("{skipped:?}"),
     });
-    settle(detected, rules).0
+    finalize(detected, rules).0
 }
 
 /// The worst incident of these records.

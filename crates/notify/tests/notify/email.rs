@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::words::width;
 use rootwatch_notify::channels::email::{HTML_BYTES_MAX, SUBJECT_COLUMNS_MAX, html};

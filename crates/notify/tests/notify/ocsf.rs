@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use rootwatch_core::alert::{Alert, Clock as _, Delivery};
+use rootwatch_core::alert::{Alert, Clock as _};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::Sent;
 use rootwatch_notify::channels::ocsf::LINES_BYTES_MAX;
 use serde_json::{Value, json};

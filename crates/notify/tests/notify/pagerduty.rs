@@ -1,6 +1,7 @@
 //! PagerDuty: one alert of theirs for each incident of ours.
 
-use rootwatch_core::alert::{AlertKind, Clock as _, CloseReason, Delivery};
+use rootwatch_core::alert::{AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::channels::pagerduty;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::Value;

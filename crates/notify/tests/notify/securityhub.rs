@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use rootwatch_core::alert::{AccountName, Alert, AlertKind, Clock as _, CloseReason, Delivery};
+use rootwatch_core::alert::{AccountName, Alert, AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::Sent;
 use rootwatch_notify::channels::securityhub::{
     DESCRIPTION_CHARS_MAX, FINDING_BYTES_MAX, FINDINGS_MAX, TITLE_CHARS_MAX,

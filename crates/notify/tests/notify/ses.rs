@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::SignedDuration;
 use mail_parser::MessageParser;
-use rootwatch_core::alert::{Clock as _, Delivery};
+use rootwatch_core::alert::Clock as _;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::{Value, json};
 

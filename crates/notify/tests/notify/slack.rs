@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::{Notifier, Sent};
 use serde_json::{Value, json};
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rootwatch_core::alert::{Clock as _, Delivery};
+use rootwatch_core::alert::Clock as _;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_notify::Sent;
 use rootwatch_notify::channels::ChannelConfig;
 use rustls::pki_types::PrivateKeyDer;

@@ -1,6 +1,7 @@
 //! What people and programs read, for each kind of alert and each channel.
 
-use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason, Delivery};
+use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::incident::IncidentState;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
 use rootwatch_notify::config::Common;

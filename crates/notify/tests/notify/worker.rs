@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use rootwatch_core::alert::{AlertKind, Clock as _, Delivery, DeliveryState};
+use rootwatch_core::alert::{AlertKind, Clock as _};
+use rootwatch_core::delivery::{Delivery, DeliveryState};
 use rootwatch_notify::Worker;
 use tokio::sync::watch;
 

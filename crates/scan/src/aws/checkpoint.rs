@@ -126,7 +126,7 @@ struct SavedFinding {
 
 impl From<Located> for SavedFinding {
     fn from(located: Located) -> Self {
-        let Detected { finding, waiting } = located.detected;
+        let Detected { finding, deferred: waiting } = located.detected;
         Self { finding, waiting, file: located.file.to_string() }
     }
 }
@@ -134,7 +134,7 @@ impl From<Located> for SavedFinding {
 impl From<SavedFinding> for Located {
     fn from(saved: SavedFinding) -> Self {
         let SavedFinding { finding, waiting, file } = saved;
-        Self { detected: Detected { finding, waiting }, file: Arc::from(file) }
+        Self { detected: Detected { finding, deferred: waiting }, file: Arc::from(file) }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
 use super::outbox::{Kept, Outbox, UNIT, ready_item, ready_key, ready_pk};

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::Delivery;
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::incident::IncidentId;
 
 use super::item::{BODY, Item, Key, Op, Val, decode, deflate, encode, inflate, sorted, unsorted};

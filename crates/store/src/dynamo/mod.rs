@@ -35,7 +35,8 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use jiff::{SignedDuration, Timestamp};
-use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 

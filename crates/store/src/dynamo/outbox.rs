@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted};
 use super::table::Range;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rootwatch_core::alert::DeliveryId;
+use rootwatch_core::delivery::DeliveryId;
 
 use super::outbox::{Kept, Thread};
 

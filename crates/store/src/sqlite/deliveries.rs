@@ -1,7 +1,7 @@
 //! Deliveries: owed, leased, ended.
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 

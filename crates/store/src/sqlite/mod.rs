@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rusqlite::{Connection, OpenFlags};

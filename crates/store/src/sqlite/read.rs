@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::{Finding, FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 use rusqlite::types::Value;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, IncidentUpdate};
-use rootwatch_core::detect::is_client_address;
+use rootwatch_core::delivery::Delivery;
+use rootwatch_core::finding::is_client_address;
 use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 use rusqlite::{Connection, OptionalExtension, params};

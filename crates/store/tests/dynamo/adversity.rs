@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use rootwatch_core::alert::DeliveryId;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::Incident;
 use rootwatch_store::dynamo::DynamoStore;

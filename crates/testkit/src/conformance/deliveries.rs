@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, DeliveryId, DeliveryState};
+use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 
 use super::save;
 use crate::random::Random;

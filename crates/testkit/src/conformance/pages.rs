@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rootwatch_core::alert::DeliveryState;
+use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::{Finding, RootUse, Severity};
 use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 

@@ -1,7 +1,8 @@
 //! Notes, positions, what people do, and what is taken away.
 
-use rootwatch_core::alert::{DeliveryId, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
+use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{FindingKey, Severity};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
 };
+use rootwatch_core::account::AccountId;
 use serde::Deserialize;
 use x509_parser::extensions::GeneralName;
 use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
@@ -216,8 +217,7 @@ impl Place {
         let is_region = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let is_sound = REGION_LETTERS.contains(&region.len())
             && region.bytes().all(is_region)
-            && account.len() == 12
-            && account.bytes().all(|byte| byte.is_ascii_digit())
+            && AccountId::is_valid(account)
             && !name.is_empty();
         is_sound.then(|| Self { region: region.to_owned(), domain })
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sources::context::check_name;
+use rootwatch_core::account::AccountId;
 
 /// An SQS queue: EventBridge events, CloudTrail log files, and notifications of log files in S3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -113,7 +114,7 @@ impl SqsConfig {
         within("visibility_timeout_secs", self.visibility_timeout_secs.into(), 2, 3600)?;
         within("retry_secs", self.retry_secs.into(), 0, RETRY_SECS_MAX.into())?;
         if let Some(owner) = &self.bucket_owner
-            && !(owner.len() == 12 && owner.bytes().all(|byte| byte.is_ascii_digit()))
+            && !AccountId::is_valid(owner)
         {
             return Err("bucket_owner has to be an account id of 12 digits".to_owned());
         }

@@ -21,6 +21,7 @@ use aws_config::SdkConfig;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_aws::CallError;
+use rootwatch_core::account::AccountId;
 use rootwatch_core::rules::Ruleset;
 use serde::Deserialize;
 use serde_json::json;
@@ -81,9 +82,7 @@ impl LookupPlaces {
         let rest = rest.trim_end_matches('/');
         let accounts: Vec<String> =
             rest.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let is_account =
-            |text: &String| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !accounts.iter().all(is_account) || accounts.len() > ACCOUNTS_MAX {
+        if !accounts.iter().all(|id| AccountId::is_valid(id)) || accounts.len() > ACCOUNTS_MAX {
             return Err(wrong("an account id has twelve digits", hint));
         }
         if !accounts.is_empty() && role_name.is_none() {

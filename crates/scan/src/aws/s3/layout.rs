@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::options::{DELIVERED_LATE_MAX, NAMED_EARLY_MAX, ScanOptions};
+use rootwatch_core::account::AccountId;
 
 /// The level of a prefix in the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Level {
 }
 
 pub(super) fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+    AccountId::is_valid(text)
 }
 
 /// Keys that are listed together: those that begin with `prefix`, after one and before another.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use rootwatch_core::detect::is_client_address;
+use rootwatch_core::finding::is_client_address;
 use rootwatch_core::finding::{Finding, FindingKey, Outcome, RootUse};
 use rootwatch_core::incident::IncidentId;
 

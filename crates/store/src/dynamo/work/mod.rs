@@ -7,8 +7,9 @@ mod findings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rootwatch_core::alert::{Delivery, NotifiedState};
+use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, IncidentUpdate};
+use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 

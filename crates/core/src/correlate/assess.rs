@@ -1,4 +1,4 @@
-//! What the findings of one incident mean together: reclassification, severity, reasons, title.
+//! Assesses the findings of one incident together: reclassification, severity, reasons, title.
 //!
 //! Like the partition, every attribute is a function of the set of findings.
 
@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::correlate::CorrelatePolicy;
+use crate::classify::{lacks_mfa, was_denied};
+use crate::correlate::change::CorrelatePolicy;
 use crate::correlate::links::{Spray, View, filled, partition};
-use crate::finding::{Finding, Mfa, Outcome, Reason, RootUse, Severity};
+use crate::finding::{Finding, Outcome, Reason, RootUse, Severity};
 use crate::incident::{IncidentHead, IncidentId, IncidentKind, IncidentState};
 
 /// Failed sign-ins into one account from which an incident is at least medium.
@@ -17,18 +18,19 @@ const FAILURES_MEDIUM: u64 = 5;
 pub(super) const FAILURES_HIGH: u64 = 20;
 /// Failed sign-ins after which a success is critical.
 const FAILURES_BEFORE_SUCCESS: u64 = 3;
-/// How long before a sign-in the failures count that its rule follows, in seconds.
+/// Failed sign-ins count for the rule on a sign-in if they precede it by at most this many seconds.
 pub(super) const FAILURES_BACK_SECS: i64 = 3_600;
-/// How long before a sign-in the password recovery counts that its rule follows, in seconds.
+/// A password recovery counts for the rule on a sign-in if it precedes it by at most this many
+/// seconds.
 pub(super) const RECOVERY_BACK_SECS: i64 = 86_400;
-/// Corrections of corrections that are followed before all of them are shown.
+/// Corrections of corrections that are followed; beyond that, all are shown.
 const CORRECTIONS_MAX: usize = 16;
 
-/// Reasons that only say that a rule spoke.
+/// Reasons that only say that a rule matched.
 const RULE_REASONS: [&str; 2] = ["rule", "follows"];
 
-/// Codes that say what class a finding is, not why it is bad: the title says as much.
-/// `late` stands with them: it is true, but makes nothing worse.
+/// Codes that give a finding's class, not why it is bad: the title says the same. `late` is among
+/// them: it is true, but makes nothing worse.
 const CLASS_REASONS: [&str; 13] = [
     "late",
     "root_identity",
@@ -45,7 +47,7 @@ const CLASS_REASONS: [&str; 13] = [
     "proved_by_session",
 ];
 
-/// An incident before it has a name: indices into the set of findings, and what follows from them.
+/// An incident before it has an id: indexes into the set of findings, and what follows from them.
 pub(super) struct Draft {
     pub(super) kind: IncidentKind,
     pub(super) severity: Severity,
@@ -56,13 +58,13 @@ pub(super) struct Draft {
     pub(super) first_at: Option<Timestamp>,
     pub(super) last_at: Option<Timestamp>,
     pub(super) addresses: Vec<String>,
-    /// Indices of other drafts.
+    /// Indexes of other drafts.
     pub(super) related: BTreeSet<usize>,
     /// Every finding of the incident, ascending.
     pub(super) members: Vec<usize>,
     /// The findings that the timeline shows, ascending.
     pub(super) shown: Vec<Shown>,
-    /// Findings that were revised or corrected, by key.
+    /// Revised or corrected findings, by key.
     pub(super) superseded: Vec<usize>,
 }
 
@@ -94,7 +96,7 @@ impl Draft {
 /// One finding of a timeline.
 pub(super) struct Shown {
     pub(super) index: usize,
-    /// Set when the incident judges it otherwise than it stood by itself.
+    /// Set when the incident changes the finding's class or severity.
     pub(super) revised: Option<Box<Finding>>,
 }
 
@@ -104,22 +106,22 @@ impl Shown {
     }
 }
 
-/// Parts a set of findings, sorted by time and key, and says what each part means.
+/// Divides a set of findings, sorted by time and key, into incidents and assesses each.
 pub(super) fn drafts(views: &[View<'_>], policy: &CorrelatePolicy) -> Vec<Draft> {
     let parts = partition(views, policy);
     let mut drafts: Vec<Draft> =
         parts.groups.into_iter().map(|members| draft(members, views)).collect();
     tie_to_sprays(&parts.sprays, &mut drafts, views, policy);
-    look_back(&mut drafts, views);
+    apply_earlier_sign_ins(&mut drafts, views);
     drafts
 }
 
-/// What a rule that looks back would have said of a sign-in, had what it follows come first.
+/// Scores a sign-in as its `follows` rules would have, if the earlier records had arrived first.
 ///
 /// `root-console-login-after-failures` and `root-console-login-after-password-recovery` look at an
-/// account whatever the address, and farther back than any link; a hub that gets the sign-in first
-/// has not let them speak. Where they have, the finding is critical by itself and nothing is added.
-fn look_back(drafts: &mut [Draft], views: &[View<'_>]) {
+/// account whatever the address, and farther back than any link; a hub that receives the sign-in
+/// first did not match them. If they matched, the finding is critical and nothing is added.
+fn apply_earlier_sign_ins(drafts: &mut [Draft], views: &[View<'_>]) {
     let is = |view: &View<'_>, name| view.finding.event_name.as_deref() == Some(name);
     // By account, in the order of time: Unix seconds, and how many.
     let mut failures: HashMap<&str, Vec<(i64, u64)>> = HashMap::new();
@@ -206,14 +208,14 @@ fn draft(members: Vec<usize>, views: &[View<'_>]) -> Draft {
     }
 }
 
-/// The records that CloudTrail corrected later (`UPDATED_DATA`). Of a record and its corrections
-/// one is shown; records of other names that reuse the event id stay.
+/// The records that CloudTrail corrected later (`UPDATED_DATA`). One of a record and its
+/// corrections is shown; records with another name that reuse the event id stay.
 fn corrected(members: &[usize], views: &[View<'_>]) -> BTreeSet<usize> {
     let mut later: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
     for &index in members {
         let view = &views[index];
         if let Some(event) = view.corrects() {
-            // Ascending: the last one stays.
+            // Ascending: the last one remains.
             later.insert((view.account, event, view.finding.event_name.as_deref()), index);
         }
     }
@@ -231,7 +233,7 @@ fn corrected(members: &[usize], views: &[View<'_>]) -> BTreeSet<usize> {
             }
         }
     }
-    // Corrections that correct one another in a ring would leave nothing to show.
+    // Corrections that correct each other in a ring would leave nothing to show.
     let ends = |mut index: usize| {
         (0..CORRECTIONS_MAX).any(|_| match by.get(&index) {
             Some(&next) => {
@@ -244,8 +246,8 @@ fn corrected(members: &[usize], views: &[View<'_>]) -> BTreeSet<usize> {
     by.keys().copied().filter(|&index| ends(index)).collect()
 }
 
-/// A root session that an `AssumeRoot` call in the incident gave out is privileged, even where
-/// its records do not say so.
+/// A root session that an `AssumeRoot` call in the incident opened is privileged, even if its
+/// records do not say so.
 fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) {
     let calls = || members.iter().map(|&index| &views[index]).filter(|view| view.assume_root());
     let keys: HashSet<&str> = calls().filter_map(View::issued_key).collect();
@@ -263,11 +265,10 @@ fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) 
             finding.root_use, finding.severity
         );
         finding.root_use = RootUse::Privileged;
-        if finding.mfa == Mfa::NotUsed {
-            // Such a session has no MFA of its own: that is asked of the caller.
+        if !lacks_mfa(&finding) {
             finding.reasons.retain(|reason| reason.code != "no_mfa");
         }
-        if read_only_without_rule(&finding) && !denied(&finding) {
+        if read_only_without_rule(&finding) && !was_denied(&finding) {
             finding.severity = Severity::Informational;
         }
         finding.reasons.push(Reason::new("joined_assume_root", text));
@@ -283,8 +284,8 @@ pub(super) fn read_only_without_rule(finding: &Finding) -> bool {
         && finding.rules_undecided().is_none()
 }
 
-/// A record that states no identity was the root user's when the root user demonstrably acted in
-/// the same incident and account. A failed sign-in proves nothing: that may be a stranger.
+/// A record without an identity is the root user's if the root user acted in the same incident and
+/// account. A failed sign-in proves nothing: that may be a stranger.
 fn prove_by_session(shown: &mut [Shown], views: &[View<'_>]) {
     let mut proved: HashSet<&str> = HashSet::new();
     for one in shown.iter() {
@@ -307,11 +308,7 @@ fn prove_by_session(shown: &mut [Shown], views: &[View<'_>]) {
     }
 }
 
-fn denied(finding: &Finding) -> bool {
-    finding.error_code.as_deref().is_some_and(crate::judge::is_denied)
-}
-
-/// The strongest first: what the root user itself did outweighs what was done for it.
+/// How strong a root use is: calls by the root user outweigh calls on its behalf.
 fn strength(root_use: RootUse) -> u8 {
     match root_use {
         RootUse::Direct => 5,
@@ -341,7 +338,7 @@ fn kind(shown: &[Shown], views: &[View<'_>]) -> IncidentKind {
         RootUse::No => IncidentKind::RuleMatch,
         RootUse::Privileged => IncidentKind::Privileged,
         _ => {
-            // A page that nobody proved does not turn an audit into a session of the root user.
+            // An unproved page does not turn an audit into a session of the root user.
             let privileged = shown.iter().any(|one| views[one.index].assume_root());
             let acted = shown.iter().any(|one| {
                 matches!(one.finding(views).root_use, RootUse::Direct | RootUse::Derived)
@@ -351,7 +348,7 @@ fn kind(shown: &[Shown], views: &[View<'_>]) -> IncidentKind {
     }
 }
 
-/// A reason of the incident's own, and how bad it makes the incident.
+/// A reason of the incident itself, and the severity that it gives.
 struct Sign {
     severity: Severity,
     reason: Reason,
@@ -385,7 +382,7 @@ fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
         });
         direct && (view.finding.session.long_term_key || (created && for_root))
     });
-    if holds_root_key && shown.iter().any(|one| denied(views[one.index].finding)) {
+    if holds_root_key && shown.iter().any(|one| was_denied(views[one.index].finding)) {
         signs.push(Sign::new(
             Severity::High,
             "denied_with_root_key",
@@ -401,7 +398,7 @@ fn signs(kind: IncidentKind, shown: &[Shown], views: &[View<'_>]) -> Vec<Sign> {
 }
 
 fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
-    // Shown is in the order of time, findings without a time last: those prove no order.
+    // Sorted by time, findings without a time last: those prove no order.
     let mut failures: HashMap<&str, u64> = HashMap::new();
     let mut recovered: HashSet<&str> = HashSet::new();
     let (mut before_success, mut after_recovery) = (0, false);
@@ -431,7 +428,7 @@ fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
         let text = "signed in after a password recovery";
         signs.push(Sign::new(Severity::Critical, "success_after_recovery", text));
     }
-    // Two tries in each of three accounts are not six guesses at one password.
+    // Two attempts in each of three accounts are not six guesses of one password.
     let most = failures.values().copied().max().unwrap_or_default();
     let severity = match most {
         0 => return,
@@ -449,7 +446,7 @@ fn sign_in_signs(shown: &[Shown], views: &[View<'_>], signs: &mut Vec<Sign>) {
     signs.push(Sign::new(severity, "failed_sign_ins", text));
 }
 
-/// A long-term root key used from where nobody used the console of the same incident.
+/// A long-term root key used from another address than the console of the same incident.
 fn key_elsewhere(shown: &[Shown], views: &[View<'_>]) -> Option<Sign> {
     let direct = || {
         shown.iter().filter(|one| one.finding(views).root_use == RootUse::Direct).filter_map(
@@ -472,7 +469,7 @@ fn accounts(shown: &[Shown], views: &[View<'_>]) -> Vec<String> {
     let mut accounts = BTreeSet::new();
     for one in shown {
         let view = &views[one.index];
-        // The caller's account asked; the target's root user is the one concerned.
+        // The caller's account made the call; the target's root user is concerned.
         let target = filled(&view.finding.session.target_account_id).filter(|_| view.assume_root());
         accounts.insert(target.unwrap_or(view.account));
     }
@@ -485,8 +482,8 @@ fn addresses(shown: &[Shown], views: &[View<'_>]) -> Vec<String> {
     clients.filter(|client| seen.insert(*client)).map(str::to_owned).collect()
 }
 
-/// The incident's own reasons and those of its findings that are worth showing: the strongest
-/// first, each code once, in the words of its strongest use.
+/// The incident's own reasons and those of its findings: the strongest first, each code once, with
+/// the text of its strongest use.
 fn reasons(signs: Vec<Sign>, shown: &[Shown], views: &[View<'_>]) -> Vec<Reason> {
     let mut best: HashMap<&str, (Severity, usize, &Reason)> = HashMap::new();
     let own = signs.iter().map(|sign| (sign.severity, &sign.reason));
@@ -503,7 +500,7 @@ fn reasons(signs: Vec<Sign>, shown: &[Shown], views: &[View<'_>]) -> Vec<Reason>
             *entry = (severity, place, reason);
         }
     }
-    // That a rule spoke says the least; anything else says why.
+    // That a rule matched says the least; any other reason says why.
     if best.keys().any(|code| !RULE_REASONS.contains(code)) {
         best.retain(|code, _| !RULE_REASONS.contains(code));
     }
@@ -556,8 +553,8 @@ fn title(
     first_worst.map(|one| one.finding(views).title.clone()).unwrap_or_default()
 }
 
-/// Ties sprays to the incidents of the addresses that took part in them shortly before, and raises
-/// a spray during which a sign-in succeeded.
+/// Relates sprays to incidents whose addresses took part in them shortly before, and raises a spray
+/// during which a sign-in succeeded.
 fn tie_to_sprays(
     sprays: &[Spray],
     drafts: &mut [Draft],
@@ -566,7 +563,7 @@ fn tie_to_sprays(
 ) {
     let mut by_address: HashMap<&str, Vec<&Spray>> = HashMap::new();
     for spray in sprays {
-        // Sprays come in the order of their first sign-in, and one address's do not overlap.
+        // Sorted by their first sign-in; the sprays of one address do not overlap.
         by_address.entry(&spray.address).or_default().push(spray);
     }
     if by_address.is_empty() {

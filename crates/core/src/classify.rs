@@ -1,28 +1,49 @@
-//! Classify, never drop: how was the root user involved in a record, and why do we say so.
+//! Classifies records: how the root user was involved, and why. No record is dropped.
 //!
-//! Keyed on `userIdentity.type` and `sessionContext`, never on a name or on an ARN that merely
-//! contains `root`: IAM users and roles may be named so, and policies hold root ARNs. `invokedBy`,
-//! `readOnly`, `errorCode` and the address `AWS Internal` classify and describe; they exclude
-//! nothing. The shapes and their sources are listed in `fixtures/cloudtrail/README.md`.
+//! Decided by `userIdentity.type` and `sessionContext`, never by a name or by an ARN that merely
+//! contains `root`: IAM users and roles may have that name, and policies contain root ARNs.
+//! `invokedBy`, `readOnly`, `errorCode` and the address `AWS Internal` classify and describe; they
+//! exclude nothing. The shapes and their sources are listed in `fixtures/cloudtrail/README.md`.
+//!
+//! The first row that applies decides:
+//!
+//! | Class | If | Because |
+//! |---|---|---|
+//! | `privileged` | the call is `sts:AssumeRoot`, allowed or denied | a role or user requests the root user of another account |
+//! | `privileged` | `sessionContext.assumedRoot` is true, and it is not a service event | the type is `Root`, but nobody used the root user's credentials |
+//! | `on_behalf` | the identity is the root user, and it is an `AwsServiceEvent` | no person called |
+//! | `direct` | the identity is the root user, `invokedBy` is `signin.amazonaws.com` (or `.cn`) | the console's own proxy: a person clicked |
+//! | `on_behalf` | the identity is the root user, `invokedBy` is anything else | a service called, perhaps because of an old setup |
+//! | `direct` | the identity is the root user | by password or key; read-only, failed and denied calls too |
+//! | `derived` | `sessionIssuer.type` is `Root` | the root user issued this session |
+//! | `possible` | no type and no ARN, not a service event, and one of ten sign-in or billing actions or an `AwsConsoleAction` | usually only the root user can; the record does not prove it |
+//! | `no` | everything else, also a user or role *named* root | a finding only if a rule matches |
+//!
+//! The identity is the root user if `type` is `Root` in any ASCII case, or if there is no type and the
+//! ARN is exactly `arn:<partition>:iam::<12 digits>:root`.
+//!
+//! This module also decides, for every output, whether MFA was used ([`mfa`]), whether a call
+//! succeeded ([`outcome`]) and whether it was denied ([`is_denied`]).
 
-use crate::finding::{Mfa, Outcome, Reason, RootUse};
+use crate::account::AccountId;
+use crate::finding::{Finding, Mfa, Outcome, Reason, RootUse};
 use crate::record::{Record, text_at};
 
 /// How the root user was involved in a record, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Classification {
     /// The class.
     pub root_use: RootUse,
     /// Why this class; empty only for [`RootUse::No`].
     pub reasons: Vec<Reason>,
 }
 
-/// Sign-in actions that only the root user has, by the vendor documentation of the rules that
-/// other products ship for them; AWS publishes no example of their records.
+/// Sign-in actions that only a root user can take, according to the rules that other products ship
+/// for them; AWS publishes no example of these records.
 pub const ROOT_SIGN_IN_ACTIONS: [&str; 4] =
     ["PasswordRecoveryRequested", "PasswordRecoveryCompleted", "PasswordUpdated", "EmailUpdated"];
 
-/// Account and billing actions that usually only the root user takes, from the AWS Billing user
+/// Account and billing actions that usually only the root user takes. From the AWS Billing user
 /// guide ("Logging Billing and Cost Management API calls with AWS CloudTrail").
 pub const ROOT_ACCOUNT_ACTIONS: [&str; 6] = [
     "CloseAccount",
@@ -36,9 +57,9 @@ pub const ROOT_ACCOUNT_ACTIONS: [&str; 6] = [
 /// `eventType` of actions taken on account, billing and tax pages of the console.
 pub const CONSOLE_ACTION: &str = "AwsConsoleAction";
 
-/// Judges one record.
+/// Classifies one record.
 #[must_use]
-pub fn judge(record: &Record<'_>) -> Judgement {
+pub fn classify(record: &Record<'_>) -> Classification {
     let identity = &record.identity;
     let kind = identity.kind.as_deref();
     let arn_says_root = kind.is_none() && identity.arn.as_deref().is_some_and(is_root_arn);
@@ -49,14 +70,14 @@ pub fn judge(record: &Record<'_>) -> Judgement {
         .is_some_and(|kind| kind.eq_ignore_ascii_case("AwsServiceEvent"));
 
     if record.is_from("sts") && record.is_named("AssumeRoot") {
-        return judgement(
+        return classified(
             RootUse::Privileged,
             "assume_root",
             "asked for a privileged root session in a member account",
         );
     }
     if identity.session.assumed_root == Some(true) && !is_service_event {
-        return judgement(
+        return classified(
             RootUse::Privileged,
             "assumed_root",
             "called in a privileged root session (sessionContext.assumedRoot)",
@@ -64,34 +85,34 @@ pub fn judge(record: &Record<'_>) -> Judgement {
     }
     if is_root {
         if is_service_event {
-            return judgement(
+            return classified(
                 RootUse::OnBehalf,
                 "service_event",
                 "an AWS service event, not a call by a person",
             );
         }
         return match identity.invoked_by.as_deref() {
-            Some(service) if !is_console_proxy(service) => judgement(
+            Some(service) if !is_console_proxy(service) => classified(
                 RootUse::OnBehalf,
                 "invoked_by_service",
                 format!("{service} called on behalf of the root user"),
             ),
-            Some(_) => judgement(
+            Some(_) => classified(
                 RootUse::Direct,
                 "root_by_console_proxy",
                 "the root user called through the console's own proxy",
             ),
-            None if arn_says_root => judgement(
+            None if arn_says_root => classified(
                 RootUse::Direct,
                 "root_arn",
                 "the record states no identity type, but exactly a root ARN",
             ),
-            None => judgement(RootUse::Direct, "root_identity", "the root user itself called"),
+            None => classified(RootUse::Direct, "root_identity", "the root user itself called"),
         };
     }
     if identity.session.issuer_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("Root"))
     {
-        return judgement(
+        return classified(
             RootUse::Derived,
             "issued_by_root",
             "the session was issued by the root user",
@@ -102,9 +123,9 @@ pub fn judge(record: &Record<'_>) -> Judgement {
         && !is_service_event
         && let Some((code, text)) = usually_root(record)
     {
-        return judgement(RootUse::Possible, code, text);
+        return classified(RootUse::Possible, code, text);
     }
-    Judgement { root_use: RootUse::No, reasons: Vec::new() }
+    Classification { root_use: RootUse::No, reasons: Vec::new() }
 }
 
 /// Without an identity type: is this something that usually only the root user can do?
@@ -127,15 +148,15 @@ fn usually_root(record: &Record<'_>) -> Option<(&'static str, &'static str)> {
     None
 }
 
-fn judgement(
+fn classified(
     root_use: RootUse,
     code: &'static str,
     text: impl Into<std::borrow::Cow<'static, str>>,
-) -> Judgement {
-    Judgement { root_use, reasons: vec![Reason::new(code, text)] }
+) -> Classification {
+    Classification { root_use, reasons: vec![Reason::new(code, text)] }
 }
 
-/// `invokedBy: signin.amazonaws.com` is how older console pages passed on what a person did.
+/// Older console pages forwarded a person's calls with `invokedBy: signin.amazonaws.com`.
 fn is_console_proxy(service: &str) -> bool {
     service.eq_ignore_ascii_case("signin.amazonaws.com")
         || service.eq_ignore_ascii_case("signin.amazonaws.com.cn")
@@ -151,10 +172,7 @@ pub fn is_root_arn(arn: &str) -> bool {
             && partition.split('-').skip(1).all(|part| {
                 !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase())
             }));
-    partition_ok
-        && rest.strip_suffix(":root").is_some_and(|account| {
-            account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit())
-        })
+    partition_ok && rest.strip_suffix(":root").is_some_and(AccountId::is_valid)
 }
 
 /// Whether multi-factor authentication was used, as far as the record says.
@@ -178,8 +196,17 @@ pub fn mfa(record: &Record<'_>) -> Mfa {
     }
 }
 
-/// Whether the call came through: an error code, an error message or a sign-in answer other than
-/// success makes it a failure.
+/// True if the root user itself made the call without MFA, and the record says so: *not stated* is
+/// not *not used*. A privileged session has no MFA of its own, and a failed call needs none.
+#[must_use]
+pub fn lacks_mfa(finding: &Finding) -> bool {
+    finding.mfa == Mfa::NotUsed
+        && finding.root_use == RootUse::Direct
+        && finding.outcome == Outcome::Success
+}
+
+/// Whether the call succeeded. An error code, an error message or a failed sign-in response makes it
+/// a failure.
 #[must_use]
 pub fn outcome(record: &Record<'_>) -> Outcome {
     if record.error_code.is_some() || record.error_message.is_some() {
@@ -196,40 +223,53 @@ pub fn outcome(record: &Record<'_>) -> Outcome {
     }
 }
 
-/// True when the error says that a policy or a missing permission stopped the call.
+/// True if the error code says that a policy or a missing permission denied the call.
+///
+/// Services write it in several ways, some with a prefix (`Client.UnauthorizedOperation`) or inside
+/// a longer name (`AccessDeniedForDependencyException`).
 #[must_use]
 pub fn is_denied(error_code: &str) -> bool {
     let code = error_code.rsplit('.').next().unwrap_or(error_code);
-    matches!(
-        code,
-        "AccessDenied"
-            | "AccessDeniedException"
-            | "AccessDeniedFault"
-            | "UnauthorizedOperation"
-            | "UnauthorizedAccess"
-            | "NotAuthorized"
-            | "NotAuthorizedException"
-            | "AuthorizationError"
-            | "AuthorizationErrorException"
-            | "Forbidden"
-            | "ForbiddenException"
-    )
+    code.contains("AccessDenied")
+        || code.contains("UnauthorizedOperation")
+        || matches!(
+            code,
+            "UnauthorizedAccess"
+                | "NotAuthorized"
+                | "NotAuthorizedException"
+                | "AuthorizationError"
+                | "AuthorizationErrorException"
+                | "Forbidden"
+                | "ForbiddenException"
+        )
+}
+
+/// True if a policy or a missing permission denied the call of this finding.
+#[must_use]
+pub fn was_denied(finding: &Finding) -> bool {
+    finding.error_code.as_deref().is_some_and(is_denied)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(json: &str) -> RootUse {
-        judge(&Record::parse(json).expect("a record")).root_use
+    fn class_of(json: &str) -> RootUse {
+        classify(&Record::parse(json).expect("a record")).root_use
     }
 
     #[test]
     fn type_root_is_direct_in_any_ascii_case_and_partition() {
-        assert_eq!(judged(r#"{"userIdentity":{"type":"Root"},"eventName":"X"}"#), RootUse::Direct);
-        assert_eq!(judged(r#"{"userIdentity":{"type":"ROOT"},"eventName":"X"}"#), RootUse::Direct);
         assert_eq!(
-            judged(r#"{"userIdentity":{"arn":"arn:aws-us-gov:iam::111122223333:root"}}"#),
+            class_of(r#"{"userIdentity":{"type":"Root"},"eventName":"X"}"#),
+            RootUse::Direct
+        );
+        assert_eq!(
+            class_of(r#"{"userIdentity":{"type":"ROOT"},"eventName":"X"}"#),
+            RootUse::Direct
+        );
+        assert_eq!(
+            class_of(r#"{"userIdentity":{"arn":"arn:aws-us-gov:iam::111122223333:root"}}"#),
             RootUse::Direct
         );
     }
@@ -245,14 +285,14 @@ mod tests {
             r#"{"type":"AWSAccount","arn":"arn:aws:iam::111122223333:root"}"#,
         ] {
             let json = format!(r#"{{"userIdentity":{identity},"eventName":"ListUsers"}}"#);
-            assert_eq!(judged(&json), RootUse::No, "{identity}");
+            assert_eq!(class_of(&json), RootUse::No, "{identity}");
         }
     }
 
     #[test]
     fn a_service_that_calls_for_root_is_on_behalf_but_the_console_proxy_is_a_person() {
         let with = |service: &str| {
-            judged(&format!(
+            class_of(&format!(
                 r#"{{"userIdentity":{{"type":"Root","invokedBy":"{service}"}},"eventName":"X"}}"#
             ))
         };
@@ -265,10 +305,10 @@ mod tests {
     fn an_untyped_console_action_is_possible_but_a_typed_one_is_not() {
         let untyped = r#"{"userIdentity":{"accountId":"1"},"eventSource":"taxconsole.amazonaws.com",
             "eventName":"CreateCustomerCase","eventType":"AwsConsoleAction"}"#;
-        assert_eq!(judged(untyped), RootUse::Possible);
-        assert_eq!(judged(&untyped.replace("\"eventName\"", "\"unnamed\"")), RootUse::Possible);
+        assert_eq!(class_of(untyped), RootUse::Possible);
+        assert_eq!(class_of(&untyped.replace("\"eventName\"", "\"unnamed\"")), RootUse::Possible);
         assert_eq!(
-            judged(&untyped.replace("{\"accountId\"", "{\"type\":\"IAMUser\",\"accountId\"")),
+            class_of(&untyped.replace("{\"accountId\"", "{\"type\":\"IAMUser\",\"accountId\"")),
             RootUse::No
         );
     }
@@ -279,5 +319,25 @@ mod tests {
         assert_eq!(mfa_of(r#"{"additionalEventData":{"MFAUsed":"YES"}}"#), Mfa::Used);
         assert_eq!(mfa_of(r#"{"additionalEventData":{"MFAUsed":"No"}}"#), Mfa::NotUsed);
         assert_eq!(mfa_of(r#"{"additionalEventData":null}"#), Mfa::NotStated);
+    }
+
+    #[test]
+    fn every_way_in_which_services_write_denied_is_denied_and_other_failures_are_not() {
+        for code in [
+            "AccessDenied",
+            "AccessDeniedException",
+            "AccessDeniedFault",
+            "AccessDeniedForDependencyException",
+            "Client.UnauthorizedOperation",
+            "UnauthorizedAccess",
+            "NotAuthorizedException",
+            "AuthorizationError",
+            "Forbidden",
+        ] {
+            assert!(is_denied(code), "{code}");
+        }
+        for code in ["Throttling", "NoSuchEntity", "Failed authentication", "InvalidInput", ""] {
+            assert!(!is_denied(code), "{code}");
+        }
     }
 }
