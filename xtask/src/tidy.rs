@@ -6,12 +6,15 @@ mod imports;
 mod limits;
 mod links;
 mod permissions;
+mod rule_texts;
 mod source;
 mod templates;
 mod text;
 mod tree;
+mod words;
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::bail;
 
@@ -19,7 +22,7 @@ use crate::run::root;
 use tree::{Tree, dependencies, words_after};
 
 pub(crate) const HELP: &str = "\
-cargo xtask tidy
+cargo xtask tidy [--lower]
 
 Checks the conventions that are tests:
   map           ARCHITECTURE.md names exactly the folders in crates/ ((planned) marks others)
@@ -38,7 +41,10 @@ Checks the conventions that are tests:
   templates     every template in deploy/ holds the event patterns that core defines
   links         relative links in Markdown name files and headings that exist
   permissions   crates declare the IAM permissions of their calls; the function's role grants no others
-  limits        the constants that ARCHITECTURE.md names exist";
+  limits        the constants that ARCHITECTURE.md names exist
+  words         home-made words in pages, rules and strings: as many as their ceilings allow; --lower
+                lowers ceilings to what is left
+  rule texts    titles have at most 50 characters, steps 100, and no step repeats the alert";
 
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
@@ -61,13 +67,20 @@ const CHECKS: [(&str, Check); 17] = [
     ("links", links::links),
     ("permissions", permissions::permissions),
     ("limits", limits::limits),
+    ("words", words::words),
+    ("rule texts", rule_texts::rule_texts),
 ];
 
-pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
-    if !words.is_empty() {
-        bail!("unknown arguments: see `cargo xtask tidy --help`");
+pub(crate) fn command(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut tree = Tree::read(&root())?;
+    match arguments {
+        [] => {}
+        ["--lower"] => {
+            fs::write(root().join(words::CEILINGS), words::lowered(&tree))?;
+            tree = Tree::read(&root())?;
+        }
+        _ => bail!("unknown arguments: see `cargo xtask tidy --help`"),
     }
-    let tree = Tree::read(&root())?;
     let mut count = 0;
     for (name, check) in CHECKS {
         for problem in check(&tree) {

@@ -3,7 +3,7 @@
 use aws_credential_types::provider::error::CredentialsError;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::retry::retry_after;
-use rootwatch_core::{error_chain, words};
+use rootwatch_core::{error_chain, text};
 use serde_json::Value;
 
 use crate::xml::element;
@@ -51,7 +51,7 @@ impl CallError {
                 shown = format!("{shown}: {message}");
             }
         } else if !body.trim().is_empty() {
-            shown = format!("{shown}: {}", words::cap(body.trim(), BODY_COLUMNS_MAX));
+            shown = format!("{shown}: {}", text::cap(body.trim(), BODY_COLUMNS_MAX));
         }
         let advice = advise(answer.status, &code, &message);
         if advice == Advice::FixClock {
@@ -66,7 +66,7 @@ impl CallError {
     #[must_use]
     pub fn of_entry(code: &str, message: &str) -> Self {
         let code = code_name(code);
-        let message = words::cap(message, MESSAGE_COLUMNS_MAX);
+        let message = text::cap(message, MESSAGE_COLUMNS_MAX);
         let shown = format!("AWS refused the entry: {code}: {message}");
         // The entry's own status is not given. 400 leaves the decision to the code.
         let advice = advise(400, &code, &message);
@@ -82,11 +82,11 @@ impl CallError {
     ) -> Self {
         // The outer errors say little: who refused is at the end of the chain.
         let causes = error_chain::joined(error);
-        let whose = role.map(|role| format!(" of the role {}", words::cap(role, ROLE_COLUMNS_MAX)));
+        let whose = role.map(|role| format!(" of the role {}", text::cap(role, ROLE_COLUMNS_MAX)));
         let message = format!(
             "no AWS credentials{}: {}",
             whose.unwrap_or_default(),
-            words::cap(&causes, MESSAGE_COLUMNS_MAX)
+            text::cap(&causes, MESSAGE_COLUMNS_MAX)
         );
         let is_unset = matches!(
             error,
@@ -133,7 +133,7 @@ fn code_and_message(answer: &Answer, body: &str) -> (String, String) {
     if let Some(header) = answer.headers.get("x-amzn-errortype").and_then(|it| it.to_str().ok()) {
         code = header.to_owned();
     }
-    (code_name(&code), words::cap(&message, MESSAGE_COLUMNS_MAX))
+    (code_name(&code), text::cap(&message, MESSAGE_COLUMNS_MAX))
 }
 
 /// The code alone of `com.amazonaws#AccessDeniedException:http://…`.

@@ -465,7 +465,7 @@ pub(crate) struct ScanArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = record_bytes, help_heading = "Machine")]
     pub(crate) record_bytes_max: u32,
     /// Stop collecting findings after N; the rest count as skipped (exit code 3)
-    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value_t = rootwatch_scan::FINDINGS_MAX, value_parser = findings, help_heading = "Machine")]
     pub(crate) findings_max: u64,
 }
 
@@ -543,6 +543,14 @@ Exit codes:
   3  some input could not be read (takes precedence over 1)
 
 If you interrupt an S3 or lookup scan (Ctrl-C), it prints the findings so far and exits with 3.";
+
+/// A number of findings.
+fn findings(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a number of findings, at least 1".to_owned()),
+    }
+}
 
 /// Bytes of a decompressed file.
 fn file_bytes(text: &str) -> Result<u64, String> {

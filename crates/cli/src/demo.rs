@@ -29,7 +29,7 @@ use crate::args::{DemoArgs, Speed};
 use crate::report::Failed;
 use crate::run::runtime;
 use crate::{serve, store, token};
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 /// Longest wait for the alerts of one step, and for the hub's periodic work.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -154,7 +154,7 @@ impl Stage<'_> {
         self.say(&format!(
             "The break-in at Example Corp, 2026-05-04 (times are UTC of that day).\n\
              {} of three accounts are posted to a hub on http://{}.\n",
-            words::count(records as u64, "CloudTrail record"),
+            text::count(records as u64, "CloudTrail record"),
             self.running.address(),
         ))?;
         let client = reqwest::Client::builder()
@@ -239,8 +239,8 @@ impl Stage<'_> {
         let alerts = store.deliveries(&DeliveryFilter::default(), &page).await?.items.len();
         self.say(&format!(
             "\nDemo finished: {}, {}.",
-            words::count(incidents as u64, "incident"),
-            words::count(alerts as u64, "alert"),
+            text::count(incidents as u64, "incident"),
+            text::count(alerts as u64, "alert"),
         ))?;
         if once {
             return Ok(());

@@ -11,7 +11,7 @@ use rootwatch_core::finding::NeedsRoot;
 use rootwatch_core::rules::{Rule, RuleError, RuleFile, Ruleset, TestRecord, built_in_tests};
 
 use crate::args::{ListFormat, RulesCommand};
-use crate::output::words;
+use crate::output::text;
 use crate::report::Hint;
 
 /// Jaro-Winkler similarity from which an unknown id is probably a typing error.
@@ -46,7 +46,7 @@ pub(crate) fn load(folders: &[PathBuf]) -> anyhow::Result<Ruleset> {
 fn refused(errors: &[RuleError]) -> anyhow::Error {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Hint::error(
-        format!("{} refused\n{}", words::count(errors.len() as u64, "rule"), lines.join("\n")),
+        format!("{} refused\n{}", text::count(errors.len() as u64, "rule"), lines.join("\n")),
         "`rootwatch rules show root-bucket-deleted` shows a short rule; docs/how-to/write-rules.md explains all keys",
     )
 }
@@ -114,7 +114,7 @@ fn list(
             for rule in rules.rules() {
                 writeln!(out, "{:13}  {:wide$}  {}", rule.severity, rule.id, rule.title)?;
             }
-            writeln!(out, "{}", words::count(rules.rules().len() as u64, "rule"))?;
+            writeln!(out, "{}", text::count(rules.rules().len() as u64, "rule"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -136,7 +136,7 @@ fn show(
         let hint = match nearest {
             Some(rule) => format!("did you mean `{}`?", rule.id),
             None => {
-                let count = words::count(rules.rules().len() as u64, "rule");
+                let count = text::count(rules.rules().len() as u64, "rule");
                 format!("`rootwatch rules list` shows all {count}")
             }
         };
@@ -154,9 +154,9 @@ fn show(
         writeln!(
             out,
             "requires    {} of `{}` in the previous {}",
-            words::count(follows.at_least as u64, "match"),
+            text::count(follows.at_least as u64, "match"),
             follows.rule,
-            words::count(follows.within_minutes.unsigned_abs(), "minute"),
+            text::count(follows.within_minutes.unsigned_abs(), "minute"),
         )?;
     }
     if rule.first.is_some() {
@@ -197,12 +197,12 @@ fn needs_root(rule: &Rule) -> &'static str {
 }
 
 fn indent(text: &str, by: &str) -> String {
-    words::wrap(text, 88).iter().map(|line| format!("{by}{line}")).collect::<Vec<_>>().join("\n")
+    text::wrap(text, 88).iter().map(|line| format!("{by}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn indent_after(first: &str, text: &str) -> String {
     let rest = " ".repeat(first.len());
-    let lines = words::wrap(text, 92 - first.len());
+    let lines = text::wrap(text, 92 - first.len());
     lines
         .iter()
         .enumerate()

@@ -28,7 +28,7 @@ use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 
 use self::remote::Inputs;
 use crate::args::{Color, Format, ScanArgs, ScanCommand};
-use crate::output::{self, Report, RuleText, Shown, Style, words};
+use crate::output::{self, Report, RuleText, Shown, Style, text};
 use crate::report::Hint;
 use crate::rules::load;
 use crate::since::TimeArg;
@@ -139,13 +139,13 @@ fn unknown_regions(wanted: &BTreeSet<String>, summary: &Summary) -> Option<Strin
     let unknown: Vec<String> = wanted
         .iter()
         .filter(|region| !found.contains(region))
-        .map(|region| format!("`{}`", words::visible(region)))
+        .map(|region| format!("`{}`", text::visible(region)))
         .collect();
     if unknown.is_empty() {
         return None;
     }
     let noun = if unknown.len() == 1 { "region" } else { "regions" };
-    let found: Vec<_> = found.into_iter().map(|region| words::visible(region)).collect();
+    let found: Vec<_> = found.into_iter().map(|region| text::visible(region)).collect();
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
     Some(format!("no {noun} {} in this input (found: {found})", unknown.join(", ")))
 }
@@ -281,6 +281,7 @@ fn print(
 fn rule_texts(rules: &Ruleset) -> BTreeMap<String, RuleText> {
     let text = |rule: &rootwatch_core::rules::Rule| RuleText {
         title: rule.title.clone(),
+        severity: rule.severity,
         triage: rule.triage.clone(),
         attack: rule.attack.clone(),
     };
@@ -426,8 +427,8 @@ fn with_bar<T>(
                 bar.set_position(progress.bytes.load(Ordering::Relaxed));
                 bar.set_message(format!(
                     "{}, {}{}",
-                    words::count(progress.files.load(Ordering::Relaxed), inputs.noun()),
-                    words::count(progress.findings.load(Ordering::Relaxed), "finding"),
+                    text::count(progress.files.load(Ordering::Relaxed), inputs.noun()),
+                    text::count(progress.findings.load(Ordering::Relaxed), "finding"),
                     remote::so_far(inputs, usage, begin.elapsed()),
                 ));
                 std::thread::park_timeout(PROGRESS_EVERY);

@@ -17,7 +17,7 @@ use crate::config;
 use crate::report::{EXIT_FAILED, Failed, Hint};
 use crate::run::runtime;
 use crate::since::TimeArg;
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -159,8 +159,8 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         writeln!(
             out,
             "{place}: no problem found; {}, {} open, {} unverified",
-            words::count(standing.findings, "finding"),
-            words::count(open, "incident"),
+            text::count(standing.findings, "finding"),
+            text::count(open, "incident"),
             standing.unverified,
         )?;
         Ok(ExitCode::SUCCESS)
@@ -199,9 +199,9 @@ fn prune(
             io::stdout(),
             "{}: deleted what ended before {before}: {} with {}, {}, {} unverified",
             place(config),
-            words::count(pruned.incidents, "incident"),
-            words::count(pruned.findings, "finding"),
-            words::count(pruned.deliveries, "delivery"),
+            text::count(pruned.incidents, "incident"),
+            text::count(pruned.findings, "finding"),
+            text::count(pruned.deliveries, "delivery"),
             pruned.unverified,
         )?;
         telemetry.finish().await;

@@ -11,8 +11,9 @@ use std::ops::{Deref, DerefMut};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::finding::{Finding, FindingKey, NeedsRoot, RootUse, Severity};
-use crate::incident::{Incident, IncidentHead, IncidentId, IncidentKind, IncidentState};
+use crate::finding::{Finding, FindingKey, NeedsRoot, Severity};
+use crate::incident::{Incident, IncidentHead, IncidentId, IncidentState};
+use crate::narrative::{self, IncidentFacts, do_first};
 use crate::rules::Ruleset;
 use crate::window::{Approval, Window, approval};
 
@@ -20,12 +21,12 @@ use crate::window::{Approval, Window, approval};
 pub const ALERT_FINDINGS_MAX: usize = 40;
 /// Most incidents listed in a digest; the others are counted.
 pub const DIGEST_INCIDENTS_MAX: usize = 50;
-/// Steps of triage that an alert carries at most.
-pub const ALERT_STEPS_MAX: usize = 8;
 /// Most accounts in an [`IncidentSummary`]. The title of an incident with more counts them.
 pub const BRIEF_ACCOUNTS_MAX: usize = 1_000;
 /// Most addresses, and most related incidents, in an [`IncidentSummary`]: the first.
 pub const BRIEF_LISTED_MAX: usize = 100;
+
+pub use crate::narrative::{AccountName, DO_FIRST_MAX};
 
 /// Gives the time. `core` reads no clock; callers pass one.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -113,17 +114,6 @@ pub enum CloseReason {
     Joined(IncidentId),
 }
 
-/// An account, with the name that people gave it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AccountName {
-    /// Twelve digits.
-    pub id: String,
-    /// Its name, if configured.
-    pub name: Option<String>,
-    /// Its organizational unit, if configured.
-    pub unit: Option<String>,
-}
-
 /// An incident without its findings, for people. In JSON, the head's fields are the summary's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncidentSummary {
@@ -138,6 +128,28 @@ pub struct IncidentSummary {
     pub needs_root: NeedsRoot,
     /// Who acknowledged or resolved it.
     pub by: Option<String>,
+}
+
+impl IncidentSummary {
+    /// The facts of the incident as far as an alert carries them. `findings` are those that it quotes.
+    #[must_use]
+    pub fn facts<'a>(&'a self, findings: &'a [Finding]) -> IncidentFacts<'a> {
+        IncidentFacts {
+            id: &self.id,
+            kind: self.kind,
+            severity: self.severity,
+            title: &self.title,
+            root_use: self.root_use,
+            accounts: self.accounts.clone(),
+            reasons: &self.reasons,
+            first_at: self.first_at,
+            last_at: self.last_at,
+            addresses: &self.addresses,
+            related: &self.related,
+            needs_root: self.needs_root,
+            findings: findings.iter().collect(),
+        }
+    }
 }
 
 impl Deref for IncidentSummary {
@@ -177,7 +189,7 @@ pub struct Alert {
     pub findings: Vec<Finding>,
     /// Keys of those findings that were not in an earlier alert of this incident.
     pub fresh: Vec<FindingKey>,
-    /// What to do first, at most [`ALERT_STEPS_MAX`]: from the worst rule.
+    /// What to do first, at most [`DO_FIRST_MAX`]: see [`do_first`].
     pub next: Vec<String>,
     /// Whether the root use was approved.
     #[serde(default)]
@@ -287,12 +299,6 @@ impl NotifiedState {
     }
 }
 
-/// What to do first where no rule says it.
-const STEP_WITHOUT_RULE: &str =
-    "Ask the people who hold this root user, by phone: was it you, what for, which ticket?";
-/// What to do first when telling is broken.
-const STEP_TELLING: &str = "Read the newest incidents in the hub itself, then mend the destination: look at its last error.";
-
 /// Summarizes an incident: with the names of its accounts and the matching rules. `findings_total`
 /// counts redundant findings too. [`IncidentSummary::by`] stays empty.
 pub fn brief(
@@ -301,27 +307,18 @@ pub fn brief(
     names: &dyn Fn(&str) -> AccountName,
     rules: &Ruleset,
 ) -> IncidentSummary {
-    let worst = incident.findings.iter().rev().max_by_key(|finding| finding.severity);
     let mut head = incident.head.with_accounts(BRIEF_ACCOUNTS_MAX, names);
     head.addresses.truncate(BRIEF_LISTED_MAX);
     head.related.truncate(BRIEF_LISTED_MAX);
     IncidentSummary {
         head,
         findings_total,
-        rules: rules_of(incident, rules),
-        needs_root: worst.map_or(NeedsRoot::Unknown, |finding| finding.needs_root),
+        rules: narrative::rules_by_severity(&incident.findings, &|id| {
+            rules.get(id).map(|rule| rule.severity)
+        }),
+        needs_root: narrative::needs_root(&incident.findings),
         by: None,
     }
-}
-
-/// Ids of the rules that spoke in an incident, each once: the worst first, then by id. A rule that
-/// is no more comes last.
-fn rules_of(incident: &Incident, rules: &Ruleset) -> Vec<String> {
-    let spoke: BTreeSet<&String> =
-        incident.findings.iter().flat_map(|finding| &finding.rules).collect();
-    let mut spoke: Vec<&String> = spoke.into_iter().collect();
-    spoke.sort_by_key(|id| Reverse(rules.get(id).map(|rule| rule.severity)));
-    spoke.into_iter().cloned().collect()
 }
 
 /// What an alert needs beyond the incident.
@@ -367,7 +364,9 @@ pub fn compose(
         incidents_left_out: 0,
         fresh: fresh.cloned().collect(),
         findings: findings.into_iter().cloned().collect(),
-        next: next(incident, &brief.rules, telling.rules),
+        next: do_first(incident.kind, incident.root_use, &incident.findings, &|id| {
+            telling.rules.get(id).map(Into::into)
+        }),
         approval: approval(incident, telling.windows),
         incidents: vec![brief],
         note: None,
@@ -396,27 +395,6 @@ fn quoted<'a>(incident: &'a Incident, seen: &dyn Fn(&FindingKey) -> bool) -> Vec
         worst.contains(&(place - 1)) || latest.contains(&(place - 1))
     });
     left
-}
-
-/// What to do, by the triage of the rules that spoke: the worst rule's first, each step once.
-fn next(incident: &Incident, spoke: &[String], rules: &Ruleset) -> Vec<String> {
-    let mut steps: Vec<String> = Vec::new();
-    for step in spoke.iter().filter_map(|id| rules.get(id)).flat_map(|rule| &rule.triage) {
-        if steps.len() == ALERT_STEPS_MAX {
-            break;
-        }
-        if !steps.contains(step) {
-            steps.push(step.clone());
-        }
-    }
-    if steps.is_empty() {
-        match incident.kind {
-            IncidentKind::DeliveryOutage => steps.push(STEP_TELLING.to_owned()),
-            _ if incident.root_use == RootUse::No => {}
-            _ => steps.push(STEP_WITHOUT_RULE.to_owned()),
-        }
-    }
-    steps
 }
 
 #[cfg(test)]
@@ -549,7 +527,10 @@ mod tests {
         assert_eq!(brief.findings_total, 4_711);
         assert_eq!(brief.by.as_deref(), Some("maria"));
         assert_eq!(brief.accounts, [name(A)]);
-        assert_eq!(alert.next, [STEP_WITHOUT_RULE]);
+        assert_eq!(
+            alert.next,
+            ["Phone the account's custodians: was it you? For what, and which ticket?"]
+        );
     }
 
     #[test]
@@ -588,10 +569,8 @@ mod tests {
         let rules = Ruleset::built_in();
         let triage = |id: &str| rules.get(id).map(|rule| rule.triage.clone()).unwrap_or_default();
         let first = triage("root-access-key-first-used");
-        assert_eq!(alert.next[..first.len()], first);
-        assert!(alert.next.len() > first.len() && alert.next.len() <= ALERT_STEPS_MAX);
-        let distinct: BTreeSet<&String> = alert.next.iter().collect();
-        assert_eq!(distinct.len(), alert.next.len());
+        assert!(first.len() > DO_FIRST_MAX);
+        assert_eq!(alert.next, first[..DO_FIRST_MAX]);
     }
 
     #[test]
@@ -599,7 +578,11 @@ mod tests {
         let telling = Incident::telling("pager", clock("14:00:00"), "the receiver answers 500");
         assert_eq!(decide(NotifiedState::default(), &telling), Some(AlertKind::Opened));
         let alert = told_of(&telling, AlertKind::Opened, &|_| false);
-        assert_eq!(alert.next, [STEP_TELLING]);
+        assert!(
+            alert.next.len() == 1 && alert.next[0].starts_with("Check the hub"),
+            "{:?}",
+            alert.next
+        );
         assert!(alert.findings.is_empty() && alert.severity == Severity::High);
     }
 }

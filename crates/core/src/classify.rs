@@ -134,7 +134,7 @@ fn usually_root(record: &Record<'_>) -> Option<(&'static str, &'static str)> {
     if record.is_from("signin") && ROOT_SIGN_IN_ACTIONS.contains(&name) {
         return Some((
             "root_only_sign_in_action",
-            "only the root user has this sign-in action; the record states no identity type",
+            "a sign-in action that only a root user can make; the record states no identity type",
         ));
     }
     if record.event_type.as_deref() == Some(CONSOLE_ACTION)

@@ -26,7 +26,7 @@ pub use history::{
     Detected, HISTORY_ADDRESSES_MAX, HISTORY_KEYS_MAX, HISTORY_MATCHES_MAX, History,
 };
 pub use texts::TEXT_BYTES_MAX;
-use texts::{capital, did, lower_first, owned, title};
+use texts::{did, failed_did, failed_title, owned, title};
 pub use undecided::UNDECIDED_NAMED_MAX;
 
 /// Detects findings in one event after the other, reusing its memory.
@@ -114,7 +114,7 @@ impl<'r> Detector<'r> {
             severity: Severity::Informational,
             rules: rules.iter().map(|(_, rule)| rule.id.clone()).collect(),
             title: first.map_or_else(|| title(record, root_use), |rule| rule.title.clone()),
-            did: first.map_or_else(|| did(record), |rule| rule.did.clone()),
+            did: rules.iter().find_map(|(_, rule)| rule.did.clone()).unwrap_or_else(|| did(record)),
             reasons: class.reasons,
             outcome,
             error_code: owned(record.error_code.as_deref()),
@@ -136,12 +136,13 @@ impl<'r> Detector<'r> {
             session,
         };
         score::score(&mut finding, &rules, self.rules);
-        // The texts of a rule that does not look at the outcome say that the action was done.
+        // The texts of a rule that does not look at the outcome say that the action was done. If the
+        // call was denied or failed, the texts come from the call alone.
         if outcome == Outcome::Failure && !first.is_some_and(|rule| asks_for_outcome(&rule.pattern))
         {
-            let word = if classify::was_denied(&finding) { "denied" } else { "failed" };
-            finding.did = format!("{word}: {}", finding.did);
-            finding.title = format!("{}: {}", capital(word), lower_first(&finding.title));
+            let is_denied = classify::was_denied(&finding);
+            finding.did = failed_did(record, is_denied);
+            finding.title = failed_title(record, root_use, is_denied);
         }
         finding
     }

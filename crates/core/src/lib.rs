@@ -13,6 +13,7 @@
 //! | [`detect`] | root use or a matching rule makes a finding; its severity and the reasons |
 //! | [`correlate`], [`incident`] | which findings belong together, and what they mean together |
 //! | [`window`], [`alert`], [`delivery`] | approved root use; when a change to an incident is worth an alert; alerts to send |
+//! | [`narrative`], [`timeline`], [`access_path`], [`text`] | an incident in words, as rows, and the formats of both |
 //! | [`ocsf`] | findings and incidents in the Open Cybersecurity Schema Framework |
 //! | [`forwarding`] | the event patterns that spokes forward |
 //!
@@ -26,6 +27,7 @@
 //!   reason `rules_undecided` for rules.
 //! - Results are functions of the *set* of records. Their order, and duplicates, do not matter.
 
+pub mod access_path;
 pub mod account;
 pub mod alert;
 pub mod classify;
@@ -39,6 +41,7 @@ pub mod fnv;
 pub mod forwarding;
 pub mod hex;
 pub mod incident;
+pub mod narrative;
 pub mod ocsf;
 pub mod pattern;
 pub mod permissions;
@@ -49,5 +52,6 @@ pub mod rules;
 pub mod sample;
 pub mod secret;
 pub mod split;
+pub mod text;
+pub mod timeline;
 pub mod window;
-pub mod words;

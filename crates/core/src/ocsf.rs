@@ -15,7 +15,7 @@ use crate::alert::IncidentSummary;
 use crate::finding::{Finding, Mfa, NeedsRoot, Outcome, RootUse, Severity};
 use crate::incident::{IncidentId, IncidentState};
 use crate::rules::Rule;
-use crate::words;
+use crate::text;
 
 /// The version of the schema.
 pub const OCSF_VERSION: &str = "1.4.0";
@@ -114,7 +114,7 @@ pub fn incident(
             let seen = finding.event_time.map(millis);
             json!({
                 "uid": finding.key.0,
-                "title": words::cap(&finding.title, LISTED_CHARS_MAX),
+                "title": text::cap(&finding.title, LISTED_CHARS_MAX),
                 "types": ["AWS root user", finding.root_use.name()],
                 "first_seen_time": seen,
                 "last_seen_time": seen,
@@ -138,7 +138,7 @@ pub fn incident(
         "start_time": brief.first_at.map(millis),
         "end_time": brief.last_at.map(millis),
         "finding_info_list": if listed.is_empty() {
-            json!([{ "uid": brief.id.0, "title": words::cap(&brief.title, LISTED_CHARS_MAX) }])
+            json!([{ "uid": brief.id.0, "title": text::cap(&brief.title, LISTED_CHARS_MAX) }])
         } else {
             json!(listed)
         },
@@ -176,7 +176,7 @@ pub fn notice(notice: &Notice<'_>) -> Value {
         "message": notice.title,
         "finding_info_list": [{
             "uid": notice.uid,
-            "title": words::cap(notice.title, LISTED_CHARS_MAX),
+            "title": text::cap(notice.title, LISTED_CHARS_MAX),
         }],
         "assignee_group": unassigned(),
         "cloud": { "provider": "AWS" },

@@ -18,8 +18,11 @@ pub struct Rule {
     pub id: String,
     /// One line for people.
     pub title: String,
-    /// What was done, short enough for a timeline.
-    pub did: String,
+    /// What the caller did, short enough for a timeline: a verb in the past tense and its object, as it
+    /// continues a sentence about the caller (`created a root access key`). Left out where the rule
+    /// says how a call was made and not what it did; the name of the call stands for it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub did: Option<String>,
     /// Severity of a match.
     pub severity: Severity,
     /// Whether the task needs the root user, by AWS's published list.
@@ -378,10 +381,33 @@ pub fn parse_rule(file: &RuleFile) -> Result<Rule, RuleError> {
     if rule.tests.iter().any(|test| test.all_records().next().is_none()) {
         return Err(unsound("a test without a record".to_owned()));
     }
+    if let Some(did) = &rule.did
+        && !begins_in_past_tense(did)
+    {
+        return Err(unsound(format!(
+            "`did` is `{did}`, but it has to begin with a verb in the past tense, for example \
+             `created a root access key`"
+        )));
+    }
     if rule.triage.is_empty() || rule.false_positives.is_empty() || rule.blind_spots.is_empty() {
         return Err(unsound(
             "triage, false_positives and blind_spots need an entry each".to_owned(),
         ));
     }
     Ok(rule)
+}
+
+/// Verbs whose past tense does not end in `-ed`.
+const IRREGULAR_VERBS: [&str; 27] = [
+    "began", "bought", "broke", "built", "chose", "cut", "did", "gave", "got", "hid", "left",
+    "lost", "made", "put", "ran", "read", "reset", "sent", "set", "shut", "sold", "split", "spent",
+    "took", "was", "withdrew", "wrote",
+];
+
+/// True when a text begins with a verb in the past tense. The texts of rules continue sentences, so
+/// this is checked when a rule is loaded instead of guessed when a sentence is written.
+fn begins_in_past_tense(text: &str) -> bool {
+    let verb = text.split(' ').next().unwrap_or_default();
+    let is_word = !verb.is_empty() && verb.bytes().all(|byte| byte.is_ascii_lowercase());
+    is_word && (verb.ends_with("ed") || IRREGULAR_VERBS.contains(&verb))
 }

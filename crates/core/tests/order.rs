@@ -264,12 +264,7 @@ fn the_story_is_a_break_in_a_spray_an_audit_and_what_services_did() {
                 "Root user called BackupJobCompleted"
             ),
             (Severity::Informational, IncidentKind::Session, 1, "Root user called RunInstances"),
-            (
-                Severity::Informational,
-                IncidentKind::Privileged,
-                8,
-                "Root credentials audited in 2 accounts"
-            ),
+            (Severity::Informational, IncidentKind::Privileged, 8, "Root credentials audited"),
         ]
     );
     let (break_in, spray, audit) = (&incidents[0], &incidents[1], &incidents[6]);

@@ -192,10 +192,25 @@ fn titles_and_timelines_are_short_and_ids_are_plain() {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(rule.id.chars().all(plain), "{}", rule.id);
         assert!(rule.title.len() <= 90 && !rule.title.ends_with('.'), "{}", rule.id);
-        assert!(rule.did.len() <= 60 && !rule.did.ends_with('.'), "{}", rule.id);
+        let did = rule.did.as_deref().unwrap_or_default();
+        assert!(did.len() <= 60 && !did.ends_with('.'), "{}", rule.id);
         let links = |link: &String| link.starts_with("https://");
         assert!(!rule.references.is_empty() && rule.references.iter().all(links), "{}", rule.id);
         assert!(EventPattern::parse(&rule.pattern.to_string()).is_ok(), "{}", rule.id);
+    }
+}
+
+#[test]
+fn what_was_done_continues_a_sentence_in_the_past_tense_or_is_left_out() {
+    let with = |did: &str| {
+        let text = SOUND.replace("did: made a bucket\n", did);
+        parse_rule(&file("my-rule.yaml", &text)).map(|rule| rule.did)
+    };
+    assert_eq!(with("did: wrote a policy\n").ok(), Some(Some("wrote a policy".to_owned())));
+    assert_eq!(with("").ok(), Some(None));
+    for did in ["did: trail stopped\n", "did: StopLogging\n", "did: \"\"\n"] {
+        let error = with(did).expect_err(did).to_string();
+        assert!(error.contains("past tense"), "{error}");
     }
 }
 

@@ -259,8 +259,7 @@ impl Engine {
 
 /// Some number below this one, another each time; not for secrets.
 fn any_below(end: u64) -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(0) % end.max(1)
+    (rootwatch_core::retry::chance() * end as f64) as u64
 }
 
 /// Keys of the findings that parcels bring.

@@ -74,7 +74,7 @@ macro_rules! channel_table {
                         .map(Self::$name)
                         .map_err(|error| error.to_string()),)+
                     _ => {
-                        let name = rootwatch_core::words::cap(name, 40);
+                        let name = rootwatch_core::text::cap(name, 40);
                         Err(format!("unknown channel `{name}`, expected one of {}",
                             Self::NAMES.join(", ")))
                     }
@@ -263,7 +263,7 @@ impl Tools<'_> {
     /// A secret that the configuration refers to.
     pub(crate) fn secret(&self, key: &'static str, at: &SecretRef) -> Result<Secret, Vec<Fault>> {
         (self.resolve)(at).map_err(|error| {
-            vec![(key, format!("{at}: {}", rootwatch_core::words::cap(&error, 300)))]
+            vec![(key, format!("{at}: {}", rootwatch_core::text::cap(&error, 300)))]
         })
     }
 }
@@ -289,7 +289,7 @@ impl Message<'_> {
     pub(crate) fn shortened(&self) -> serde_json::Value {
         let accounts = self.alert.incident().map(|brief| {
             let ids = brief.accounts.iter().take(SHORTENED_ACCOUNTS_MAX);
-            ids.map(|account| rootwatch_core::words::cap(&account.id, 12)).collect::<Vec<_>>()
+            ids.map(|account| rootwatch_core::text::cap(&account.id, 12)).collect::<Vec<_>>()
         });
         serde_json::json!({
             "id": self.alert.id,
@@ -300,7 +300,7 @@ impl Message<'_> {
             "accounts": accounts,
             "title": self.wording.title,
             "compact": self.wording.compact,
-            "link": self.wording.link,
+            "link": self.wording.json["link"],
             "shortened": true,
         })
     }

@@ -87,7 +87,7 @@ impl Resolve for PublicOnly {
             let host = name.as_str();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
             if let Some(hidden) = found.iter().find(|address| !is_public(address.ip())) {
-                let host = rootwatch_core::words::cap(host, 100);
+                let host = rootwatch_core::text::cap(host, 100);
                 return Err(AddressRefused(refusal(&host, hidden.ip())).into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)

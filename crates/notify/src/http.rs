@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, StatusCode, redirect};
-use rootwatch_core::{error_chain, retry, words};
+use rootwatch_core::{error_chain, retry, text};
 use url::{Host, Url};
 
 use crate::Sent;
@@ -190,7 +190,7 @@ fn find<'a, E: std::error::Error + 'static>(
 
 /// The innermost cause: the outermost error names the URL.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    words::cap(&error_chain::innermost(error), ANSWER_COLUMNS_MAX)
+    text::cap(&error_chain::innermost(error), ANSWER_COLUMNS_MAX)
 }
 
 impl Answer {
@@ -203,7 +203,7 @@ impl Answer {
         }
         let body = self.body.trim();
         if !body.is_empty() {
-            told = format!("{told}: {}", words::cap(body, ANSWER_COLUMNS_MAX));
+            told = format!("{told}: {}", text::cap(body, ANSWER_COLUMNS_MAX));
         }
         told
     }

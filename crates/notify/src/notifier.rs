@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{Alert, Clock};
 use rootwatch_core::delivery::Delivery;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 use crate::channels::{Channel, Message, ThreadMemory, Tools};
 use crate::config::{self, Common, ConfigProblem, DestinationConfig, NotifyConfig};
@@ -189,7 +189,7 @@ impl Notifier {
     pub async fn send(&self, delivery: &Delivery, outbox: &dyn Outbox) -> Sent {
         let name = &delivery.destination;
         let Some(destination) = self.destinations.get(name) else {
-            let name = words::cap(name, 60);
+            let name = text::cap(name, 60);
             return Sent::Misconfigured { error: format!("unknown destination `{name}`") };
         };
         let wording = self.worded(destination, delivery);
@@ -241,7 +241,7 @@ async fn within(destination: &Destination, work: impl Future<Output = Sent>) -> 
 }
 
 fn bounded(sent: Sent) -> Sent {
-    let cap = |text: String| words::cap(&text, ERROR_COLUMNS_MAX);
+    let cap = |text: String| text::cap(&text, ERROR_COLUMNS_MAX);
     match sent {
         Sent::Delivered { receipt } => Sent::Delivered { receipt: cap(receipt) },
         Sent::RetryAfter { after, error } => Sent::RetryAfter { after, error: cap(error) },

@@ -98,7 +98,7 @@ pub fn test(by: &str, now: Timestamp) -> Alert {
         fresh: Vec::new(),
         next: Vec::new(),
         approval: Approval::Unknown,
-        note: Some(format!("asked for by {by}")),
+        note: Some(format!("sent by {by}")),
     }
 }
 

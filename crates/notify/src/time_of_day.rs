@@ -53,7 +53,7 @@ impl TimeOfDay {
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<Time, String> {
-    let shown = rootwatch_core::words::cap(text, 40);
+    let shown = rootwatch_core::text::cap(text, 40);
     let wrong = || format!("`{shown}` is not a time of day such as `08:00`");
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
     if hour.len() != 2 || minute.len() != 2 {
@@ -68,7 +68,7 @@ pub(crate) fn parse_zone(name: &str) -> Result<TimeZone, String> {
         return Ok(TimeZone::UTC);
     }
     TimeZone::get(name).map_err(|_| {
-        let name = rootwatch_core::words::cap(name, 60);
+        let name = rootwatch_core::text::cap(name, 60);
         format!("time zone `{name}` is not in this system's time zone database")
     })
 }
@@ -86,7 +86,7 @@ pub(crate) fn parse_days(names: &[String]) -> Result<Vec<Weekday>, String> {
     let day = |name: &String| {
         let found = DAYS.iter().find(|(short, _)| short == name).map(|(_, day)| *day);
         found.ok_or_else(|| {
-            let name = rootwatch_core::words::cap(name, 40);
+            let name = rootwatch_core::text::cap(name, 40);
             format!("`{name}` is not one of mon, tue, wed, thu, fri, sat, sun")
         })
     };

@@ -331,7 +331,7 @@ fn a_rule_without_an_event_name_is_reported_and_finds_the_same_with_the_prefilte
     let rule = |id: &str, pattern: &str| RuleFile {
         name: format!("{id}.yaml"),
         text: format!(
-            "{{id: {id}, title: t, did: d, severity: low, pattern: {pattern}, why: w, triage: [t], \
+            "{{id: {id}, title: t, did: did d, severity: low, pattern: {pattern}, why: w, triage: [t], \
              false_positives: [f], blind_spots: [b], attack: [], references: [], tests: [\
              {{name: a, record: {{eventName: A}}, match: true}}, \
              {{name: b, record: {{eventName: B}}, match: false}}]}}"

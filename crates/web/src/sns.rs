@@ -10,8 +10,6 @@
 mod verify;
 
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -415,14 +413,7 @@ fn busy() -> Refusal {
 
 /// An error of a fetch with its causes, without the URL.
 fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+    rootwatch_core::error_chain::joined(&error.without_url())
 }
 
 /// A text by others, for a log line.

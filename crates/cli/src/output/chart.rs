@@ -1,24 +1,25 @@
-//! The picture of an incident: lanes from the door inwards, time from left to right, one numbered
-//! mark for each row of the timeline. This computes where things stand; the template draws them.
+//! The chart of an incident: one track for each access path, time from left to right, one numbered
+//! mark for each row of the timeline. This computes positions; the template draws them.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rootwatch_core::access_path::AccessPath;
 use rootwatch_core::finding::Severity;
-use rootwatch_core::words::fold::{Lane, Mark, Row};
+use rootwatch_core::timeline::{Row, RowMark};
 
-use super::words;
+use super::text;
 
-/// Units of the picture across; it is scaled to the page.
+/// Units of the chart across; it is scaled to the page.
 const WIDTH: i32 = 960;
 const LEFT: i32 = 112;
 const RIGHT: i32 = 24;
 const TOP: i32 = 12;
-/// Room for the time axis below the lanes.
+/// Room for the time axis below the tracks.
 const AXIS: i32 = 34;
 /// Half the width of a mark, and how near two may stand on one level.
 const HALF: i32 = 13;
 const APART: i32 = 28;
-/// Height of one level in a lane, and the room above and below the levels.
+/// Height of one level in a track, and the room above and below the levels.
 const LEVEL: i32 = 28;
 const PAD: i32 = 6;
 /// Marks that would need more levels are drawn as one.
@@ -30,21 +31,21 @@ const TICKS_MAX: i64 = 8;
 pub(crate) struct Chart {
     pub(crate) width: i32,
     pub(crate) height: i32,
-    /// Where the lanes begin and end, across.
+    /// Where the tracks begin and end, across.
     pub(crate) left: i32,
     pub(crate) right: i32,
     pub(crate) top: i32,
     pub(crate) bottom: i32,
-    pub(crate) lanes: Vec<LaneBox>,
+    pub(crate) tracks: Vec<Track>,
     pub(crate) ticks: Vec<Tick>,
     pub(crate) dots: Vec<Dot>,
-    /// The picture in a sentence, for who cannot see it.
+    /// The chart in a sentence, for readers who cannot see it.
     pub(crate) text: String,
 }
 
-/// One lane.
+/// One track.
 #[derive(Debug)]
-pub(crate) struct LaneBox {
+pub(crate) struct Track {
     pub(crate) name: String,
     pub(crate) y: i32,
     pub(crate) height: i32,
@@ -75,7 +76,7 @@ pub(crate) struct Dot {
 }
 
 impl Chart {
-    /// The picture of a timeline. `None` when fewer than two rows say when.
+    /// The chart of a timeline. `None` when fewer than two rows say when.
     pub(crate) fn new(rows: &[Row], zone: &TimeZone, zone_label: &str) -> Option<Self> {
         let timed: Vec<(usize, &Row, Timestamp)> = rows
             .iter()
@@ -89,16 +90,17 @@ impl Chart {
         let last = timed.iter().map(|(_, row, at)| row.last_at.unwrap_or(*at)).max()?.as_second();
         let step = tick_step(last - first);
         let scale = Scale::new(first, last, step);
-        let mut lanes: Vec<Lane> = timed.iter().map(|(_, row, _)| row.lane).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
+        let mut tracks: Vec<AccessPath> = timed.iter().map(|(_, row, _)| row.access_path).collect();
+        tracks.sort_unstable();
+        tracks.dedup();
         let mut dots = Vec::new();
         let mut boxes = Vec::new();
         let mut y = TOP;
-        for (number, lane) in lanes.iter().enumerate() {
+        for (number, track) in tracks.iter().enumerate() {
             let mut ends: Vec<i32> = Vec::new();
             let mut placed: Vec<(usize, Dot)> = Vec::new();
-            let mut here: Vec<_> = timed.iter().filter(|(_, row, _)| row.lane == *lane).collect();
+            let mut here: Vec<_> =
+                timed.iter().filter(|(_, row, _)| row.access_path == *track).collect();
             here.sort_by_key(|(index, _, at)| (*at, *index));
             for (index, row, at) in here {
                 let x = scale.x(at.as_second());
@@ -126,8 +128,8 @@ impl Chart {
                 dot.y = y + PAD + LEVEL / 2 + level * LEVEL;
                 dots.push(dot);
             }
-            boxes.push(LaneBox {
-                name: lane.name().to_owned(),
+            boxes.push(Track {
+                name: track.name().to_owned(),
                 y,
                 height,
                 middle: y + height / 2,
@@ -137,11 +139,11 @@ impl Chart {
         }
         let text = format!(
             "{} between {} and {} {}, in {}. The table below says the same.",
-            words::count(rows.len() as u64, "entry"),
+            text::count(rows.len() as u64, "entry"),
             moment(first, zone),
             moment(last, zone),
             zone_label,
-            words::list(&lanes.iter().map(|lane| lane.name()).collect::<Vec<_>>()),
+            text::list(&tracks.iter().map(|track| track.name()).collect::<Vec<_>>()),
         );
         Some(Self {
             width: WIDTH,
@@ -150,7 +152,7 @@ impl Chart {
             right: WIDTH - RIGHT,
             top: TOP,
             bottom: y,
-            lanes: boxes,
+            tracks: boxes,
             ticks: scale.ticks(step, zone),
             dots,
             text,
@@ -161,13 +163,13 @@ impl Chart {
 impl Dot {
     fn new(x: i32, number: usize, row: &Row, zone: &TimeZone) -> Self {
         let (shape, class) = shape(row.severity);
-        let time = row.first_at.map(|at| words::clock(at, zone)).unwrap_or_default();
+        let time = row.first_at.map(|at| text::clock(at, zone)).unwrap_or_default();
         Self {
             x,
             y: 0,
             shape,
             class,
-            failed: row.mark == Mark::Failed,
+            failed: row.mark == RowMark::Failed,
             label: number.to_string(),
             title: format!("{number}. {time} {} ({})", row.what, row.severity.name()),
         }
@@ -179,7 +181,7 @@ impl Dot {
         if rank(class) > rank(self.class) {
             (self.shape, self.class) = (shape, class);
         }
-        self.failed = self.failed && row.mark == Mark::Failed;
+        self.failed = self.failed && row.mark == RowMark::Failed;
         let more = self.label.strip_prefix('+').and_then(|more| more.parse::<u32>().ok());
         self.label = format!("+{}", more.unwrap_or(1) + 1);
         if self.title.len() < 600 {
@@ -236,11 +238,11 @@ impl Scale {
                 let second = self.from + index * step;
                 let at = Timestamp::from_second(second).ok()?;
                 let label = if days {
-                    words::date(at, zone)
+                    text::date(at, zone)
                 } else if over_midnight {
                     at.to_zoned(zone.clone()).strftime("%m-%d %H:%M").to_string()
                 } else {
-                    words::clock(at, zone)
+                    text::clock(at, zone)
                 };
                 Some(Tick { x: self.x(second), label })
             })
@@ -260,7 +262,7 @@ fn tick_step(secs: i64) -> i64 {
 
 fn moment(second: i64, zone: &TimeZone) -> String {
     Timestamp::from_second(second)
-        .map(|at| format!("{} {}", words::date(at, zone), words::clock(at, zone)))
+        .map(|at| format!("{} {}", text::date(at, zone), text::clock(at, zone)))
         .unwrap_or_default()
 }
 
@@ -268,15 +270,15 @@ fn moment(second: i64, zone: &TimeZone) -> String {
 mod tests {
     use super::*;
 
-    fn row(second: i64, lane: Lane, severity: Severity) -> Row {
+    fn row(second: i64, track: AccessPath, severity: Severity) -> Row {
         let at = Timestamp::from_second(1_777_900_000 + second).unwrap();
         Row {
             first_at: Some(at),
             last_at: Some(at),
             calls: 1,
-            mark: Mark::Plain,
+            mark: RowMark::Plain,
             severity,
-            lane,
+            access_path: track,
             what: "x".to_owned(),
             services: Vec::new(),
             addresses: Vec::new(),
@@ -286,7 +288,8 @@ mod tests {
 
     #[test]
     fn marks_never_cover_each_other() {
-        let rows: Vec<Row> = (0..60).map(|n| row(n * 7, Lane::Console, Severity::Low)).collect();
+        let rows: Vec<Row> =
+            (0..60).map(|n| row(n * 7, AccessPath::Console, Severity::Low)).collect();
         let chart = Chart::new(&rows, &TimeZone::UTC, "UTC").unwrap();
         for (index, a) in chart.dots.iter().enumerate() {
             for b in &chart.dots[index + 1..] {
@@ -300,16 +303,18 @@ mod tests {
     #[test]
     fn spans_of_any_length_get_few_round_ticks() {
         for secs in [0, 40, 700, 2_000, 40_000, 9_000_000, 400_000_000] {
-            let rows =
-                [row(0, Lane::SignIn, Severity::Low), row(secs, Lane::Console, Severity::Critical)];
+            let rows = [
+                row(0, AccessPath::SignIn, Severity::Low),
+                row(secs, AccessPath::Console, Severity::Critical),
+            ];
             let chart = Chart::new(&rows, &TimeZone::UTC, "UTC").unwrap();
             assert!((2..=10).contains(&chart.ticks.len()), "{secs}: {}", chart.ticks.len());
         }
     }
 
     #[test]
-    fn one_row_needs_no_picture() {
-        let rows = [row(0, Lane::SignIn, Severity::Low)];
+    fn one_row_needs_no_chart() {
+        let rows = [row(0, AccessPath::SignIn, Severity::Low)];
         assert!(Chart::new(&rows, &TimeZone::UTC, "UTC").is_none());
     }
 }

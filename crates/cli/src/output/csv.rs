@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::jsonl::Line;
-use super::{Report, words};
+use super::{Report, text};
 
 /// Names of the columns: the fields of `jsonl`.
 const COLUMNS: [&str; 21] = [
@@ -81,12 +81,12 @@ pub(crate) fn csv(out: &mut dyn Write, report: &Report<'_>) -> io::Result<()> {
 fn tame(cell: &str) -> Cow<'_, str> {
     let first = cell
         .chars()
-        .find(|letter| !letter.is_whitespace() && !words::is_unseen(*letter) && *letter != '"');
+        .find(|letter| !letter.is_whitespace() && !text::is_unseen(*letter) && *letter != '"');
     let signs = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '−', '﹢', '﹣', '﹦', '﹫', '|', '%'];
     // `-` alone is the name of standard input.
     let formula = cell != "-" && first.is_some_and(|letter| signs.contains(&letter));
     let breaks = cell.starts_with(['\t', '\r', '\n']);
-    let shown = words::visible(cell);
+    let shown = text::visible(cell);
     if formula || breaks { Cow::Owned(format!("'{shown}")) } else { shown }
 }
 

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use askama::Template;
 use rootwatch_core::finding::{Finding, Outcome, Severity};
 use rootwatch_core::incident::Incident;
-use rootwatch_core::words::fold::{self, Mark, Row};
+use rootwatch_core::narrative::IncidentView;
+use rootwatch_core::timeline::{self, Row, RowMark};
 
 use super::chart::{self, Chart};
-use super::tell::Told;
-use super::{Report, Style, table, words};
+use super::{Report, Style, table, text};
 
-/// Rows of one timeline; the least telling of the rest are left out.
+/// Rows of one timeline; the least important of the rest are left out.
 const ROWS_MAX: usize = 300;
 /// Calls of one incident that are listed one by one.
 const CALLS_MAX: usize = 2_000;
@@ -42,14 +42,14 @@ struct Page {
     generated: Option<String>,
     zone: String,
     incidents: Vec<Block>,
-    brief: Vec<Brief>,
+    one_line: Vec<OneLine>,
     skipped: Vec<SkippedRow>,
     skipped_more: Option<String>,
     legend: Vec<Sample>,
     version: &'static str,
 }
 
-/// So many incidents of a severity.
+/// How many incidents have a severity.
 struct Tally {
     class: &'static str,
     word: &'static str,
@@ -59,25 +59,29 @@ struct Tally {
 
 /// One incident.
 struct Block {
-    told: Told,
+    view: IncidentView,
+    /// The account with its digits, or `3 accounts`.
+    account: String,
+    /// The accounts one by one, where there are several.
+    accounts: Vec<String>,
     class: &'static str,
     word: &'static str,
     anchor: String,
     chart: Option<Chart>,
     rows: Vec<Line>,
-    /// True when rows say which account.
-    accounts: bool,
+    /// True when rows name the account.
+    names_accounts: bool,
     days: bool,
     rows_more: Option<String>,
-    /// Related incidents, with the place in this page where they are told.
+    /// Related incidents, with their place in this page.
     related: Vec<(String, Option<String>)>,
     calls: Vec<Call>,
     calls_number: String,
     calls_more: Option<String>,
 }
 
-/// An incident that is told in a line.
-struct Brief {
+/// An incident that takes one line.
+struct OneLine {
     account: String,
     span: String,
     title: String,
@@ -136,22 +140,22 @@ impl Page {
     fn new(report: &Report<'_>, style: &Style) -> Self {
         let summary = report.summary;
         let mut incidents: Vec<Block> = Vec::new();
-        let mut brief = Vec::new();
+        let mut one_line = Vec::new();
         for incident in report.by_severity() {
-            let told = Told::new(report, incident, style);
-            if Told::is_brief(incident) {
-                brief.push(Brief {
-                    account: told.account,
-                    span: told.span,
-                    title: told.title,
-                    id: told.id,
+            let view = report.view(incident, style);
+            if super::is_one_line(incident) {
+                one_line.push(OneLine {
+                    account: super::account(&view),
+                    span: view.when,
+                    title: view.title,
+                    id: view.id,
                 });
             } else {
-                incidents.push(Block::new(report, incident, told, style, incidents.len() + 1));
+                incidents.push(Block::new(report, incident, view, style, incidents.len() + 1));
             }
         }
         let anchors: Vec<(String, String)> =
-            incidents.iter().map(|block| (block.told.id.clone(), block.anchor.clone())).collect();
+            incidents.iter().map(|block| (block.view.id.clone(), block.anchor.clone())).collect();
         for (id, place) in incidents.iter_mut().flat_map(|block| &mut block.related) {
             *place = anchors.iter().find(|(other, _)| other == id).map(|(_, at)| at.clone());
         }
@@ -161,7 +165,7 @@ impl Page {
             let found = table::found(report);
             format!(
                 "{}.",
-                words::list(&found).replacen(" and ", " in ", usize::from(found.len() > 2))
+                text::list(&found).replacen(" and ", " in ", usize::from(found.len() > 2))
             )
         };
         let skipped_listed = summary.skipped.len().min(SKIPPED_MAX) as u64;
@@ -174,29 +178,29 @@ impl Page {
             aside: table::left_aside(summary),
             incomplete: table::incomplete(summary),
             generated: report.generated_at.map(|at| {
-                let (date, time) = (words::date(at, &style.zone), words::clock(at, &style.zone));
-                format!("{date} {time} {}", words::visible(&style.zone_label))
+                let (date, time) = (text::date(at, &style.zone), text::clock(at, &style.zone));
+                format!("{date} {time} {}", text::visible(&style.zone_label))
             }),
-            zone: words::visible(&style.zone_label).into_owned(),
+            zone: text::visible(&style.zone_label).into_owned(),
             incidents,
-            brief,
+            one_line,
             skipped: summary
                 .skipped
                 .iter()
                 .take(SKIPPED_MAX)
                 .map(|skipped| SkippedRow {
-                    path: words::visible(&skipped.path.to_string_lossy()).into_owned(),
+                    path: text::visible(&skipped.path.to_string_lossy()).into_owned(),
                     place: skipped.place.filter(|place| place.record > 0).map_or_else(
                         || "whole file".to_owned(),
                         |place| {
-                            let record = words::thousands(place.record);
-                            format!("record {record}, byte {}", words::thousands(place.offset))
+                            let record = text::thousands(place.record);
+                            format!("record {record}, byte {}", text::thousands(place.offset))
                         },
                     ),
-                    reason: words::cap(&skipped.reason, CELL_COLUMNS_MAX),
+                    reason: text::cap(&skipped.reason, CELL_COLUMNS_MAX),
                 })
                 .collect(),
-            skipped_more: (skipped_more > 0).then(|| words::count(skipped_more, "more place")),
+            skipped_more: (skipped_more > 0).then(|| text::count(skipped_more, "more place")),
             legend: legend(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -206,7 +210,7 @@ impl Page {
 fn title(report: &Report<'_>) -> String {
     match report.by_severity().first() {
         Some(worst) => {
-            let incidents = words::count(report.incidents.len() as u64, "incident");
+            let incidents = text::count(report.incidents.len() as u64, "incident");
             format!("{incidents}, worst {} · root use · Rootwatch", worst.severity.name())
         }
         None => "Root use · Rootwatch".to_owned(),
@@ -223,8 +227,8 @@ fn tallies(report: &Report<'_>) -> Vec<Tally> {
             (number > 0).then(|| Tally {
                 class: severity.name(),
                 word: severity.name(),
-                number: words::thousands(number),
-                noun: words::plural(number, "incident").into_owned(),
+                number: text::thousands(number),
+                noun: text::plural(number, "incident").into_owned(),
             })
         })
         .collect()
@@ -233,25 +237,25 @@ fn tallies(report: &Report<'_>) -> Vec<Tally> {
 fn looked(report: &Report<'_>, style: &Style) -> Vec<(&'static str, String)> {
     let summary = report.summary;
     let mut rows = vec![
-        ("Records", words::thousands(summary.records)),
-        ("Log files", words::thousands(summary.files)),
+        ("Records", text::thousands(summary.records)),
+        ("Log files", text::thousands(summary.files)),
     ];
     if let Some((first, last)) = summary.span {
-        let (from, to) = (words::date(first, &style.zone), words::date(last, &style.zone));
-        rows.push(("Span", words::span(first, last)));
+        let (from, to) = (text::date(first, &style.zone), text::date(last, &style.zone));
+        rows.push(("Span", text::span(first, last)));
         rows.push(("From", from));
         rows.push(("To", to));
     }
     if !summary.accounts.is_empty() {
-        rows.push(("Accounts", words::thousands(summary.accounts.len() as u64)));
+        rows.push(("Accounts", text::thousands(summary.accounts.len() as u64)));
     }
     if !summary.regions.is_empty() {
-        rows.push(("Regions", words::thousands(summary.regions.len() as u64)));
+        rows.push(("Regions", text::thousands(summary.regions.len() as u64)));
     }
     if summary.bytes_scanned > 0 {
-        rows.push(("Decompressed", words::bytes(summary.bytes_scanned)));
+        rows.push(("Decompressed", text::bytes(summary.bytes_scanned)));
     }
-    rows.push(("Took", words::duration(summary.elapsed)));
+    rows.push(("Took", text::duration(summary.elapsed)));
     rows
 }
 
@@ -278,16 +282,16 @@ impl Block {
     fn new(
         report: &Report<'_>,
         incident: &Incident,
-        mut told: Told,
+        mut view: IncidentView,
         style: &Style,
         number: usize,
     ) -> Self {
-        let kept = fold::keep(&told.rows, ROWS_MAX);
+        let kept = timeline::keep(&view.rows, ROWS_MAX);
         let left_out = kept.iter().filter(|kept| !**kept).count() as u64;
         let mut kept = kept.into_iter();
-        told.rows.retain(|_| kept.next().unwrap_or(true));
-        let chart = Chart::new(&told.rows, &style.zone, &words::visible(&style.zone_label));
-        let rows: Vec<Line> = told
+        view.rows.retain(|_| kept.next().unwrap_or(true));
+        let chart = Chart::new(&view.rows, &style.zone, &text::visible(&style.zone_label));
+        let rows: Vec<Line> = view
             .rows
             .iter()
             .enumerate()
@@ -295,14 +299,16 @@ impl Block {
             .collect();
         let more = incident.findings.len().saturating_sub(CALLS_MAX) as u64;
         Self {
-            class: told.severity.name(),
-            word: words::severity(told.severity),
+            class: view.severity.name(),
+            word: text::severity(view.severity),
             anchor: format!("incident-{number}"),
             chart,
-            accounts: rows.iter().any(|row| !row.account.is_empty()),
+            names_accounts: rows.iter().any(|row| !row.account.is_empty()),
+            account: super::account(&view),
+            accounts: super::accounts(&view),
             days: rows.windows(2).any(|pair| pair[0].day != pair[1].day),
-            rows_more: (left_out > 0).then(|| words::count(left_out, "more entry")),
-            related: told.related.iter().map(|id| (id.clone(), None)).collect(),
+            rows_more: (left_out > 0).then(|| text::count(left_out, "more entry")),
+            related: view.related.iter().map(|id| (id.clone(), None)).collect(),
             rows,
             calls: incident
                 .findings
@@ -310,9 +316,9 @@ impl Block {
                 .take(CALLS_MAX)
                 .map(|finding| Call::new(report, finding, style))
                 .collect(),
-            calls_number: words::count(incident.findings.len() as u64, "call"),
-            calls_more: (more > 0).then(|| words::count(more, "more call")),
-            told,
+            calls_number: text::count(incident.findings.len() as u64, "call"),
+            calls_more: (more > 0).then(|| text::count(more, "more call")),
+            view,
         }
     }
 }
@@ -321,13 +327,13 @@ impl Line {
     fn new(row: &Row, number: usize, style: &Style) -> Self {
         Self {
             number,
-            day: row.first_at.map(|at| words::date(at, &style.zone)).unwrap_or_default(),
+            day: row.first_at.map(|at| text::date(at, &style.zone)).unwrap_or_default(),
             time: row
                 .first_at
-                .map_or_else(|| "not stated".to_owned(), |at| words::clock(at, &style.zone)),
-            datetime: row.first_at.map(words::rfc3339).unwrap_or_default(),
+                .map_or_else(|| "not stated".to_owned(), |at| text::clock(at, &style.zone)),
+            datetime: row.first_at.map(text::rfc3339).unwrap_or_default(),
             class: row.severity.name(),
-            mark: if row.mark == Mark::Plain { "" } else { row.mark.sign(false) },
+            mark: if row.mark == RowMark::Plain { "" } else { row.mark.sign(false) },
             meaning: row.mark.meaning(),
             what: row.what.clone(),
             account: row.account.clone().unwrap_or_default(),
@@ -340,16 +346,16 @@ impl Line {
 impl Call {
     fn new(report: &Report<'_>, finding: &Finding, style: &Style) -> Self {
         let cell =
-            |text: &Option<String>| words::cap(text.as_deref().unwrap_or(""), CELL_COLUMNS_MAX);
+            |text: &Option<String>| text::cap(text.as_deref().unwrap_or(""), CELL_COLUMNS_MAX);
         let failed = finding.outcome == Outcome::Failure;
         let zoned = |at: jiff::Timestamp| {
             at.to_zoned(style.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
         };
         Self {
             time: finding.event_time.map_or_else(|| "not stated".to_owned(), zoned),
-            datetime: finding.event_time.map(words::rfc3339).unwrap_or_default(),
+            datetime: finding.event_time.map(text::rfc3339).unwrap_or_default(),
             name: cell(&finding.event_name),
-            service: words::service(finding.event_source.as_deref().unwrap_or("")).into_owned(),
+            service: text::service(finding.event_source.as_deref().unwrap_or("")).into_owned(),
             region: cell(&finding.region),
             account: finding.account_id.as_deref().map(|id| report.account(id)).unwrap_or_default(),
             root_use: finding.root_use.name(),
@@ -363,7 +369,7 @@ impl Call {
             },
             failed,
             address: cell(&finding.source_ip),
-            agent: words::agent(finding.user_agent.as_deref()).unwrap_or_default(),
+            agent: text::agent(finding.user_agent.as_deref()).unwrap_or_default(),
             key: cell(&finding.access_key_id),
             event_id: cell(&finding.event_id),
         }

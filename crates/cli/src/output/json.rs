@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::words;
+use super::text;
 
 /// Writes `value` as one line of JSON, then a line feed.
 ///
@@ -26,7 +26,7 @@ impl Formatter for Tame {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some((at, letter)) = rest.char_indices().find(|(_, c)| words::is_unseen(*c)) {
+        while let Some((at, letter)) = rest.char_indices().find(|(_, c)| text::is_unseen(*c)) {
             let (before, after) = rest.split_at(at);
             self.0.write_string_fragment(writer, before)?;
             for unit in letter.encode_utf16(&mut [0; 2]) {
@@ -49,7 +49,7 @@ mod tests {
         line(&mut out, &text).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("\\u009b") && out.contains("\\u202e") && out.contains("\\udb40"));
-        assert!(!out.trim_end().chars().any(words::is_unseen));
+        assert!(!out.trim_end().chars().any(text::is_unseen));
         assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use rootwatch_core::finding::Finding;
 use serde::Serialize;
 
-use super::{Report, Shown, json, words};
+use super::{Report, Shown, json, text};
 
 /// The fields of a finding in the order that is promised. What a record does not state is `null`.
 /// `csv` has the same fields as columns.
@@ -39,7 +39,7 @@ impl<'a> From<&Shown<'a>> for Line<'a> {
         let finding: &'a Finding = shown.finding;
         Self {
             event_id: finding.event_id.as_deref(),
-            event_time: finding.event_time.map(words::rfc3339),
+            event_time: finding.event_time.map(text::rfc3339),
             account_id: finding.account_id.as_deref(),
             recipient_account_id: finding.recipient_account_id.as_deref(),
             region: finding.region.as_deref(),

@@ -1,23 +1,26 @@
-//! `--format table`: for somebody at a terminal.
+//! `--format table`: for a terminal.
 
 use std::io::{self, Write};
 
 use anstyle::AnsiColor;
 use rootwatch_core::finding::Severity;
-use rootwatch_core::words::fold::{self, Mark, Row};
+use rootwatch_core::incident::Incident;
+use rootwatch_core::narrative::IncidentView;
+use rootwatch_core::timeline::{self, Row, RowMark};
 use rootwatch_scan::summary::Summary;
 
-use super::tell::Told;
-use super::{Report, Style, words};
+use super::{Report, Style, text};
 
-/// Lines of a timeline; the least telling of the rest are left out.
+/// Rows of a timeline; the least important of the rest are left out.
 const TIMELINE_LINES_MAX: usize = 40;
 /// Files and places that [`skipped`] names.
 const SKIPPED_FILES_MAX: usize = 200;
 const SKIPPED_PLACES_MAX: usize = 3;
 /// Where the texts of a block begin: after the severity, or after time and mark.
 const INDENT: usize = 10;
-/// The words of a timeline need so many columns to stand beside service and address.
+/// Where they begin behind a label: `do first`.
+const LABEL: usize = 10;
+/// Columns that the words of a timeline need, or service and address go below them.
 const WHAT_COLUMNS_MIN: usize = 30;
 const SERVICE_COLUMNS_MAX: usize = 16;
 const ACCOUNT_COLUMNS_MAX: usize = 20;
@@ -33,19 +36,19 @@ pub(crate) fn table(out: &mut dyn Write, report: &Report<'_>, style: &Style) -> 
         return page.nothing(report);
     }
     page.header(report)?;
-    let mut brief_before = false;
+    let mut one_line_before = false;
     let mut marks = Vec::new();
     for incident in report.by_severity() {
-        let told = Told::new(report, incident, style);
-        let brief = Told::is_brief(incident);
-        if !(brief && brief_before) {
+        let view = report.view(incident, style);
+        let is_one_line = super::is_one_line(incident);
+        if !(is_one_line && one_line_before) {
             page.line("")?;
         }
-        brief_before = brief;
-        if brief {
-            page.brief(&told)?;
+        one_line_before = is_one_line;
+        if is_one_line {
+            page.one_line(&view)?;
         } else {
-            page.block(&told, &mut marks)?;
+            page.block(report, incident, &view, &mut marks)?;
         }
     }
     page.footer(&marks)
@@ -54,15 +57,15 @@ pub(crate) fn table(out: &mut dyn Write, report: &Report<'_>, style: &Style) -> 
 /// What the numbers of a summary say, in words: `4,480 files`, `1,314,242 records` …
 pub(crate) fn looked_at(summary: &Summary) -> Vec<String> {
     let mut parts =
-        vec![words::count(summary.files, "file"), words::count(summary.records, "record")];
+        vec![text::count(summary.files, "file"), text::count(summary.records, "record")];
     if let Some((first, last)) = summary.span {
-        parts.push(words::span(first, last));
+        parts.push(text::span(first, last));
     }
     if !summary.accounts.is_empty() {
-        parts.push(words::count(summary.accounts.len() as u64, "account"));
+        parts.push(text::count(summary.accounts.len() as u64, "account"));
     }
     if !summary.regions.is_empty() {
-        parts.push(words::count(summary.regions.len() as u64, "region"));
+        parts.push(text::count(summary.regions.len() as u64, "region"));
     }
     parts
 }
@@ -71,7 +74,7 @@ pub(crate) fn looked_at(summary: &Summary) -> Vec<String> {
 pub(crate) fn left_aside(summary: &Summary) -> Option<String> {
     let mut over = Vec::new();
     if summary.files_passed_over > 0 {
-        over.push(words::count(summary.files_passed_over, "digest or Insights file"));
+        over.push(text::count(summary.files_passed_over, "digest or Insights file"));
     }
     for (kind, number) in &summary.passed_over {
         if *number > 0 {
@@ -80,22 +83,22 @@ pub(crate) fn left_aside(summary: &Summary) -> Option<String> {
                 Some((noun, rest)) => (noun, format!(" without{rest}")),
                 None => (kind.name(), String::new()),
             };
-            over.push(format!("{}{rest}", words::count(*number, noun)));
+            over.push(format!("{}{rest}", text::count(*number, noun)));
         }
     }
     if summary.documents > 0 {
-        over.push(words::count(summary.documents, "document"));
+        over.push(text::count(summary.documents, "document"));
     }
     let mut parts = Vec::new();
     if !over.is_empty() {
         parts.push(format!("Passed over: {}.", over.join(", ")));
     }
     if summary.files_filtered > 0 {
-        let files = words::count(summary.files_filtered, "file");
+        let files = text::count(summary.files_filtered, "file");
         parts.push(format!("Outside the filters: {files}."));
     }
     if summary.repeats > 0 {
-        let repeats = words::count(summary.repeats, "repeated finding");
+        let repeats = text::count(summary.repeats, "repeated finding");
         parts.push(format!("Counted once: {repeats}."));
     }
     (!parts.is_empty()).then(|| parts.join(" "))
@@ -108,37 +111,37 @@ pub(crate) fn found(report: &Report<'_>) -> Vec<String> {
     accounts.sort_unstable();
     accounts.dedup();
     let mut parts = vec![
-        words::count(report.incidents.len() as u64, "incident"),
-        words::count(report.findings.len() as u64, "finding"),
+        text::count(report.incidents.len() as u64, "incident"),
+        text::count(report.findings.len() as u64, "finding"),
     ];
     if !accounts.is_empty() {
-        parts.push(words::count(accounts.len() as u64, "account"));
+        parts.push(text::count(accounts.len() as u64, "account"));
     }
     parts
 }
 
 /// One sentence for a report without incidents. It claims no more than was looked at.
 pub(crate) fn nothing_found(summary: &Summary, style: &Style) -> String {
-    let mut about = vec![words::count(summary.files, "file")];
+    let mut about = vec![text::count(summary.files, "file")];
     if !summary.accounts.is_empty() {
-        about.push(words::count(summary.accounts.len() as u64, "account"));
+        about.push(text::count(summary.accounts.len() as u64, "account"));
     }
     if !summary.regions.is_empty() {
-        about.push(words::count(summary.regions.len() as u64, "region"));
+        about.push(text::count(summary.regions.len() as u64, "region"));
     }
     if let Some((first, last)) = summary.span {
-        let (first, last) = (words::date(first, &style.zone), words::date(last, &style.zone));
+        let (first, last) = (text::date(first, &style.zone), text::date(last, &style.zone));
         about.push(if first == last { first } else { format!("{first} → {last}") });
     }
     let about = about.join(", ");
-    let records = words::count(summary.records, "record");
+    let records = text::count(summary.records, "record");
     if summary.records == 0 {
         format!("No records to look at ({about}).")
     } else if !summary.filters.is_empty() {
         let mut text =
             format!("Nothing within {} in {records} ({about}).", summary.filters.join(" "));
         if summary.hidden > 0 {
-            let hidden = words::count(summary.hidden, "finding");
+            let hidden = text::count(summary.hidden, "finding");
             text.push_str(&format!(" Left out by class or severity: {hidden}."));
         }
         text
@@ -152,7 +155,7 @@ pub(crate) fn nothing_found(summary: &Summary, style: &Style) -> String {
 /// `2 places could not be read: this look is not complete.`
 pub(crate) fn incomplete(summary: &Summary) -> Option<String> {
     (!summary.is_complete()).then(|| {
-        let places = words::count(summary.skipped_total, "place");
+        let places = text::count(summary.skipped_total, "place");
         format!("{places} could not be read or decoded: this look is not complete.")
     })
 }
@@ -171,7 +174,7 @@ pub(crate) fn skipped(out: &mut dyn Write, summary: &Summary, style: &Style) -> 
     let groups: Vec<_> = summary.skipped.chunk_by(|a, b| a.path == b.path).collect();
     let listed: u64 = summary.skipped.len() as u64;
     let more_places = summary.skipped_total.saturating_sub(listed);
-    let files = words::count(groups.len() as u64, "file");
+    let files = text::count(groups.len() as u64, "file");
     let at_least = if more_places > 0 { "at least " } else { "" };
     page.text(
         0,
@@ -181,34 +184,34 @@ pub(crate) fn skipped(out: &mut dyn Write, summary: &Summary, style: &Style) -> 
     for group in groups.iter().take(SKIPPED_FILES_MAX) {
         let Some(first) = group.first() else { continue };
         let path = first.path.to_string_lossy();
-        let path = if path == "-" { "standard input".into() } else { words::visible(&path) };
+        let path = if path == "-" { "standard input".into() } else { text::visible(&path) };
         // Not wrapped: somebody will copy it.
         page.line(&format!("  {path}"))?;
         for place in group.iter().take(SKIPPED_PLACES_MAX) {
-            let reason = words::cap(&place.reason, words::TEXT_COLUMNS_MAX);
+            let reason = text::cap(&place.reason, text::TEXT_COLUMNS_MAX);
             let at = match place.place {
                 Some(at) if at.record > 0 => format!(
                     "record {}, byte {}: ",
-                    words::thousands(at.record),
-                    words::thousands(at.offset)
+                    text::thousands(at.record),
+                    text::thousands(at.offset)
                 ),
-                Some(at) if at.offset > 0 => format!("byte {}: ", words::thousands(at.offset)),
+                Some(at) if at.offset > 0 => format!("byte {}: ", text::thousands(at.offset)),
                 _ => String::new(),
             };
             page.text(4, dim(), &format!("{at}{reason}"))?;
         }
         let more = group.len().saturating_sub(SKIPPED_PLACES_MAX);
         if more > 0 {
-            let more = words::count(more as u64, "more place");
+            let more = text::count(more as u64, "more place");
             page.text(4, dim(), &format!("… {more} in this file"))?;
         }
     }
     let more_files = groups.len().saturating_sub(SKIPPED_FILES_MAX);
     if more_files > 0 {
-        page.text(2, dim(), &format!("… {}", words::count(more_files as u64, "more file")))?;
+        page.text(2, dim(), &format!("… {}", text::count(more_files as u64, "more file")))?;
     }
     if more_places > 0 {
-        let more = words::count(more_places, "more place");
+        let more = text::count(more_places, "more place");
         page.text(2, dim(), &format!("… {more} not listed"))?;
     }
     Ok(())
@@ -266,7 +269,7 @@ impl Page<'_> {
 
     /// A wrapped paragraph, indented.
     fn text(&mut self, indent: usize, look: Look, text: &str) -> io::Result<()> {
-        for line in words::wrap(&tie(text), self.width.saturating_sub(indent)) {
+        for line in text::wrap(&tie(text), self.width.saturating_sub(indent)) {
             let line = format!("{}{}", " ".repeat(indent), self.paint(look, &line));
             self.line(&line)?;
         }
@@ -275,12 +278,11 @@ impl Page<'_> {
 
     /// A wrapped paragraph behind a label: `why   no MFA · …`.
     fn labelled(&mut self, label: &str, look: Look, text: &str) -> io::Result<()> {
-        const LABEL: usize = 6;
         let indent = INDENT + LABEL;
-        let lines = words::wrap(&tie(text), self.width.saturating_sub(indent));
+        let lines = text::wrap(&tie(text), self.width.saturating_sub(indent));
         for (index, line) in lines.iter().enumerate() {
             let label = if index == 0 { label } else { "" };
-            let label = self.paint(dim(), &words::pad(label, LABEL));
+            let label = self.paint(dim(), &text::pad(label, LABEL));
             let line = format!("{}{label}{}", " ".repeat(INDENT), self.paint(look, line));
             self.line(&line)?;
         }
@@ -289,7 +291,7 @@ impl Page<'_> {
 
     /// Two texts on one line, the second at the right edge, where both fit.
     fn both(&mut self, left: &str, looks: Look, right: &str, right_look: Look) -> io::Result<()> {
-        let (a, b) = (words::width(left), words::width(right));
+        let (a, b) = (text::width(left), text::width(right));
         if a + b + 3 <= self.width {
             let gap = " ".repeat(self.width - a - b);
             let line = format!("{}{gap}{}", self.paint(looks, left), self.paint(right_look, right));
@@ -314,7 +316,7 @@ impl Page<'_> {
     fn header(&mut self, report: &Report<'_>) -> io::Result<()> {
         let summary = report.summary;
         let found = found(report).join(" · ");
-        let elapsed = words::duration(summary.elapsed);
+        let elapsed = text::duration(summary.elapsed);
         let looked = format!("{} in {elapsed}", looked_at(summary).join(", "));
         // A number stays with its noun.
         let looked: Vec<String> =
@@ -330,59 +332,66 @@ impl Page<'_> {
         }
     }
 
-    fn brief(&mut self, told: &Told) -> io::Result<()> {
-        let word = words::severity(told.severity);
-        let calls: usize = told.rows.iter().map(|row| row.calls).sum();
-        let mut text = format!("{} · {} · {}", told.title, told.account, told.span);
+    fn one_line(&mut self, view: &IncidentView) -> io::Result<()> {
+        let word = text::severity(view.severity);
+        let calls: usize = view.rows.iter().map(|row| row.calls).sum();
+        let mut text = format!("{} · {} · {}", view.title, super::account(view), view.when);
         if calls > 1 {
-            text.push_str(&format!(" · {}", words::count(calls as u64, "call")));
+            text.push_str(&format!(" · {}", text::count(calls as u64, "call")));
         }
-        let lines = words::wrap(&tie(&text), self.width.saturating_sub(INDENT));
+        let lines = text::wrap(&tie(&text), self.width.saturating_sub(INDENT));
         for (index, line) in lines.iter().enumerate() {
             let word = if index == 0 { word } else { "" };
-            let word = self.paint(look(told.severity), &words::pad(word, INDENT));
+            let word = self.paint(look(view.severity), &text::pad(word, INDENT));
             self.line(&format!("{word}{line}"))?;
         }
         Ok(())
     }
 
-    fn block(&mut self, told: &Told, marks: &mut Vec<Mark>) -> io::Result<()> {
-        self.heading(told)?;
-        self.text(INDENT, Look::default(), &told.prose)?;
-        if !told.accounts.is_empty() {
-            let named: Vec<&str> = told.accounts.iter().take(10).map(String::as_str).collect();
+    fn block(
+        &mut self,
+        report: &Report<'_>,
+        incident: &Incident,
+        view: &IncidentView,
+        marks: &mut Vec<RowMark>,
+    ) -> io::Result<()> {
+        self.heading(view, report.ago(incident))?;
+        self.text(INDENT, Look::default(), &view.prose)?;
+        let accounts = super::accounts(view);
+        if !accounts.is_empty() {
+            let named: Vec<&str> = accounts.iter().take(10).map(String::as_str).collect();
             let mut text = named.join(" · ");
-            let more = told.accounts.len() - named.len();
+            let more = accounts.len() - named.len();
             if more > 0 {
                 text.push_str(&format!(" · {more} more"));
             }
             self.labelled("in", Look::default(), &text)?;
         }
-        if !told.from.is_empty() {
-            self.labelled("from", Look::default(), &told.from)?;
+        if !view.from.is_empty() {
+            self.labelled("from", Look::default(), &view.from)?;
         }
-        if !told.why.is_empty() {
-            self.labelled("why", Look::default(), &told.why.join(" · "))?;
+        if !view.why.is_empty() {
+            self.labelled("why", Look::default(), &view.why.join(" · "))?;
         }
-        if !told.related.is_empty() {
+        if !view.related.is_empty() {
             self.labelled(
                 "see",
                 Look::default(),
-                &format!("incident {}", told.related.join(", ")),
+                &format!("incident {}", view.related.join(", ")),
             )?;
         }
         self.line("")?;
-        self.timeline(told, marks)?;
-        if !told.next.is_empty() {
+        self.timeline(view, marks)?;
+        if !view.do_first.is_empty() {
             self.line("")?;
         }
-        for (index, step) in told.next.iter().enumerate() {
+        for (index, step) in view.do_first.iter().enumerate() {
             let number = format!("{}\u{a0} ", index + 1);
-            let lines = words::wrap(step, self.width.saturating_sub(INDENT + 6 + 3));
+            let lines = text::wrap(step, self.width.saturating_sub(INDENT + LABEL + 3));
             for (at, line) in lines.iter().enumerate() {
-                let label = if index == 0 && at == 0 { "next" } else { "" };
+                let label = if index == 0 && at == 0 { "do first" } else { "" };
                 let number = if at == 0 { number.as_str() } else { "   " };
-                let label = self.paint(dim(), &words::pad(label, 6));
+                let label = self.paint(dim(), &text::pad(label, LABEL));
                 let line =
                     format!("{}{label}{}{line}", " ".repeat(INDENT), self.paint(bold(), number));
                 self.line(&line)?;
@@ -392,18 +401,18 @@ impl Page<'_> {
     }
 
     /// Severity, account, span, how, and the incident's name, in as few lines as they need.
-    fn heading(&mut self, told: &Told) -> io::Result<()> {
-        let word = words::severity(told.severity);
-        let gap = " ".repeat(INDENT.saturating_sub(words::width(word)));
-        let word = format!("{}{gap}", self.paint(look(told.severity), word));
-        let account = &told.account;
-        let ago = told.ago.as_ref().map(|ago| format!(", {ago}").replace(' ', "\u{a0}"));
+    fn heading(&mut self, view: &IncidentView, ago: Option<String>) -> io::Result<()> {
+        let word = text::severity(view.severity);
+        let gap = " ".repeat(INDENT.saturating_sub(text::width(word)));
+        let word = format!("{}{gap}", self.paint(look(view.severity), word));
+        let account = &super::account(view);
+        let ago = ago.map(|ago| format!(", {ago}").replace(' ', "\u{a0}"));
         let ago = ago.unwrap_or_default();
-        let when = format!("{}{ago} · {}", told.span, told.how);
-        let id = format!("incident {}", told.id);
+        let when = format!("{}{ago} · {}", view.when, view.who);
+        let id = format!("incident {}", view.id);
         let room = self.width.saturating_sub(INDENT);
-        let (account_wide, id_wide) = (words::width(account), words::width(&id));
-        let wide = account_wide + 3 + words::width(&when);
+        let (account_wide, id_wide) = (text::width(account), text::width(&id));
+        let wide = account_wide + 3 + text::width(&when);
         let (bright, pale) = (self.paint(bold(), account), self.paint(dim(), &id));
         if wide + 3 + id_wide <= room {
             let gap = " ".repeat(room - wide - id_wide);
@@ -413,7 +422,7 @@ impl Page<'_> {
             let gap = " ".repeat(room - account_wide - id_wide);
             self.line(&format!("{word}{bright}{gap}{pale}"))?;
         } else {
-            let lines = words::wrap(account, room);
+            let lines = text::wrap(account, room);
             for (index, line) in lines.iter().enumerate() {
                 let head = if index == 0 { word.clone() } else { " ".repeat(INDENT) };
                 let line = self.paint(bold(), line);
@@ -424,31 +433,31 @@ impl Page<'_> {
         self.text(INDENT, Look::default(), &when)
     }
 
-    fn timeline(&mut self, told: &Told, marks: &mut Vec<Mark>) -> io::Result<()> {
-        let kept = fold::keep(&told.rows, TIMELINE_LINES_MAX);
-        let columns = Columns::new(&told.rows, self.width);
+    fn timeline(&mut self, view: &IncidentView, marks: &mut Vec<RowMark>) -> io::Result<()> {
+        let kept = timeline::keep(&view.rows, TIMELINE_LINES_MAX);
+        let columns = Columns::new(&view.rows, self.width);
         let mut day = None;
         let several_days = {
-            let date = |row: &Row| row.first_at.map(|at| words::date(at, &self.style.zone));
-            let mut days: Vec<String> = told.rows.iter().filter_map(date).collect();
+            let date = |row: &Row| row.first_at.map(|at| text::date(at, &self.style.zone));
+            let mut days: Vec<String> = view.rows.iter().filter_map(date).collect();
             days.dedup();
             days.len() > 1
         };
         let mut hidden = 0;
-        for (index, row) in told.rows.iter().enumerate() {
+        for (index, row) in view.rows.iter().enumerate() {
             if !kept[index] {
                 hidden += row.calls;
                 continue;
             }
             self.hidden(&mut hidden)?;
-            let date = row.first_at.map(|at| words::date(at, &self.style.zone));
+            let date = row.first_at.map(|at| text::date(at, &self.style.zone));
             if several_days && date.is_some() && date != day {
                 let text = date.clone().unwrap_or_default();
                 let text = self.paint(dim(), &text);
                 self.line(&format!("  {text}"))?;
                 day = date;
             }
-            if row.mark != Mark::Plain && !marks.contains(&row.mark) {
+            if row.mark != RowMark::Plain && !marks.contains(&row.mark) {
                 marks.push(row.mark);
             }
             self.row(row, &columns)?;
@@ -460,25 +469,25 @@ impl Page<'_> {
         if *calls == 0 {
             return Ok(());
         }
-        let calls = words::count(std::mem::take(calls) as u64, "more call");
+        let calls = text::count(std::mem::take(calls) as u64, "more call");
         self.text(INDENT, dim(), &format!("… {calls}, see --format jsonl"))
     }
 
     fn row(&mut self, row: &Row, columns: &Columns) -> io::Result<()> {
-        let time = row.first_at.map(|at| words::clock(at, &self.style.zone));
+        let time = row.first_at.map(|at| text::clock(at, &self.style.zone));
         let time = time.unwrap_or_else(|| "--:--".to_owned());
         let sign = row.mark.sign(self.style.ascii);
         let words_look = match row.mark {
-            Mark::Grave => look(row.severity.min(Severity::High)),
-            Mark::Failed | Mark::Plain => Look::default(),
-            Mark::Behalf => dim(),
+            RowMark::Severe => look(row.severity.min(Severity::High)),
+            RowMark::Failed | RowMark::Plain => Look::default(),
+            RowMark::OnBehalf => dim(),
         };
         let sign_look = match row.mark {
-            Mark::Failed => yellow().bold(),
+            RowMark::Failed => yellow().bold(),
             _ => words_look,
         };
         let head = format!("  {} {} ", self.paint(dim(), &time), self.paint(sign_look, sign));
-        let what = words::wrap(&row.what, columns.what);
+        let what = text::wrap(&row.what, columns.what);
         let services = names(&row.services, SERVICE_COLUMNS_MAX);
         let addresses = names(&row.addresses, 0);
         let account = row.account.clone().unwrap_or_default();
@@ -496,12 +505,12 @@ impl Page<'_> {
             let mut text = if index == 0 { head.clone() } else { " ".repeat(INDENT) };
             text.push_str(&self.paint(words_look, line));
             if index == 0 && !side.is_empty() {
-                text.push_str(&" ".repeat(columns.what.saturating_sub(words::width(line))));
+                text.push_str(&" ".repeat(columns.what.saturating_sub(text::width(line))));
             }
             for (number, (cell, wide)) in side.iter().enumerate().filter(|_| index == 0) {
-                let cell = words::cap(cell, *wide);
+                let cell = text::cap(cell, *wide);
                 let last = number + 1 == side.len();
-                let cell = if last { cell } else { words::pad(&cell, *wide) };
+                let cell = if last { cell } else { text::pad(&cell, *wide) };
                 text.push_str("  ");
                 text.push_str(&self.paint(dim(), &cell));
             }
@@ -517,8 +526,8 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn footer(&mut self, marks: &[Mark]) -> io::Result<()> {
-        let mut parts: Vec<String> = [Mark::Failed, Mark::Grave, Mark::Behalf]
+    fn footer(&mut self, marks: &[RowMark]) -> io::Result<()> {
+        let mut parts: Vec<String> = [RowMark::Failed, RowMark::Severe, RowMark::OnBehalf]
             .iter()
             .filter(|mark| marks.contains(mark))
             .map(|mark| {
@@ -530,7 +539,7 @@ impl Page<'_> {
         parts.push("every call: --format jsonl".replace(' ', "\u{a0}"));
         parts.push("to hand on: --format html".replace(' ', "\u{a0}"));
         let text = parts.join("   ");
-        if words::width(&text) <= self.width {
+        if text::width(&text) <= self.width {
             let text = self.paint(dim(), &text);
             return self.line(&text);
         }
@@ -549,7 +558,7 @@ fn names(names: &[String], columns: usize) -> String {
     let mut text = first.clone();
     for (index, name) in rest.iter().enumerate() {
         let last = index + 1 == rest.len();
-        let longer = words::width(&text) + 2 + words::width(name) + if last { 0 } else { 2 };
+        let longer = text::width(&text) + 2 + text::width(name) + if last { 0 } else { 2 };
         if longer > columns {
             text.push_str(" …");
             break;
@@ -571,7 +580,7 @@ struct Columns {
 impl Columns {
     fn new(rows: &[Row], width: usize) -> Self {
         let widest = |text: &dyn Fn(&Row) -> String| {
-            rows.iter().map(|row| words::width(&text(row))).max().unwrap_or(0)
+            rows.iter().map(|row| text::width(&text(row))).max().unwrap_or(0)
         };
         let account = widest(&|row| row.account.clone().unwrap_or_default());
         let account = account.min(ACCOUNT_COLUMNS_MAX);

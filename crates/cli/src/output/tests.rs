@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::story::{self, Story};
-use super::{Report, Style, csv, html, jsonl, ocsf, skipped, table, words};
+use super::fixture::{self, Story};
+use super::{Report, Style, csv, html, jsonl, ocsf, skipped, table, text};
 
 /// A snapshot whose name does not depend on where this module is compiled.
 macro_rules! snapshot {
@@ -46,14 +46,14 @@ fn lines(
 
 #[test]
 fn the_break_in_reads_well_at_every_width() {
-    let story = story::example();
+    let story = fixture::example();
     for width in [100, 80, 60, 160] {
         let text = in_table(&story, &styled(width));
         for line in text.lines() {
-            assert!(words::width(line) <= width, "{width}: {line}");
+            assert!(text::width(line) <= width, "{width}: {line}");
             assert_eq!(line.trim_end(), line);
         }
-        for whole in [story::PAYMENTS, "203.0.113.77", "198.51.100.23", "GetFederationToken"] {
+        for whole in [fixture::PAYMENTS, "203.0.113.77", "198.51.100.23", "GetFederationToken"] {
             assert!(text.contains(whole), "{width}: {whole} is cut");
         }
         snapshot!(format!("table_{width}"), text);
@@ -62,7 +62,7 @@ fn the_break_in_reads_well_at_every_width() {
 
 #[test]
 fn colour_changes_no_word() {
-    let story = story::example();
+    let story = fixture::example();
     let plain = in_table(&story, &styled(100));
     let colored = in_table(&story, &Style { color: true, ..styled(100) });
     assert!(colored.contains("\u{1b}["));
@@ -71,7 +71,7 @@ fn colour_changes_no_word() {
 
 #[test]
 fn ascii_uses_ascii() {
-    let text = in_table(&story::example(), &Style { ascii: true, ..styled(100) });
+    let text = in_table(&fixture::example(), &Style { ascii: true, ..styled(100) });
     assert!(text.is_ascii(), "{text}");
 }
 
@@ -79,28 +79,28 @@ fn ascii_uses_ascii() {
 fn other_time_zones_are_named() {
     let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(2));
     let style = Style { zone, zone_label: "+02".to_owned(), ..styled(100) };
-    let text = in_table(&story::example(), &style);
+    let text = in_table(&fixture::example(), &style);
     assert!(text.contains("2026-05-04 15:58 → 16:31 +02"));
 }
 
 #[test]
 fn hostile_texts_do_nothing_on_a_terminal() {
-    let story = story::hostile();
+    let story = fixture::hostile();
     for width in [40, 60, 80, 100, 160] {
         let text = in_table(&story, &styled(width));
-        assert!(!text.chars().any(|letter| letter != '\n' && words::is_unseen(letter)));
+        assert!(!text.chars().any(|letter| letter != '\n' && text::is_unseen(letter)));
         for line in text.lines() {
-            assert!(words::width(line) <= width, "{width}: {line}");
+            assert!(text::width(line) <= width, "{width}: {line}");
         }
     }
     snapshot!("table_hostile", in_table(&story, &styled(100)));
     let text = written(|out| skipped(out, &story.summary, &styled(100)));
-    assert!(!text.chars().any(|letter| letter != '\n' && words::is_unseen(letter)));
+    assert!(!text.chars().any(|letter| letter != '\n' && text::is_unseen(letter)));
 }
 
 #[test]
 fn nothing_found_claims_no_more_than_was_looked_at() {
-    let mut story = story::empty();
+    let mut story = fixture::empty();
     snapshot!("table_empty", in_table(&story, &styled(100)));
     story.summary.skipped_total = 2;
     let text = in_table(&story, &styled(100));
@@ -111,12 +111,13 @@ fn nothing_found_claims_no_more_than_was_looked_at() {
 
 #[test]
 fn a_long_timeline_keeps_what_matters() {
-    let mut story = story::example();
+    let mut story = fixture::example();
     let incident = &mut story.incidents[2];
     let grave = incident.findings[32].clone();
     assert_eq!(grave.event_name.as_deref(), Some("CreateAccessKey"));
     for number in 0..300 {
-        let mut noise = story::call(500 + number, story::PAYMENTS, "14:06:00", "ec2", "CreateTags");
+        let mut noise =
+            fixture::call(500 + number, fixture::PAYMENTS, "14:06:00", "ec2", "CreateTags");
         noise.did = format!("CreateTags {number}");
         incident.findings.insert(32, noise);
     }
@@ -126,12 +127,12 @@ fn a_long_timeline_keeps_what_matters() {
     assert!(text.lines().count() < 110, "{}", text.lines().count());
     let page = in_html(&story);
     assert!(page.contains("created a root access key · CreateAccessKey"));
-    assert!(page.contains("more entries that tell less"));
+    assert!(page.contains("more entries left out"));
 }
 
 #[test]
 fn what_is_not_root_use_is_not_called_root_use() {
-    let mut story = story::example();
+    let mut story = fixture::example();
     story.incidents.truncate(1);
     let incident = &mut story.incidents[0];
     incident.kind = rootwatch_core::incident::IncidentKind::RuleMatch;
@@ -140,36 +141,40 @@ fn what_is_not_root_use_is_not_called_root_use() {
     for finding in &mut incident.findings {
         finding.root_use = rootwatch_core::finding::RootUse::No;
         finding.session.sign_in = false;
+        finding.actor = Some("arn:aws:iam::222233334444:user/ops".to_owned());
     }
-    let text = in_table(&story, &styled(100));
-    assert!(text.contains("not root use; a rule asks to be told"), "{text}");
+    let text = in_table(&story, &styled(160));
+    assert!(
+        text.contains("by arn:aws:iam::222233334444:user/ops in us-east-1, not root use"),
+        "{text}"
+    );
     assert!(text.contains("Management events were excluded from a trail."), "{text}");
 }
 
 #[test]
 fn what_could_not_be_read_is_named() {
-    let story = story::example();
+    let story = fixture::example();
     snapshot!("skipped", written(|out| skipped(out, &story.summary, &styled(100))));
-    assert_eq!(written(|out| skipped(out, &story::empty().summary, &styled(100))), "");
+    assert_eq!(written(|out| skipped(out, &fixture::empty().summary, &styled(100))), "");
 }
 
 #[test]
 fn jsonl_has_the_promised_fields_in_order() {
-    let story = story::example();
+    let story = fixture::example();
     let text = written(|out| jsonl(out, &story.report()));
     assert_eq!(text.lines().count(), story.report().findings.len());
     let first: String = text.lines().take(3).collect::<Vec<_>>().join("\n");
     snapshot!("jsonl", first);
-    for line in lines(&story::hostile(), jsonl) {
+    for line in lines(&fixture::hostile(), jsonl) {
         assert_eq!(line.as_object().unwrap().len(), 21);
     }
-    let text = written(|out| jsonl(out, &story::hostile().report()));
-    assert!(!text.chars().any(|letter| letter != '\n' && words::is_unseen(letter)));
+    let text = written(|out| jsonl(out, &fixture::hostile().report()));
+    assert!(!text.chars().any(|letter| letter != '\n' && text::is_unseen(letter)));
 }
 
 #[test]
 fn csv_has_the_fields_of_jsonl_as_columns() {
-    let story = story::example();
+    let story = fixture::example();
     let text = written(|out| csv(out, &story.report()));
     snapshot!("csv", text.lines().take(4).collect::<Vec<_>>().join("\n"));
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
@@ -186,12 +191,12 @@ fn csv_has_the_fields_of_jsonl_as_columns() {
 
 #[test]
 fn no_csv_cell_is_a_formula() {
-    let text = written(|out| csv(out, &story::hostile().report()));
+    let text = written(|out| csv(out, &fixture::hostile().report()));
     let mut reader = ::csv::Reader::from_reader(text.as_bytes());
     for record in reader.records() {
         for cell in &record.unwrap() {
             assert!(!cell.starts_with(['=', '+', '-', '@']), "{cell}");
-            assert!(!cell.chars().any(words::is_unseen), "{cell:?}");
+            assert!(!cell.chars().any(text::is_unseen), "{cell:?}");
         }
     }
 }
@@ -204,7 +209,7 @@ fn schema() -> jsonschema::Validator {
 #[test]
 fn every_ocsf_line_follows_the_published_schema() {
     let validator = schema();
-    let mut bare = story::example();
+    let mut bare = fixture::example();
     for finding in bare.incidents.iter_mut().flat_map(|incident| &mut incident.findings) {
         finding.event_name = None;
         finding.event_time = None;
@@ -214,7 +219,7 @@ fn every_ocsf_line_follows_the_published_schema() {
         finding.session = rootwatch_core::finding::SessionFacts::default();
         finding.rules.clear();
     }
-    for story in [story::example(), story::hostile(), bare] {
+    for story in [fixture::example(), fixture::hostile(), bare] {
         let lines = lines(&story, ocsf);
         assert!(!lines.is_empty());
         for line in lines {
@@ -226,7 +231,7 @@ fn every_ocsf_line_follows_the_published_schema() {
         }
     }
     let login =
-        lines(&story::example(), ocsf).into_iter().find(|line| line["severity_id"] == 5).unwrap();
+        lines(&fixture::example(), ocsf).into_iter().find(|line| line["severity_id"] == 5).unwrap();
     let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
     snapshot!("ocsf", format!("{login:#}").replace(&version, "\"version\": \"[product]\""));
 }
@@ -234,7 +239,7 @@ fn every_ocsf_line_follows_the_published_schema() {
 #[test]
 fn a_broken_ocsf_line_is_refused() {
     let validator = schema();
-    let line = lines(&story::example(), ocsf).swap_remove(0);
+    let line = lines(&fixture::example(), ocsf).swap_remove(0);
     assert!(validator.is_valid(&line));
     type Break = fn(&mut Value);
     let broken: [(&str, Break); 10] = [
@@ -288,7 +293,7 @@ fn tags(html: &str) -> Vec<String> {
 #[test]
 fn html_is_balanced_and_needs_nothing_from_elsewhere() {
     let void = ["!doctype", "meta", "br", "hr", "img", "input", "link"];
-    for story in [story::example(), story::hostile(), story::empty()] {
+    for story in [fixture::example(), fixture::hostile(), fixture::empty()] {
         let page = in_html(&story);
         let mut open: Vec<String> = Vec::new();
         for tag in tags(&page) {
@@ -322,16 +327,16 @@ fn html_is_balanced_and_needs_nothing_from_elsewhere() {
 
 #[test]
 fn html_escapes_what_strangers_wrote() {
-    let page = in_html(&story::hostile());
+    let page = in_html(&fixture::hostile());
     let names: BTreeSet<String> = tags(&page).into_iter().collect();
     assert!(!names.contains("script") && !names.contains("img") && !names.contains("b<"));
     assert!(page.contains("&#60;script&#62;"));
-    assert!(!page.chars().any(|letter| letter != '\n' && words::is_unseen(letter)));
+    assert!(!page.chars().any(|letter| letter != '\n' && text::is_unseen(letter)));
 }
 
 #[test]
 fn html_tells_the_story() {
-    let page = in_html(&story::example());
+    let page = in_html(&fixture::example());
     for text in [
         "prod-payments",
         "Root user signed in to the console without MFA",
@@ -343,6 +348,6 @@ fn html_tells_the_story() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    let page = in_html(&story::empty());
+    let page = in_html(&fixture::empty());
     assert!(page.contains("No root use in 1,314,242 records"));
 }

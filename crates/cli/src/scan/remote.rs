@@ -16,7 +16,7 @@ use rootwatch_scan::{Input, Progress, ScanOptions, Scanned};
 use super::{EXIT_INCOMPLETE, with_bar};
 use crate::args::{Format, ScanArgs};
 use crate::interrupt;
-use crate::output::{self, Style, words};
+use crate::output::{self, Style, text};
 use crate::report::Hint;
 use crate::since::TimeArg;
 
@@ -212,10 +212,10 @@ pub(super) fn fan_out(
         _ => writeln!(
             io::stdout(),
             "Queued {} in {} as backfill {}.\nProgress: rootwatch scan status --watch {}",
-            words::count(out.objects, "object"),
-            words::count(out.messages, "message"),
+            text::count(out.objects, "object"),
+            text::count(out.messages, "message"),
             out.history,
-            words::visible(queue_url),
+            text::visible(queue_url),
         )?,
     }
     if !args.quiet {
@@ -233,21 +233,21 @@ pub(super) fn print_cost(inputs: &Inputs, usage: &Usage) {
     let mut err = anstream::stderr();
     if !inputs.s3.is_empty() {
         let mut counted =
-            vec![words::count(of(&usage.lists), "LIST"), words::count(of(&usage.gets), "GET")];
+            vec![text::count(of(&usage.lists), "LIST"), text::count(of(&usage.gets), "GET")];
         if of(&usage.queue_requests) > 0 {
-            counted.push(format!("{} to SQS", words::count(of(&usage.queue_requests), "request")));
+            counted.push(format!("{} to SQS", text::count(of(&usage.queue_requests), "request")));
         }
         let _ = writeln!(
             err,
             "S3: {}, {} fetched: about ${:.4} (list price of requests, us-east-1, {PRICES_AS_OF}; \
              without data transfer)",
-            words::list(&counted),
-            words::bytes(of(&usage.bytes)),
+            text::list(&counted),
+            text::bytes(of(&usage.bytes)),
             usage.dollars(),
         );
     }
     if inputs.lookup.is_some() {
-        let requests = words::count(of(&usage.lookups), "request");
+        let requests = text::count(of(&usage.lookups), "request");
         let _ = writeln!(err, "CloudTrail: {requests} of LookupEvents (no charge)");
     }
 }
@@ -259,22 +259,22 @@ pub(super) fn so_far(inputs: &Inputs, usage: &Usage, elapsed: Duration) -> Strin
     if !inputs.s3.is_empty() {
         text = format!(
             ", {} and {} (${:.4})",
-            words::count(of(&usage.lists), "LIST"),
-            words::count(of(&usage.gets), "GET"),
+            text::count(of(&usage.lists), "LIST"),
+            text::count(of(&usage.gets), "GET"),
             usage.dollars(),
         );
     }
     if inputs.lookup.is_some() {
         let (requests, done) = (of(&usage.lookups), of(&usage.range_done_thousandths));
-        text = format!("{text}, {}", words::count(requests, "request"));
+        text = format!("{text}, {}", text::count(requests, "request"));
         if done > 0 {
             // Events are not spread evenly over time: an estimate.
             let left = |so_far: f64| so_far * (1_000.0 - done as f64).max(0.0) / done as f64;
             let time = Duration::from_secs_f64(left(elapsed.as_secs_f64()));
             text = format!(
                 "{text}, about {} left ({})",
-                words::thousands(left(requests as f64) as u64),
-                words::duration(time)
+                text::thousands(left(requests as f64) as u64),
+                text::duration(time)
             );
         }
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::EXIT_INCOMPLETE;
 use super::remote::explained;
 use crate::args::{StatusArgs, StatusFormat};
-use crate::output::words;
+use crate::output::text;
 
 /// Not done yet.
 const EXIT_NOT_DONE: u8 = 1;
@@ -31,7 +31,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         let dead = follower.dead_letter_queue();
         let dead = dead.map_or(
             "none: messages that cannot be processed return until they expire".into(),
-            |name| words::visible(name),
+            |name| text::visible(name),
         );
         writeln!(io::stdout(), "dead-letter queue: {dead}")?;
         writeln!(
@@ -77,7 +77,7 @@ fn line(format: StatusFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Re
     match format {
         StatusFormat::Jsonl => {
             let status = json!({
-                "time": words::rfc3339(now), "visible": visible, "in_flight": in_flight,
+                "time": text::rfc3339(now), "visible": visible, "in_flight": in_flight,
                 "delayed": delayed, "dead_letters": dead,
                 "messages_per_second": rate.map(|rate| (rate * 100.0).round() / 100.0),
                 "seconds_left": secs_left.map(f64::round),
@@ -85,14 +85,14 @@ fn line(format: StatusFormat, counts: &QueueCounts, rate: Option<f64>) -> io::Re
             writeln!(out, "{status}")?;
         }
         StatusFormat::Table => {
-            let number = |number: u64| words::thousands(number);
+            let number = |number: u64| text::thousands(number);
             let dead = dead.map_or_else(|| "none".to_owned(), number);
             let pace = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
             let left = secs_left.map_or_else(
                 || {
                     if counts.left() == 0 { "nothing".to_owned() } else { "unknown".to_owned() }
                 },
-                |secs| words::duration(Duration::from_secs_f64(secs)),
+                |secs| text::duration(Duration::from_secs_f64(secs)),
             );
             writeln!(
                 out,

@@ -73,7 +73,7 @@ fn impossible_arguments_are_refused_with_advice() {
         (&["x", "--fail-on", "sever"], "sever", "possible values"),
         (&["x", "--format", "xml"], "xml", "possible values"),
         (&["x", "--threads", "0"], "0 is not in 1..=256", "--help"),
-        (&["x", "--findings-max", "0"], "0 is not in 1..", "--help"),
+        (&["x", "--findings-max", "0"], "must be a number of findings, at least 1", "--help"),
         (&["x", "--file-bytes-max", "10k"], "not a number of bytes, for example", "--help"),
         (&["x", "--record-bytes-max", "1"], "must be 1024 to 67108864 bytes", "--help"),
         (&["x", "--output", "report.pdf"], "--output report.pdf", "hint: use .html, .csv"),

@@ -261,7 +261,7 @@ fn join_assume_root(shown: &mut [Shown], members: &[usize], views: &[View<'_>]) 
         }
         let mut finding = view.finding.clone();
         let text = format!(
-            "sts:AssumeRoot gave this session; by itself the record says {}, {}",
+            "session issued by sts:AssumeRoot; {}, {} without that context",
             finding.root_use, finding.severity
         );
         finding.root_use = RootUse::Privileged;
@@ -302,7 +302,7 @@ fn prove_by_session(shown: &mut [Shown], views: &[View<'_>]) {
         finding.root_use = RootUse::Direct;
         finding.reasons.push(Reason::new(
             "proved_by_session",
-            "the root user acted in the same session; by itself the record says possible",
+            "the root user acted in the same session; possible without that context",
         ));
         one.revised = Some(Box::new(finding));
     }
@@ -533,11 +533,8 @@ fn title(
         let asked = shown.iter().any(|one| views[one.index].assume_root());
         let what =
             if audit && asked { "Root credentials audited" } else { "Privileged root sessions" };
-        return match accounts {
-            [] => what.to_owned(),
-            [account] => format!("{what} in {account}"),
-            _ => format!("{what} in {} accounts", accounts.len()),
-        };
+        // The accounts stand beside the title in every output.
+        return what.to_owned();
     }
     if several && shown.iter().all(|one| one.finding(views).root_use == RootUse::OnBehalf) {
         let mut services: BTreeMap<&str, ()> = BTreeMap::new();

@@ -264,7 +264,7 @@ fn one_caller_s_audit_of_many_accounts_is_one_incident() {
         assume_root("maria", "13:52:05", A, "ASIA1"),
         assume_root("maria", "14:07:05", B, "ASIA2"),
     ]);
-    assert_eq!(incident.title, "Root credentials audited in 2 accounts");
+    assert_eq!(incident.title, "Root credentials audited");
     assert_eq!(incident.accounts, [A, B]);
     assert_eq!(incident.severity, Severity::Informational);
     apart(&[

@@ -2,7 +2,7 @@
 
 use crate::account::AccountId;
 use crate::classify::ROOT_SIGN_IN_ACTIONS;
-use crate::detect::texts::{cut, owned};
+use crate::detect::texts::{cut, owned, task_policy};
 use crate::finding::{FindingKey, RootUse, SessionFacts};
 use crate::fnv;
 use crate::record::{Record, text_at};
@@ -51,9 +51,7 @@ pub(super) fn session_facts(record: &Record<'_>) -> SessionFacts {
         long_term_key: identity.access_key_id.as_deref().is_some_and(|key| key.starts_with("AKIA")),
         issued_key_id,
         target_account_id: ask(&["targetPrincipal"]).as_deref().and_then(account_in),
-        task_policy: ask(&["taskPolicyArn", "arn"])
-            .or_else(|| ask(&["taskPolicyArn"]))
-            .map(|arn| arn.rsplit('/').next().unwrap_or(&arn).to_owned()),
+        task_policy: is_assume_root.then(|| task_policy(record)).flatten(),
         assumed_root: session.assumed_root == Some(true),
         sign_in: record.is_from("signin")
             && record.event_name.as_deref().is_some_and(|name| {

@@ -56,15 +56,14 @@ impl Default for History {
 }
 
 impl History {
-    /// The history of a scan. Keeps everything; its reasons say "in this
-    /// input".
+    /// The history of a scan. Keeps everything; its reasons say "in this scan".
     #[must_use]
     pub fn of_input() -> Self {
         Self {
             accounts: HashMap::new(),
             bounded: false,
-            first_key: "first call with this key in this input",
-            first_address: "first seen address for this account in this input",
+            first_key: "first use of this key in this scan",
+            first_address: "address not seen before for this account in this scan",
         }
     }
 
@@ -75,8 +74,8 @@ impl History {
         Self {
             accounts: HashMap::new(),
             bounded: true,
-            first_key: "first call with this key",
-            first_address: "first seen address for this account",
+            first_key: "first use of this key",
+            first_address: "address not seen before for this account",
         }
     }
 
@@ -243,13 +242,13 @@ mod tests {
         history.note_address(A, "192.0.2.10");
         let one = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert_eq!(codes(&one), ["first_use", "new_address"]);
-        assert_eq!(one.reasons[1].text, "first call with this key");
-        assert_eq!(one.reasons[2].text, "first seen address for this account");
+        assert_eq!(one.reasons[1].text, "first use of this key");
+        assert_eq!(one.reasons[2].text, "address not seen before for this account");
         let again = finalized(&mut history, use_of("AKIA1", "203.0.113.77"), &first);
         assert!(codes(&again).is_empty() && again.rules.is_empty());
         let mut input = History::of_input();
         let one = finalized(&mut input, use_of("AKIA1", "203.0.113.77"), &first);
-        assert_eq!(one.reasons[1].text, "first call with this key in this input");
+        assert_eq!(one.reasons[1].text, "first use of this key in this scan");
     }
 
     #[test]

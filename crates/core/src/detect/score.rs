@@ -48,7 +48,7 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
                 severity = Severity::Critical;
                 reasons.push(Reason::new(
                     "root_against_monitoring",
-                    "the root user itself changed what watches or governs the account",
+                    "the root user changed monitoring or governance settings",
                 ));
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
             severity = severity.max(Severity::Medium);
             reasons.push(Reason::new(
                 "unknown_privileged_call",
-                "no rule knows this call in a privileged session",
+                "call not expected in a privileged session",
             ));
         }
         RootUse::Privileged | RootUse::No => {}
@@ -67,7 +67,8 @@ pub(super) fn score(finding: &mut Finding, rules: &[(usize, &Rule)], ruleset: &R
     if finding.root_use != RootUse::OnBehalf && was_denied(finding) {
         if finding.root_use == RootUse::Direct {
             severity = severity.max(Severity::High);
-            reasons.push(Reason::new("denied", "denied by a policy: somebody holds root"));
+            reasons
+                .push(Reason::new("denied", "denied by a policy: the caller has root credentials"));
         } else {
             reasons.push(Reason::new("denied", "denied by a policy"));
         }

@@ -1,7 +1,7 @@
 //! The texts of a finding that no rule gives: a title, what was done, and the length of free text.
 
 use crate::finding::RootUse;
-use crate::record::Record;
+use crate::record::{Record, text_at};
 
 /// Longest free text that a finding keeps, in bytes. It may come from whoever used the credentials.
 pub const TEXT_BYTES_MAX: usize = 1024;
@@ -22,6 +22,29 @@ pub(super) fn title(record: &Record<'_>, root_use: RootUse) -> String {
         RootUse::Possible => format!("Account action {call}{service}, identity not stated"),
         RootUse::No => format!("{call}{service}"),
     }
+}
+
+/// The title of a call that did not succeed: `Root user was denied StopLogging (cloudtrail)`.
+pub(super) fn failed_title(record: &Record<'_>, root_use: RootUse, is_denied: bool) -> String {
+    let call = did(record);
+    let service = record.service().map(|service| format!(" ({})", cut(service)));
+    let service = service.unwrap_or_default();
+    let (verb, ended) = if is_denied { ("was denied", "denied") } else { ("failed at", "failed") };
+    match root_use {
+        RootUse::Direct => format!("Root user {verb} {call}{service}"),
+        RootUse::Privileged if record.is_named("AssumeRoot") => match task_policy(record) {
+            Some(policy) => format!("AssumeRoot {ended}, task policy {}", cut(&policy)),
+            None => format!("AssumeRoot {ended}"),
+        },
+        RootUse::Privileged => format!("Privileged root session {verb} {call}{service}"),
+        RootUse::Derived => format!("Session issued by the root user {verb} {call}{service}"),
+        RootUse::OnBehalf | RootUse::Possible | RootUse::No => format!("{call}{service} {ended}"),
+    }
+}
+
+/// The action of a call that did not succeed: `denied: StopLogging`.
+pub(super) fn failed_did(record: &Record<'_>, is_denied: bool) -> String {
+    format!("{}: {}", if is_denied { "denied" } else { "failed" }, did(record))
 }
 
 /// The action of a finding without a matching rule.
@@ -46,12 +69,6 @@ pub(super) fn cut(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// The text with a capital first letter.
-pub(super) fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
-
 /// A title inside a sentence. Only `Root user …` gets a small first letter there: most other titles
 /// begin with a name (`AWS Config`, `AssumeRoot`, `KMS key`).
 pub(super) fn lower_first(text: &str) -> String {
@@ -59,4 +76,12 @@ pub(super) fn lower_first(text: &str) -> String {
         Some(rest) => format!("root {rest}"),
         None => text.to_owned(),
     }
+}
+
+/// The name of the task policy of an `AssumeRoot` call: `IAMAuditRootUserCredentials`.
+pub(super) fn task_policy(record: &Record<'_>) -> Option<String> {
+    let parameters = record.request_parameters;
+    text_at(parameters, &["taskPolicyArn", "arn"])
+        .or_else(|| text_at(parameters, &["taskPolicyArn"]))
+        .map(|arn| arn.rsplit('/').next().unwrap_or(&arn).to_owned())
 }

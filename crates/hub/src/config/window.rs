@@ -86,7 +86,7 @@ fn range(text: &str) -> Result<RangeInclusive<IpAddr>, (&'static str, String)> {
     match text.parse::<IpNet>() {
         Ok(net) => Ok(net.network()..=net.broadcast()),
         Err(_) => {
-            let text = rootwatch_core::words::cap(text, 60);
+            let text = rootwatch_core::text::cap(text, 60);
             Err(("addresses", format!("`{text}` is neither an address nor a range of them")))
         }
     }

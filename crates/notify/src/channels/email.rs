@@ -86,7 +86,7 @@ pub enum Tls {
 }
 
 impl Settings for Config {
-    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Sends an email with a text and an HTML part through SMTP (`host`) or Amazon SES \
                 (`ses`). For SES, verify the domain of `from`, leave the sandbox, and allow the \
@@ -256,7 +256,7 @@ impl Config {
         let mut read = |key: &'static str, text: &String| match text.trim().parse::<Mailbox>() {
             Ok(mailbox) => Some(mailbox),
             Err(error) => {
-                let text = rootwatch_core::words::cap(text, 60);
+                let text = rootwatch_core::text::cap(text, 60);
                 faults.push((key, format!("`{text}` is not an email address: {error}")));
                 None
             }

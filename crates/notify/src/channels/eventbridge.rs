@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ struct EventBridge {
 
 /// `delivery_failing` becomes `Rootwatch Alert Delivery Failing`.
 fn detail_type(name: &str) -> String {
-    let parts: Vec<String> = name.split('_').map(words::capital).collect();
+    let parts: Vec<String> = name.split('_').map(text::capital).collect();
     format!("Rootwatch Alert {}", parts.join(" "))
 }
 
@@ -191,7 +191,7 @@ fn read(answer: &str) -> Sent {
         return advised(Failed::of_entry(code, message)).sent;
     }
     match (answer["FailedEntryCount"].as_u64(), entry["EventId"].as_str()) {
-        (Some(0), Some(id)) => Sent::Delivered { receipt: words::cap(id, 100) },
+        (Some(0), Some(id)) => Sent::Delivered { receipt: text::cap(id, 100) },
         _ => Sent::RetryAfter {
             after: None,
             error: "the answer names no event that was taken".to_owned(),
@@ -218,7 +218,7 @@ impl Channel for EventBridge {
                 let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
                 match answer["Arn"].as_str() {
                     Some(arn) => {
-                        Sent::Delivered { receipt: format!("{} is there", words::cap(arn, 200)) }
+                        Sent::Delivered { receipt: format!("{} is there", text::cap(arn, 200)) }
                     }
                     None => Sent::RetryAfter {
                         after: None,

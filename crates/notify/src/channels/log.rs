@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -110,18 +110,18 @@ pub fn render(format: Format, message: &Message<'_>) -> String {
 /// Some lines: when and what, then what is known, moved in.
 fn text(message: &Message<'_>) -> String {
     let wording = message.wording;
-    let at = words::clock(message.alert.decided_at, &jiff::tz::TimeZone::UTC);
+    let at = text::clock(message.alert.decided_at, &jiff::tz::TimeZone::UTC);
     let mut lines = Vec::new();
     let banner = wording.banner.as_ref().map(|banner| format!("{banner} · ")).unwrap_or_default();
-    let head = words::wrap(&format!("{banner}{}", wording.title), COLUMNS - INDENT);
+    let head = text::wrap(&format!("{banner}{}", wording.title), COLUMNS - INDENT);
     for (place, line) in head.into_iter().enumerate() {
         let left = if place == 0 { format!("{at} UTC") } else { String::new() };
         lines.push(format!("{left:INDENT$}{line}"));
     }
     let mut put = |label: &str, text: &str| {
-        let label_columns = words::width(label);
+        let label_columns = text::width(label);
         let room = COLUMNS - INDENT - label_columns;
-        for (place, line) in words::wrap(text, room).into_iter().enumerate() {
+        for (place, line) in text::wrap(text, room).into_iter().enumerate() {
             let left = if place == 0 { label.to_owned() } else { " ".repeat(label_columns) };
             lines.push(format!("{:INDENT$}{left}{line}", ""));
         }

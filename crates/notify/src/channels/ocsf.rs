@@ -213,7 +213,7 @@ pub fn render(message: &Message<'_>) -> Vec<u8> {
         let (title, uid) = (&message.wording.title, message.thread);
         let mut said = ocsf::notice(&Notice {
             uid,
-            title: &rootwatch_core::words::cap(title, 300),
+            title: &rootwatch_core::text::cap(title, 300),
             severity: message.alert.severity,
             at: message.alert.decided_at,
             is_over: false,

@@ -10,7 +10,7 @@ use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -258,9 +258,9 @@ fn event(message: &Message<'_>, routing_key: &str, is_whole: bool) -> Value {
     });
     if let Some(account) = account {
         let name = account.name.as_deref().unwrap_or(&account.id);
-        payload["component"] = json!(words::cap(name, 100));
+        payload["component"] = json!(text::cap(name, 100));
         if let Some(unit) = &account.unit {
-            payload["group"] = json!(words::cap(unit, 100));
+            payload["group"] = json!(text::cap(unit, 100));
         }
     }
     event["payload"] = payload;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use reqwest::Method;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ fn read(answer: &str, count: usize) -> Result<(), Sent> {
     let failed = answer["FailedFindings"].as_array().cloned().unwrap_or_default();
     let results = failed.iter().map(|one| {
         let text = |key: &str| one[key].as_str().unwrap_or_default();
-        let id = words::cap(text("Id"), 80);
+        let id = text::cap(text("Id"), 80);
         (id, advised(Failed::of_entry(text("ErrorCode"), text("ErrorMessage"))).sent)
     });
     let results: Vec<(String, Sent)> = results.collect();
@@ -202,7 +202,7 @@ fn read(answer: &str, count: usize) -> Result<(), Sent> {
         return Ok(());
     }
     let error =
-        format!("the answer does not say that {} came in", words::count(count as u64, "finding"));
+        format!("the answer does not say that {} came in", text::count(count as u64, "finding"));
     Err(Sent::RetryAfter { after: None, error })
 }
 
@@ -233,7 +233,7 @@ impl SecurityHub {
         if let Err(sent) = read(&answer, findings.len()) {
             return sent;
         }
-        let receipt = words::count(findings.len() as u64, "finding");
+        let receipt = text::count(findings.len() as u64, "finding");
         match Status::of(message.alert).workflow_change() {
             Some(workflow) if self.config.set_workflow => {
                 match set_workflow(&aws, &findings, workflow, message.now).await {
@@ -276,7 +276,7 @@ async fn set_workflow(
         .iter()
         .map(|one| {
             let text = |key: &str| one[key].as_str().unwrap_or_default();
-            let id = words::cap(one["FindingIdentifier"]["Id"].as_str().unwrap_or_default(), 80);
+            let id = text::cap(one["FindingIdentifier"]["Id"].as_str().unwrap_or_default(), 80);
             let failed = Failed::of_entry(text("ErrorCode"), text("ErrorMessage"));
             // What was imported a moment ago may not be found yet.
             let is_later =
@@ -315,7 +315,7 @@ impl Channel for SecurityHub {
                 let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
                 match answer["HubArn"].as_str() {
                     Some(arn) => {
-                        Sent::Delivered { receipt: format!("{} is enabled", words::cap(arn, 200)) }
+                        Sent::Delivered { receipt: format!("{} is enabled", text::cap(arn, 200)) }
                     }
                     None => Sent::RetryAfter {
                         after: None,

@@ -19,7 +19,7 @@ use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
 use rootwatch_core::retry;
 use rootwatch_core::secret::{Secret, SecretRef};
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -457,10 +457,7 @@ impl ServiceNow {
             }
             None => Err(Sent::RetryAfter {
                 after: None,
-                error: format!(
-                    "the incident {} went away meanwhile",
-                    words::cap(&known.number, 40)
-                ),
+                error: format!("the incident {} went away meanwhile", text::cap(&known.number, 40)),
             }),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ pub struct Config {
 
 impl Settings for Config {
     /// SNS sends 20 transactional messages per second; people read fewer.
-    const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 60 };
+    const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Sends one SMS to each number through Amazon SNS, as `Transactional`. Setup: move \
                 the account out of the SMS sandbox, or verify each number in it; raise the monthly \
@@ -121,7 +121,7 @@ impl Settings for Config {
             if !is_number(to) {
                 faults.push((
                     "to",
-                    format!("`{}` is no number: it looks like `+12065550100`", words::cap(to, 30)),
+                    format!("`{}` is no number: it looks like `+12065550100`", text::cap(to, 30)),
                 ));
             } else if !seen.insert(to) {
                 faults.push(("to", format!("{to} stands there twice")));
@@ -185,7 +185,7 @@ pub fn render(config: &Config, to: &str, message: &Message<'_>) -> Vec<u8> {
     if let Some(from) = &config.origination_number {
         attributes.push(("AWS.MM.SMS.OriginationNumber", "String", from.clone()));
     }
-    let text = line(message, SEPTETS_MAX, &transliterate::gsm, &transliterate::septets);
+    let text = line(message.wording, SEPTETS_MAX, &transliterate::gsm, &transliterate::septets);
     Form::sns("Publish")
         .with("PhoneNumber", to)
         .with("Message", &text)

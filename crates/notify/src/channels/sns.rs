@@ -4,7 +4,7 @@ mod probe;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -128,12 +128,12 @@ struct Sns {
 
 /// The subject, in printable ASCII. It begins with a letter or a digit, as SNS wants it.
 fn subject(message: &Message<'_>) -> String {
-    line(message, SUBJECT_CHARS_MAX, &transliterate::ascii, &|text| text.chars().count())
+    line(message.wording, SUBJECT_CHARS_MAX, &transliterate::ascii, &|text| text.chars().count())
 }
 
 /// What subscribers by SMS read: one part.
 fn sms(message: &Message<'_>) -> String {
-    line(message, SMS_SEPTETS_MAX, &transliterate::gsm, &transliterate::septets)
+    line(message.wording, SMS_SEPTETS_MAX, &transliterate::gsm, &transliterate::septets)
 }
 
 /// The words for a mail: plain text, whole lines, at most [`EMAIL_BYTES_MAX`].
@@ -149,7 +149,7 @@ fn email(message: &Message<'_>) -> String {
         text.push_str("\n\n");
     }
     if left_out > 0 {
-        text.push_str(&format!("({} left out)\n", words::count(left_out as u64, "line")));
+        text.push_str(&format!("({} left out)\n", text::count(left_out as u64, "line")));
     }
     text.trim_end().to_owned()
 }
@@ -162,13 +162,13 @@ fn attributes(message: &Message<'_>) -> Vec<(&'static str, &'static str, String)
         ("kind", "String", alert.kind.name().to_owned()),
     ];
     if let Some(brief) = alert.incident() {
-        all.push(("incident", "String", words::cap(&brief.id.0, 64)));
+        all.push(("incident", "String", text::cap(&brief.id.0, 64)));
         all.push(("root_use", "String", brief.root_use.name().to_owned()));
         let ids: Vec<String> = brief
             .accounts
             .iter()
             .take(ACCOUNTS_MAX)
-            .map(|account| words::cap(&account.id, 12))
+            .map(|account| text::cap(&account.id, 12))
             .collect();
         if !ids.is_empty() {
             all.push(("account_id", "String.Array", json!(ids).to_string()));
@@ -257,7 +257,7 @@ impl Channel for Sns {
 /// An answer without an id is none of SNS's: whoever gave it took nothing.
 pub(crate) fn delivered(answer: &str) -> Sent {
     match aws::element(answer, "MessageId") {
-        Some(id) => Sent::Delivered { receipt: words::cap(&id, 100) },
+        Some(id) => Sent::Delivered { receipt: text::cap(&id, 100) },
         None => Sent::RetryAfter {
             after: None,
             error: "the answer names no message: it does not come from SNS".to_owned(),

@@ -41,7 +41,7 @@ fn destination_problems(
     let at = |key: &str| format!("notify.destination.{name}.{key}");
     let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name) {
-        let key = format!("notify.destination.{}", rootwatch_core::words::cap(name, 60));
+        let key = format!("notify.destination.{}", rootwatch_core::text::cap(name, 60));
         let problem =
             format!("a name must be 1 to {NAME_BYTES_MAX} ASCII letters, digits, `-` or `_`");
         problems.push(ConfigProblem::new(key, problem));
@@ -70,7 +70,7 @@ fn destination_problems(
     if let Some(template) = &common.template
         && !config.template.contains_key(template)
     {
-        let template = rootwatch_core::words::cap(template, 60);
+        let template = rootwatch_core::text::cap(template, 60);
         problems.push(ConfigProblem::new(at("template"), format!("unknown template `{template}`")));
     }
     for (key, problem) in destination.channel.problems() {
@@ -90,7 +90,7 @@ fn templates(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
             let faults = alert.iter().flat_map(|alert| template_faults(alert, template));
             for (text, fault) in faults {
                 if reported.insert(text) {
-                    let name = rootwatch_core::words::cap(name, 60);
+                    let name = rootwatch_core::text::cap(name, 60);
                     let key = format!("notify.template.{name}.{text}");
                     let problem = format!("{fault} (with the sample `{sample}`)");
                     problems.push(ConfigProblem::new(key, problem));
@@ -139,7 +139,7 @@ fn routes(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
         }
         for kind in &route.alert {
             if !ROUTED_KINDS.contains(&routed_kind(kind)) {
-                let kind = rootwatch_core::words::cap(kind, 40);
+                let kind = rootwatch_core::text::cap(kind, 40);
                 note("alert", format!("`{kind}` is not one of {}", ROUTED_KINDS.join(", ")));
             }
         }
@@ -160,7 +160,7 @@ fn routes(config: &NotifyConfig, problems: &mut Vec<ConfigProblem>) {
 
 fn unknown(name: &str, config: &NotifyConfig) -> String {
     let names: Vec<&str> = config.destination.keys().map(String::as_str).collect();
-    let name = rootwatch_core::words::cap(name, 60);
+    let name = rootwatch_core::text::cap(name, 60);
     if names.is_empty() {
         format!("`{name}` is not a configured destination; there is none")
     } else {

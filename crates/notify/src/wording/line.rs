@@ -1,64 +1,62 @@
-//! One line with a hard limit, for a lock screen or a subject: account and action first.
+//! One line with a hard limit, for a text message or a subject: account and action first.
 
-use rootwatch_core::alert::{AlertKind, CloseReason};
-use rootwatch_core::words;
+use rootwatch_core::narrative::{CompactAccount, CompactLine};
+use rootwatch_core::text;
 
-use crate::channels::Message;
+use super::Wording;
 
 /// Columns of an account's name in a line.
 const NAME_COLUMNS_MAX: usize = 24;
-/// Columns of who acknowledged.
-const BY_COLUMNS_MAX: usize = 20;
 /// Room that what was done needs at least; below it, the address is left out, then the banner is cut.
 const ACTION_ROOM_MIN: usize = 30;
 
 /// Turns a text into the letters of a channel and cuts it to so much room.
 pub(crate) type Fit = dyn Fn(&str, usize) -> String + Sync;
 
+/// What [`line()`] is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LineParts {
+    /// The severity or the state, in capitals.
+    pub(crate) label: String,
+    /// What happened, where and when.
+    pub(crate) incident: CompactLine,
+    /// True to leave out time and address: the line says what somebody did about the incident.
+    pub(crate) is_short: bool,
+}
+
 /// The line. `fit` is the channel's alphabet and way of cutting, `size` how much room a text takes.
 pub(crate) fn line(
-    message: &Message<'_>,
+    wording: &Wording,
     room: usize,
     fit: &Fit,
     size: &(dyn Fn(&str) -> usize + Sync),
 ) -> String {
-    let (alert, wording) = (message.alert, message.wording);
     let whole = |text: &str| fit(text, usize::MAX);
     let banner = wording.banner.as_ref().map(|banner| format!("{}. ", whole(banner)));
     let banner = banner.unwrap_or_default();
-    let Some(brief) = alert.incident() else {
+    let Some(LineParts { label, incident, is_short }) = &wording.parts else {
         return fit(&format!("{banner}{}", wording.title), room);
     };
-    let label = words::severity(brief.severity);
-    let label = match &alert.kind {
-        AlertKind::Escalated { from } => format!("{label} (was {from})"),
-        AlertKind::Continued => format!("{label} goes on"),
-        AlertKind::Acknowledged { by } => format!("TAKEN by {}", words::cap(by, BY_COLUMNS_MAX)),
-        AlertKind::Closed { why } => match why {
-            CloseReason::Quiet => "QUIET".to_owned(),
-            CloseReason::Resolved => "RESOLVED".to_owned(),
-            CloseReason::Joined(into) => format!("PART OF {}", words::cap(&into.0, 20)),
-        },
-        _ => label.to_owned(),
-    };
-    let account = match &brief.accounts[..] {
-        [] => "no account stated".to_owned(),
-        [account] => {
-            let id = words::cap(&account.id, 12);
-            let name = account.name.as_deref().map(|name| words::cap(name, NAME_COLUMNS_MAX));
-            name.map_or(id.clone(), |name| format!("{id} {name}"))
+    let account = match &incident.account {
+        CompactAccount::Unknown => "account unknown".to_owned(),
+        CompactAccount::One(account) => {
+            let name = account.name.as_deref().map(|name| text::cap(name, NAME_COLUMNS_MAX));
+            name.map_or(account.id.clone(), |name| format!("{} {name}", account.id))
         }
-        many => format!("{} accounts", many.len()),
+        CompactAccount::Several(number) => format!("{number} accounts"),
     };
     let head = whole(&format!("{label} {account}: "));
-    let from = brief.addresses.first().map(|ip| format!(" from {}", words::cap(ip, 45)));
-    let at = brief.first_at.map(|at| words::clock(at, &jiff::tz::TimeZone::UTC));
-    let begun = at.map(|at| format!(". {at}Z")).unwrap_or_default();
-    let id = format!(". Inc {}", words::cap(&brief.id.0, 20));
-    let is_over = matches!(alert.kind, AlertKind::Acknowledged { .. } | AlertKind::Closed { .. });
-    let long =
-        if is_over { id.clone() } else { format!("{begun}{}{id}", from.unwrap_or_default()) };
-    let action = whole(&words::visible(&brief.title));
+    let prefixed = |prefix: &str, text: &str| {
+        if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
+    };
+    let id = format!(". Inc {}", incident.id);
+    let long = if *is_short {
+        id.clone()
+    } else {
+        let (at, from) = (prefixed(". ", &incident.at), prefixed(" from ", &incident.address));
+        format!("{at}{from}{id}")
+    };
+    let action = whole(&incident.title);
     let wanted = size(&action).min(ACTION_ROOM_MIN);
     let left = |tail: &str| room.saturating_sub(size(&banner) + size(&head) + size(tail));
     let tails = [whole(&long), whole(&id), String::new()];

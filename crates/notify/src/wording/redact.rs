@@ -1,9 +1,9 @@
-//! What is masked before a message leaves for a chat.
+//! Masks what people who read a message do not need: keys, tokens, email addresses.
 
 use serde_json::Value;
 
 use super::Wording;
-use crate::wording::config::RedactConfig;
+use super::config::RedactConfig;
 
 /// Masks what the configuration says, in all texts.
 pub(super) fn apply(wording: &mut Wording, redact: &RedactConfig) {
@@ -12,10 +12,16 @@ pub(super) fn apply(wording: &mut Wording, redact: &RedactConfig) {
     }
     let mask = |text: &mut String| *text = masked(text, redact);
     mask(&mut wording.title);
+    mask(&mut wording.label);
     mask(&mut wording.compact);
     mask(&mut wording.lead);
     mask(&mut wording.foot);
     wording.prose.iter_mut().for_each(mask);
+    if let Some(parts) = &mut wording.parts {
+        mask(&mut parts.label);
+        mask(&mut parts.incident.title);
+        mask(&mut parts.incident.address);
+    }
     for list in [&mut wording.fresh, &mut wording.why, &mut wording.timeline, &mut wording.listed] {
         list.iter_mut().for_each(mask);
     }
@@ -66,7 +72,7 @@ const TOKEN_PREFIXES: [&str; 11] = [
 /// Characters of a secret access key.
 const SECRET_KEY_CHARS: usize = 40;
 
-/// The text with access keys, e-mail addresses, tokens and source addresses masked.
+/// The text with access keys, email addresses, tokens and source addresses masked.
 fn masked(text: &str, redact: &RedactConfig) -> String {
     let mut out = String::with_capacity(text.len());
     let mut word = String::new();

@@ -1,17 +1,16 @@
-//! Wordings of the user's own: templates that replace single texts of ours.
+//! Templates that replace single built-in texts.
 //!
 //! The language is that of Jinja without what could reach outside or run long: no other templates,
-//! no macros, a bound on the work and on the text. A template sees what the reader may see: texts
-//! are masked before. What it makes is treated as a stranger's text, as it quotes one: capped here,
-//! escaped by each channel. A template that fails leaves our own text in its place: no alert is lost
-//! to a template.
+//! no macros, a bound on the work and on the text. A template sees only masked texts. Its result can
+//! quote a stranger's text, so it is treated like one: cut here, escaped by each channel. If a
+//! template fails, the built-in text is sent: no alert is lost to a template.
 
 use std::fmt;
 use std::io::{self, Write};
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 use super::config::TemplateConfig;
 use super::{COMPACT_COLUMNS_MAX, TEXT_COLUMNS_MAX, TITLE_COLUMNS_MAX, Wording};
@@ -56,12 +55,12 @@ pub(crate) fn apply(wording: &mut Wording, config: &TemplateConfig) -> Vec<Templ
                 continue;
             }
         };
-        let text = words::cap(made.trim(), columns_max);
+        let text = text::cap(made.trim(), columns_max);
         match name {
             "next" => {
                 let steps = made.lines().map(str::trim).filter(|line| !line.is_empty());
                 wording.next =
-                    steps.take(STEPS_MAX).map(|step| words::cap(step, columns_max)).collect();
+                    steps.take(STEPS_MAX).map(|step| text::cap(step, columns_max)).collect();
             }
             "prose" => wording.prose = Some(text).filter(|text| !text.is_empty()),
             "lead" => wording.lead = text,
@@ -100,7 +99,7 @@ fn values(wording: &Wording) -> Value {
         next => wording.next.clone(),
         timeline => wording.timeline.clone(),
         listed => wording.listed.clone(),
-        link => wording.link.clone().unwrap_or_default(),
+        link => alert["link"].as_str().unwrap_or_default(),
         incident => Value::from(Serde(incident)),
         accounts => Value::from(Serde(incident["accounts"].as_array().cloned().unwrap_or_default())),
         findings => Value::from(Serde(&alert["findings"])),
@@ -140,14 +139,14 @@ fn made(environment: &Environment<'_>, source: &str, values: &Value) -> Result<S
     if source.len() > SOURCE_BYTES_MAX {
         return Err(format!("a template has at most {SOURCE_BYTES_MAX} bytes"));
     }
-    let told = |error: minijinja::Error| {
+    let words = |error: minijinja::Error| {
         use std::error::Error as _;
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        words::cap(&format!("{error}{cause}"), 200)
+        text::cap(&format!("{error}{cause}"), 200)
     };
-    let template = environment.template_from_named_str("it", source).map_err(told)?;
+    let template = environment.template_from_named_str("it", source).map_err(words)?;
     let mut out = Bounded::default();
-    template.render_captured_to(values.clone(), &mut out).map_err(told)?;
+    template.render_captured_to(values.clone(), &mut out).map_err(words)?;
     String::from_utf8(out.0).map_err(|error| error.to_string())
 }
 
@@ -161,13 +160,13 @@ mod tests {
     fn title(template: &str) -> Result<String, String> {
         let alert = sample::alert("opened").expect("a sample").expect("it is known");
         let redact = RedactConfig::NOTHING;
-        let setting = WordingOptions {
+        let options = WordingOptions {
             link_base: None,
             redact: &redact,
             stands_in_for: None,
             template: None,
         };
-        let mut wording = Wording::new(&alert, &setting);
+        let mut wording = Wording::new(&alert, &options);
         let before = wording.title.clone();
         let config =
             TemplateConfig { title: Some(template.to_owned()), ..TemplateConfig::default() };
@@ -222,7 +221,7 @@ mod tests {
     #[test]
     fn what_a_template_makes_is_bounded_and_of_one_line() {
         let made = title("{{ lead }}\n\u{202e}{{ lead }}{{ lead }}").expect("a title");
-        assert!(words::width(&made) <= TITLE_COLUMNS_MAX && !made.contains('\n'), "{made}");
+        assert!(text::width(&made) <= TITLE_COLUMNS_MAX && !made.contains('\n'), "{made}");
         assert!(!made.contains('\u{202e}'));
     }
 

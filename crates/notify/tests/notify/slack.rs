@@ -127,8 +127,8 @@ async fn an_incident_has_one_message_that_is_kept_up_to_date_and_a_thread() {
     assert_eq!(first["metadata"]["event_type"], "rootwatch_alert");
     for (number, name, is_loud, words) in [
         (2, "escalated", true, "+ created a root access key"),
-        (3, "taken", false, "anna looks after it"),
-        (4, "closed", false, "Quiet now"),
+        (3, "taken", false, "Acknowledged by anna"),
+        (4, "closed", false, "Quiet · "),
     ] {
         let (sent, asked) = told.asked(&of(name, number), &[taken("2.000200")]).await;
         assert!(is_delivered(&sent, "1.000100"), "{name}: {sent:?}");
@@ -142,7 +142,7 @@ async fn an_incident_has_one_message_that_is_kept_up_to_date_and_a_thread() {
         assert_eq!((&reply["thread_ts"], &reply["ts"]), (&json!("1.000100"), &Value::Null));
         assert_eq!(reply["reply_broadcast"], is_loud, "{name}");
         assert!(shown(&reply).contains(words) && shown(&update).contains(words), "{name}");
-        assert!(shown(&reply).contains("/v1/incidents/"), "{name}");
+        assert!(shown(&reply).contains("GET /v1/incidents/"), "{name}");
         insta::assert_snapshot!(format!("reply_{name}"), shown(&reply));
         // Once more: nothing is left to do.
         let (sent, asked) = told.asked(&of(name, number), &[taken("9.000900")]).await;
@@ -242,7 +242,7 @@ async fn each_outage_of_a_destination_has_a_message_of_its_own_which_says_when_i
     told.send(&of(broken.clone(), 1)).await;
     let (_, asked) = told.asked(&of(mended, 2), &[taken("2.000200")]).await;
     assert_eq!(methods(&asked), ["chat.update", "chat.postMessage"]);
-    assert!(shown(&asked[0].json()).contains("come through again"));
+    assert!(shown(&asked[0].json()).contains("are delivered again"));
     let (sent, asked) = told.asked(&of(broken, 3), &[taken("3.000300")]).await;
     assert!(is_delivered(&sent, "3.000300"), "{sent:?}");
     assert_eq!(methods(&asked), ["chat.postMessage"]);

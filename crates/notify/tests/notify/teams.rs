@@ -1,5 +1,7 @@
 //! Teams: cards within their limits, in which nothing of a stranger is markup.
 
+use rootwatch_core::alert::AlertKind;
+use rootwatch_core::finding::Severity;
 use rootwatch_notify::channels::teams;
 use serde_json::Value;
 
@@ -35,9 +37,20 @@ fn every_card_is_what_is_published_and_within_its_limit() {
 fn what_has_no_room_is_left_out_as_a_whole_and_said() {
     let (mut whole, mut shortened) = (0, 0);
     // Grows by a little, over the edge.
-    for length in (100..390).step_by(5) {
+    for length in (10..390).step_by(5) {
         let mut alert = opened();
-        alert.next = vec!["&".repeat(length); 8];
+        alert.kind = AlertKind::Escalated { from: Severity::High };
+        alert.next = (0..3).map(|number| format!("{number}{}", "&".repeat(length))).collect();
+        alert.findings = (0..12)
+            .map(|number| {
+                let mut finding = alert.findings[0].clone();
+                finding.key.0 = number.to_string();
+                finding.session.sign_in = false;
+                finding.did = format!("{number}{}", "&".repeat(length));
+                finding
+            })
+            .collect();
+        alert.fresh = alert.findings.iter().map(|finding| finding.key.clone()).collect();
         for brief in &mut alert.incidents {
             brief.reasons = (0..6)
                 .map(|number| {

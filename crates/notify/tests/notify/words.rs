@@ -1,8 +1,11 @@
 //! What people and programs read, for each kind of alert and each channel.
 
+use std::collections::BTreeSet;
+
 use rootwatch_core::alert::{Alert, AlertKind, Clock as _, CloseReason};
-use rootwatch_core::delivery::Delivery;
+use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::incident::IncidentState;
+use rootwatch_core::window::Approval;
 use rootwatch_notify::channels::{ChannelConfig, slack, webhook};
 use rootwatch_notify::config::Common;
 use rootwatch_notify::wording::COMPACT_COLUMNS_MAX;
@@ -185,7 +188,7 @@ fn compact_words_keep_their_limit() {
         let text = text("webhook", &alert);
         let event: Value = serde_json::from_str(&text).expect("JSON");
         let compact = event["data"]["compact"].as_str().expect("words");
-        assert!(rootwatch_core::words::width(compact) <= COMPACT_COLUMNS_MAX, "{name}");
+        assert!(rootwatch_core::text::width(compact) <= COMPACT_COLUMNS_MAX, "{name}");
     }
 }
 
@@ -228,11 +231,158 @@ fn slack_keeps_its_limits_and_nothing_of_a_stranger_is_markup() {
 }
 
 #[test]
-fn keys_and_mail_are_masked_in_chats_and_whole_elsewhere() {
-    let from = rootwatch_core::finding::Severity::High;
-    let mut alert = alert(AlertKind::Escalated { from }, &incident(&session()), 1, NOW);
-    alert.kind = AlertKind::Closed { why: CloseReason::Quiet };
-    assert!(text("slack", &alert).contains("AKIA…MPLE"));
-    assert!(!text("slack", &alert).contains("AKIASTORYROOTEXAMPLE"));
+fn keys_and_mail_are_masked_where_people_read_and_whole_where_programs_do() {
+    let mut over = incident(&session());
+    over.state = IncidentState::Quiet;
+    let alert = alert(AlertKind::Closed { why: CloseReason::Quiet }, &over, 2, NOW);
+    for channel in ["slack", "email"] {
+        assert!(shown(channel, &alert).contains("AKIA…MPLE"), "{channel}");
+    }
+    for channel in ["slack", "email", "sms", "teams", "pagerduty", "servicenow", "zendesk"] {
+        assert!(!shown(channel, &alert).contains("AKIASTORYROOTEXAMPLE"), "{channel}");
+    }
     assert!(text("webhook", &alert).contains("AKIASTORYROOTEXAMPLE"));
+}
+
+/// The words of an alert for people, without the steps to do first.
+fn words(mut alert: Alert, stands_in_for: Option<&str>) -> String {
+    alert.next.clear();
+    let config = crate::common::config(r#"{ "destination": { "a": { "channel": "log" } } }"#);
+    let clock = std::sync::Arc::new(Manual::new(NOW));
+    let notifier = crate::common::notifier(&config, &clock);
+    let mut delivery = Delivery::new(alert, "a", clock.now());
+    delivery.stands_in_for = stands_in_for.map(|id| DeliveryId(id.to_owned()));
+    notifier.word(&delivery).expect("the destination").lines().join("\n")
+}
+
+#[test]
+fn each_kind_of_alert_reads_differently_on_a_phone() {
+    let incident = incident(&session());
+    let other = rootwatch_core::incident::IncidentId("7K2-MPX".to_owned());
+    let mut kinds = vec![
+        AlertKind::Opened,
+        AlertKind::Continued,
+        AlertKind::Escalated { from: rootwatch_core::finding::Severity::High },
+        AlertKind::OutsideWindow { window: "CHG-1042".to_owned() },
+        AlertKind::Acknowledged { by: "anna".to_owned() },
+    ];
+    for why in [CloseReason::Quiet, CloseReason::Resolved, CloseReason::Joined(other)] {
+        kinds.push(AlertKind::Closed { why });
+    }
+    let mut all: Vec<Alert> =
+        kinds.into_iter().map(|kind| alert(kind, &incident, 1, NOW)).collect();
+    let window = rootwatch_core::window::Approved {
+        window: "CHG-1042".to_owned(),
+        by: "anna".to_owned(),
+        reason: "change the support plan".to_owned(),
+        until: crate::common::at(NOW),
+    };
+    let opened = all[0].clone();
+    let approved = Approval::Inside(window.clone());
+    all.push(Alert { approval: approved, ..opened.clone() });
+    all.push(Alert { approval: Approval::Partly { window, outside: 1 }, ..opened });
+    let (digest, test) = (AlertKind::Digest, AlertKind::Test);
+    let destination = "chat".to_owned();
+    let failing = AlertKind::DeliveryFailing { destination: destination.clone() };
+    let recovered = AlertKind::DeliveryRecovered { destination };
+    all.extend([digest, test, failing, recovered].map(about_telling));
+    let number = all.len();
+    for (channel, line) in [
+        ("sms", all.iter().map(|alert| text("sms", alert)).collect::<BTreeSet<_>>()),
+        (
+            "slack",
+            all.iter()
+                .map(|alert| {
+                    let body: Value = serde_json::from_str(&text("slack", alert)).expect("JSON");
+                    body["text"].as_str().expect("a text").to_owned()
+                })
+                .collect(),
+        ),
+    ] {
+        assert_eq!(line.len(), number, "{channel}: {line:#?}");
+    }
+}
+
+/// A call of a role, as the account's trail records it.
+fn by_a_role(name: &str, source: &str, more: Value) -> Value {
+    let mut record = json!({
+        "eventVersion": "1.11",
+        "userIdentity": { "type": "AssumedRole", "accountId": PROD,
+            "arn": format!("arn:aws:sts::{PROD}:assumed-role/deploy/pipeline") },
+        "eventTime": "2026-05-04T13:52:00Z", "eventSource": format!("{source}.amazonaws.com"),
+        "eventName": name, "awsRegion": "eu-west-1", "sourceIPAddress": "192.0.2.10",
+        "userAgent": "Boto3/1.34", "eventID": name, "eventType": "AwsApiCall",
+        "recipientAccountId": PROD, "requestParameters": { "name": "org" },
+    });
+    if let (Value::Object(record), Value::Object(more)) = (&mut record, more) {
+        record.extend(more);
+    }
+    record
+}
+
+fn assume_root(more: Value) -> Value {
+    let parameters = json!({ "targetPrincipal": PROD, "taskPolicyArn": {
+        "arn": "arn:aws:iam::aws:policy/root-task/IAMCreateRootUserPassword" } });
+    let mut record = by_a_role("AssumeRoot", "sts", more);
+    record["requestParameters"] = parameters;
+    record
+}
+
+#[test]
+fn an_alert_about_another_caller_names_the_caller_and_the_region() {
+    let stopped = by_a_role("StopLogging", "cloudtrail", json!({}));
+    let text = words(alert(AlertKind::Opened, &incident(&[stopped]), 0, NOW), None);
+    for part in ["assumed-role/deploy/pipeline in eu-west-1", "not root use", "192.0.2.10"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = words(alert(AlertKind::Opened, &incident(&[assume_root(json!({}))]), 0, NOW), None);
+    assert!(text.contains("assumed-role/deploy/pipeline"), "{text}");
+    let own = words(opened(), None);
+    assert!(!own.contains("not root use"), "{own}");
+}
+
+#[test]
+fn a_denied_call_never_reads_as_one_that_was_done() {
+    let denied = json!({ "errorCode": "AccessDenied", "errorMessage": "explicit deny" });
+    let root = |name: &str, source: &str| {
+        let mut more = denied.clone();
+        more["eventSource"] = format!("{source}.amazonaws.com").into();
+        record(PROD, "2026-05-04T14:05:00Z", name, more)
+    };
+    for records in [
+        [assume_root(denied.clone())],
+        [by_a_role("StopLogging", "cloudtrail", denied.clone())],
+        [root("RunInstances", "ec2")],
+        [root("CreateAccessKey", "iam")],
+        [root("StopLogging", "cloudtrail")],
+    ] {
+        let text = words(alert(AlertKind::Opened, &incident(&records), 0, NOW), None);
+        let lower = text.to_lowercase();
+        assert!(lower.contains("denied"), "{text}");
+        for done in ["opened", "started", "created", "stopped"] {
+            assert!(!lower.contains(done), "{done}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_sign_in_says_nothing_of_mfa() {
+    for (name, alert) in alerts() {
+        if matches!(name, "failed" | "spray") {
+            let text = words(alert, None);
+            assert!(!text.contains("MFA"), "{name}: {text}");
+            assert!(text.contains("none succeeded"), "{name}: {text}");
+        }
+    }
+    assert!(words(opened(), None).contains("No MFA"));
+}
+
+#[test]
+fn a_test_that_was_rerouted_is_still_marked_as_a_test() {
+    let text = words(about_telling(AlertKind::Test), Some("x.1@oncall"));
+    let banner = text.lines().next().expect("a banner");
+    assert_eq!(banner, "TEST: nothing happened · Sent here because delivery to oncall failed");
+    assert!(
+        words(opened(), Some("x.1@oncall")).starts_with("Sent here because delivery to oncall")
+    );
 }

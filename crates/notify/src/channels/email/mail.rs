@@ -18,7 +18,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use ring::digest::{SHA256, digest};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::finding::Severity;
-use rootwatch_core::{hex, words};
+use rootwatch_core::{hex, text};
 
 use super::super::Message;
 use crate::wording::Wording;
@@ -73,28 +73,19 @@ struct TitleParts {
 impl TitleParts {
     fn of(message: &Message<'_>) -> Self {
         let wording = message.wording;
-        let severity = words::severity(wording.severity);
+        let severity = text::severity(wording.severity);
         let title = wording.title.as_str();
-        let halves = |mark: &str| title.split_once(mark).map(|(a, b)| (a.to_owned(), b.to_owned()));
-        let (label, rest) = match &message.alert.kind {
-            AlertKind::Acknowledged { .. } => match halves(" looks after it · ") {
-                Some((by, rest)) => (format!("{severity} · {by} looks after it"), rest),
-                None => (severity.to_owned(), title.to_owned()),
-            },
-            AlertKind::Continued => match halves(" · Goes on: ") {
-                Some((label, rest)) => (format!("{label} · Goes on"), rest),
-                None => (severity.to_owned(), title.to_owned()),
-            },
-            AlertKind::Opened
-            | AlertKind::Escalated { .. }
-            | AlertKind::OutsideWindow { .. }
-            | AlertKind::Closed { .. }
-            | AlertKind::Digest
-            | AlertKind::DeliveryFailing { .. } => {
-                halves(" · ").unwrap_or_else(|| (severity.to_owned(), title.to_owned()))
+        // A title that a template made need not begin with the label.
+        let rest = title.strip_prefix(&format!("{} · ", wording.label));
+        let (label, rest) = match (&message.alert.kind, rest) {
+            (AlertKind::Acknowledged { .. }, Some(rest)) => {
+                (format!("{severity} · {}", wording.label), rest.to_owned())
             }
-            AlertKind::DeliveryRecovered { .. } => ("Mended".to_owned(), title.to_owned()),
-            AlertKind::Test => ("TEST".to_owned(), title.to_owned()),
+            (_, Some(rest)) => (wording.label.clone(), rest.to_owned()),
+            (AlertKind::Test | AlertKind::DeliveryRecovered { .. }, None) => {
+                (wording.label.clone(), title.to_owned())
+            }
+            (_, None) => (severity.to_owned(), title.to_owned()),
         };
         let (heading, place) = match rest.rsplit_once(" · ") {
             Some((heading, place)) if message.alert.incident().is_some() => {
@@ -111,7 +102,7 @@ impl TitleParts {
 pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, String) {
     let wording = message.wording;
     let parts = TitleParts::of(message);
-    let mut named = format!("{} · {}", words::severity(wording.severity), parts.heading);
+    let mut named = format!("{} · {}", text::severity(wording.severity), parts.heading);
     if !parts.place.is_empty() {
         named = format!("{named} · {}", parts.place);
     }
@@ -133,7 +124,7 @@ pub(super) fn subject(message: &Message<'_>, base: Option<&str>) -> (String, Str
         Some(banner) => format!("{banner} · {subject}"),
         None => subject,
     };
-    (words::cap(&subject, SUBJECT_COLUMNS_MAX), words::cap(&base, SUBJECT_COLUMNS_MAX))
+    (text::cap(&subject, SUBJECT_COLUMNS_MAX), text::cap(&base, SUBJECT_COLUMNS_MAX))
 }
 
 /// A text in which a mail program finds no address to make a link of: an unseen character stands in
@@ -168,15 +159,12 @@ fn colour(message: &Message<'_>) -> &'static str {
 fn preheader(message: &Message<'_>) -> String {
     let wording = message.wording;
     let mut text = unlinked(&wording.compact);
-    if matches!(message.alert.kind, AlertKind::Continued) {
-        text = format!("Goes on. {text}");
-    }
     if let Some(banner) = &wording.banner
         && !wording.compact.starts_with(banner.as_str())
     {
         text = format!("{banner}. {text}");
     }
-    words::cap(&text, PREHEADER_COLUMNS_MAX)
+    text::cap(&text, PREHEADER_COLUMNS_MAX)
 }
 
 /// `14:03 ✓ Signed in` in its time and the rest; a row without a time has none.
@@ -269,7 +257,7 @@ pub fn text(message: &Message<'_>) -> String {
         if lines.is_empty() { lines } else { [vec![title], lines].concat() }
     };
     let dotted = all(&wording.why).into_iter().map(|why| format!("- {why}")).collect();
-    put(titled(format!("WHY {}", words::severity(wording.severity)), dotted));
+    put(titled(format!("WHY {}", text::severity(wording.severity)), dotted));
     let steps = all(&wording.next).into_iter().enumerate();
     let steps = steps.map(|(place, step)| format!("{}. {step}", place + 1)).collect();
     put(titled("DO FIRST".to_owned(), steps));

@@ -19,7 +19,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, Tls
 use lettre::transport::smtp::commands::{Data, Mail, Noop, Quit, Rcpt, Rset, Starttls};
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use rootwatch_core::secret::Secret;
-use rootwatch_core::{error_chain, words};
+use rootwatch_core::{error_chain, text};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -294,7 +294,7 @@ impl Server {
                 text = text.replace(&secret, "***");
             }
         }
-        words::cap(&text, ANSWER_COLUMNS_MAX)
+        text::cap(&text, ANSWER_COLUMNS_MAX)
     }
 }
 

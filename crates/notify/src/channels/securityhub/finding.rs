@@ -3,7 +3,7 @@
 use rootwatch_core::alert::{Alert, AlertKind};
 use rootwatch_core::finding::{RootUse, Severity};
 use rootwatch_core::incident::IncidentState;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use serde_json::{Map, Value, json};
 
 use crate::aws;
@@ -154,7 +154,7 @@ fn description(message: &Message<'_>, left_out: usize) -> String {
     }
     parts.extend(wording.listed.iter().cloned());
     if left_out > 0 {
-        parts.push(format!("{} more have no finding.", words::count(left_out as u64, "account")));
+        parts.push(format!("{} more have no finding.", text::count(left_out as u64, "account")));
     }
     parts.push(format!("{}.", wording.foot));
     parts.retain(|part| !part.is_empty());
@@ -228,6 +228,6 @@ fn millis(at: jiff::Timestamp) -> String {
 
 /// At most so many letters, in which everything can be seen.
 fn cut(text: &str, chars_max: usize) -> String {
-    let text = words::cap(text, chars_max);
+    let text = text::cap(text, chars_max);
     text.chars().take(chars_max).collect()
 }

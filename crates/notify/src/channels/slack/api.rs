@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use rootwatch_core::alert::AlertKind;
 use rootwatch_core::retry;
 use rootwatch_core::secret::Secret;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
@@ -171,10 +171,10 @@ impl Bot {
             return Ok(read);
         }
         let word = read["error"].as_str().unwrap_or("no error named");
-        let word = words::cap(&word.replace(self.token.expose(), "***"), ERROR_COLUMNS_MAX);
+        let word = text::cap(&word.replace(self.token.expose(), "***"), ERROR_COLUMNS_MAX);
         let mut error = format!("{method}: Slack answered `{word}`");
         if let Some(needed) = read["needed"].as_str() {
-            error.push_str(&format!(", needed: {}", words::cap(needed, ERROR_COLUMNS_MAX)));
+            error.push_str(&format!(", needed: {}", text::cap(needed, ERROR_COLUMNS_MAX)));
         }
         let sent = meaning(&word, error, after);
         Err(CallError::Slack(word, sent))

@@ -1,8 +1,8 @@
 //! Block Kit: a pure function from a message to what Slack shows.
 
-use rootwatch_core::alert::AlertKind;
+use rootwatch_core::alert::{AlertKind, CloseReason};
 use rootwatch_core::finding::Severity;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use serde_json::{Value, json};
 
 use super::super::Message;
@@ -84,9 +84,11 @@ fn section(text: &str) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
 }
 
-/// A sign beside the word: never colour alone.
+/// A sign beside the word: never color alone.
 fn sign(message: &Message<'_>) -> &'static str {
     match (&message.alert.kind, message.wording.severity) {
+        // Quiet is not resolved: a check mark would read as all-clear.
+        (AlertKind::Closed { why: CloseReason::Quiet }, _) => "⏸️",
         (AlertKind::Closed { .. } | AlertKind::DeliveryRecovered { .. }, _) => "✅",
         (AlertKind::Acknowledged { .. }, _) => "👤",
         (AlertKind::Digest | AlertKind::Test, _) => "ℹ️",
@@ -130,7 +132,7 @@ impl Blocks {
         {
             fallback = format!("{banner}. {fallback}");
         }
-        let text = escaped(&words::cap(&fallback, FALLBACK_CHARS_MAX));
+        let text = escaped(&text::cap(&fallback, FALLBACK_CHARS_MAX));
         json!({ "text": text, "blocks": self.blocks, "unfurl_links": false, "unfurl_media": false })
     }
 }

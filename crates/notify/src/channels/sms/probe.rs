@@ -1,7 +1,7 @@
 //! What can be known of sending text messages without sending one.
 
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 
 use super::{Sms, masked};
 use crate::Sent;
@@ -57,7 +57,7 @@ impl Sms {
             Some(answer) => {
                 let found = pairs(&answer).into_iter().find(|(key, _)| key == "MonthlySpendLimit");
                 let limit = found.map_or_else(|| "not set: 1".to_owned(), |(_, value)| value);
-                told.push(format!("monthly limit in US dollars: {}", words::cap(&limit, 20)));
+                told.push(format!("monthly limit in US dollars: {}", text::cap(&limit, 20)));
             }
             None => unseen.push("the spending limit"),
         }

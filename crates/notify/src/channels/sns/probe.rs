@@ -1,7 +1,7 @@
 //! What can be known of a topic without publishing to it.
 
 use jiff::Timestamp;
-use rootwatch_core::words;
+use rootwatch_core::text;
 use serde_json::{Value, json};
 
 use super::Sns;
@@ -52,7 +52,7 @@ impl Sns {
 
     /// What is known of the key that encrypts the topic.
     async fn key(&self, key: &str, now: Timestamp) -> Result<String, Failed> {
-        let shown = words::cap(key, 100);
+        let shown = text::cap(key, 100);
         if key == "alias/aws/sns" {
             return Ok("encrypted with AWS's own key for SNS".to_owned());
         }
@@ -74,7 +74,7 @@ impl Sns {
         let about = &described["KeyMetadata"];
         let state = about["KeyState"].as_str().unwrap_or("unknown");
         if state != "Enabled" {
-            let state = words::cap(state, 40);
+            let state = text::cap(state, 40);
             let error = format!("the topic's key {shown} is not enabled: {state}");
             return Err(Failed::of(Sent::Misconfigured { error }));
         }
@@ -123,7 +123,7 @@ impl Sns {
                 };
                 match text("SubscriptionArn") {
                     "PendingConfirmation" | "pending confirmation" => {
-                        let protocol = words::cap(text("Protocol"), 20);
+                        let protocol = text::cap(text("Protocol"), 20);
                         pending.push(format!("{} ({protocol})", masked(text("Endpoint"))));
                     }
                     "Deleted" => {}
@@ -135,7 +135,7 @@ impl Sns {
                 break;
             }
         }
-        let mut told = words::count(confirmed as u64, "subscriber");
+        let mut told = text::count(confirmed as u64, "subscriber");
         if token.is_some() {
             told = format!("at least {told}");
         }
@@ -166,7 +166,7 @@ fn masked(endpoint: &str) -> String {
             None => begin(endpoint, 100),
         },
     };
-    words::cap(&text, 80)
+    text::cap(&text, 80)
 }
 
 #[cfg(test)]

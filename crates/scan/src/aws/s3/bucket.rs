@@ -26,20 +26,20 @@ const STALL_SECS_MAX: u64 = 20;
 
 /// A bucket to read.
 #[derive(Debug, Clone)]
-pub(in crate::aws) struct Bucket {
+pub(crate) struct Bucket {
     pub(super) client: Client,
-    pub(in crate::aws) name: String,
-    pub(in crate::aws) region: String,
+    pub(crate) name: String,
+    pub(crate) region: String,
     pub(super) requester_pays: bool,
     pub(super) usage: Arc<Usage>,
 }
 
 /// An object in a listing.
 #[derive(Debug, Clone)]
-pub(in crate::aws) struct ListedObject {
-    pub(in crate::aws) key: String,
-    pub(in crate::aws) bytes: u64,
-    pub(in crate::aws) e_tag: Option<String>,
+pub(crate) struct ListedObject {
+    pub(crate) key: String,
+    pub(crate) bytes: u64,
+    pub(crate) e_tag: Option<String>,
 }
 
 /// A page of a listing.

@@ -26,7 +26,7 @@ const PARTS_AHEAD_MAX: usize = 64;
 /// One thing that the listing found. `before` counts the keys before it that were filtered out or
 /// passed over.
 #[derive(Debug)]
-pub(in crate::aws) enum ListedItem {
+pub(crate) enum ListedItem {
     /// An object to read.
     Object { bucket: Arc<Bucket>, object: ListedObject, named: bool, mark: Mark, before: Summary },
     /// Something that cannot be listed.
@@ -35,11 +35,11 @@ pub(in crate::aws) enum ListedItem {
 
 /// How the listing ended.
 #[derive(Debug, Default)]
-pub(in crate::aws) struct ListingEnd {
+pub(crate) struct ListingEnd {
     /// Counts of the keys after the last object.
-    pub(in crate::aws) counts: Summary,
+    pub(crate) counts: Summary,
     /// Everything was listed.
-    pub(in crate::aws) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// A part of a listing.
@@ -59,17 +59,17 @@ enum Part {
 }
 
 /// Lists inputs one after the other.
-pub(in crate::aws) struct Lister {
-    pub(in crate::aws) options: Arc<ScanOptions>,
-    pub(in crate::aws) inputs: Vec<(Arc<Bucket>, S3Address)>,
+pub(crate) struct Lister {
+    pub(crate) options: Arc<ScanOptions>,
+    pub(crate) inputs: Vec<(Arc<Bucket>, S3Address)>,
     /// Everything up to here was done before.
-    pub(in crate::aws) mark: Option<Mark>,
-    pub(in crate::aws) interrupt: Interrupt,
+    pub(crate) mark: Option<Mark>,
+    pub(crate) interrupt: Interrupt,
 }
 
 impl Lister {
     /// Sends the objects in order, until the end or until the receiver is gone.
-    pub(in crate::aws) async fn run(self, found: mpsc::Sender<ListedItem>) -> ListingEnd {
+    pub(crate) async fn run(self, found: mpsc::Sender<ListedItem>) -> ListingEnd {
         let mut counts = Summary::default();
         for (index, (bucket, address)) in self.inputs.iter().enumerate() {
             let behind = match &self.mark {

@@ -7,7 +7,7 @@
 mod address;
 mod bucket;
 mod layout;
-pub(in crate::aws) mod list;
+pub(crate) mod list;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use self::address::S3Address;
 use self::bucket::Bucket;
-pub(in crate::aws) use self::bucket::ListedObject;
+pub(crate) use self::bucket::ListedObject;
 use self::list::{ListedItem, Lister, ListingEnd};
 use super::access::{self, Roles};
 use super::checkpoint::{Checkpoint, CheckpointPlan, Restored};
@@ -145,7 +145,7 @@ fn lock(committer: &Mutex<Committer>) -> std::sync::MutexGuard<'_, Committer> {
 }
 
 /// Credentials to read buckets with, from the environment and a role.
-pub(in crate::aws) async fn sdk_for(roles: &Roles) -> Result<SdkConfig, CloudError> {
+pub(crate) async fn sdk_for(roles: &Roles) -> Result<SdkConfig, CloudError> {
     let mut sdk = access::sdk().await;
     let role = roles.arns.first().map(String::as_str);
     if let Some(arn) = role {
@@ -156,7 +156,7 @@ pub(in crate::aws) async fn sdk_for(roles: &Roles) -> Result<SdkConfig, CloudErr
 }
 
 /// The buckets of the addresses, each found once.
-pub(in crate::aws) async fn open(
+pub(crate) async fn open(
     addresses: &[S3Address],
     s3: &S3Options,
     usage: &Arc<Usage>,
@@ -259,7 +259,7 @@ async fn dispatch(
 
 /// The end of a listing. A task that panicked ends the program's work with its panic, not as a listing
 /// that was empty.
-pub(in crate::aws) fn joined(listing: Result<ListingEnd, tokio::task::JoinError>) -> ListingEnd {
+pub(crate) fn joined(listing: Result<ListingEnd, tokio::task::JoinError>) -> ListingEnd {
     listing.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         // Cancelled: `ListingEnd::default` is incomplete, and reported so.

@@ -1,87 +1,38 @@
-//! The calls of an incident as the rows of a timeline, runs folded.
+//! The calls of an incident as the rows of a timeline. Runs of similar calls become one row.
 
-use crate::finding::{Finding, Outcome, RootUse, Severity};
-use crate::incident::IncidentKind;
 use jiff::Timestamp;
 
-use super::tell::Story;
+use crate::access_path::AccessPath;
+use crate::finding::{Finding, Outcome, RootUse, Severity};
+use crate::{classify, text};
 
-/// So many of a kind in a row are told in one.
+/// Similar calls in a row that become one row.
 const RUN_MIN: usize = 3;
-/// Columns that the words of a rule, and what was acted on, may take in one row.
+/// Columns that the words of a rule, and the target of the call, may take in one row.
 const WHAT_COLUMNS_MAX: usize = 160;
 const TARGET_COLUMNS_MAX: usize = 60;
 
-/// By which way the root user came. The lanes of the picture, from the door inwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// The sign-in page: attempts, recoveries, MFA checks.
-    SignIn,
-    /// The console, or temporary keys of a console session.
-    Console,
-    /// A long-term access key.
-    AccessKey,
-    /// A privileged session.
-    Privileged,
-    /// A session that the root user issued.
-    Derived,
-    /// An AWS service for the root user.
-    Behalf,
-    /// Not the root user at all.
-    Watched,
-}
-
-impl Lane {
-    /// The way of one finding.
-    #[must_use]
-    pub fn of(finding: &Finding) -> Self {
-        match finding.root_use {
-            RootUse::OnBehalf => Self::Behalf,
-            RootUse::Derived => Self::Derived,
-            RootUse::Privileged => Self::Privileged,
-            RootUse::No => Self::Watched,
-            RootUse::Direct | RootUse::Possible if finding.session.sign_in => Self::SignIn,
-            RootUse::Direct | RootUse::Possible if finding.session.long_term_key => Self::AccessKey,
-            RootUse::Direct | RootUse::Possible => Self::Console,
-        }
-    }
-
-    /// The name of the lane.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SignIn => "Sign-in",
-            Self::Console => "Console",
-            Self::AccessKey => "Access key",
-            Self::Privileged => "Privileged",
-            Self::Derived => "Derived",
-            Self::Behalf => "AWS service",
-            Self::Watched => "Not root",
-        }
-    }
-}
-
-/// What stands out in a row, told by a sign and not by colour alone.
+/// What stands out in a row: a sign, not color alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum RowMark {
     /// Nothing.
     Plain,
     /// It failed or was denied.
     Failed,
     /// High or critical.
-    Grave,
+    Severe,
     /// An AWS service for the root user.
-    Behalf,
+    OnBehalf,
 }
 
-impl Mark {
+impl RowMark {
     fn of(finding: &Finding) -> Self {
         if finding.outcome == Outcome::Failure {
             Self::Failed
         } else if finding.severity >= Severity::High {
-            Self::Grave
+            Self::Severe
         } else if finding.root_use == RootUse::OnBehalf {
-            Self::Behalf
+            Self::OnBehalf
         } else {
             Self::Plain
         }
@@ -94,8 +45,8 @@ impl Mark {
             Self::Plain => " ",
             Self::Failed if ascii => "x",
             Self::Failed => "✗",
-            Self::Grave => "!",
-            Self::Behalf => "~",
+            Self::Severe => "!",
+            Self::OnBehalf => "~",
         }
     }
 
@@ -105,27 +56,27 @@ impl Mark {
         match self {
             Self::Plain => "",
             Self::Failed => "failed or denied",
-            Self::Grave => "high or critical",
-            Self::Behalf => "an AWS service for the root user",
+            Self::Severe => "high or critical",
+            Self::OnBehalf => "an AWS service for the root user",
         }
     }
 }
 
-/// One row of a timeline: a call, or calls of a kind. All texts are safe to show.
+/// One row of a timeline: a call, or similar calls. All texts are safe to show.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// When the first call was made; `None` where no record states a time.
     pub first_at: Option<Timestamp>,
     /// When the last call was made.
     pub last_at: Option<Timestamp>,
-    /// Calls that the row stands for.
+    /// How many calls the row stands for.
     pub calls: usize,
     /// What stands out.
-    pub mark: Mark,
+    pub mark: RowMark,
     /// The worst of the calls.
     pub severity: Severity,
-    /// By which way the root user came.
-    pub lane: Lane,
+    /// How the root user got in.
+    pub access_path: AccessPath,
     /// What was done.
     pub what: String,
     /// Short names of services, in order of first use.
@@ -136,14 +87,23 @@ pub struct Row {
     pub account: Option<String>,
 }
 
-/// The rows of an incident's timeline, in order of time. `name` gives the name of an account by its
-/// digits, safe to show.
+/// Which accounts the rows are about.
+#[derive(Clone, Copy)]
+pub struct Accounts<'a> {
+    /// True when the rows name the account: the incident concerns more than one.
+    pub are_named: bool,
+    /// True to fold account by account: in a spray one address tries the accounts in turn, and only
+    /// then do its repeated rounds become one row for each account.
+    pub by_account: bool,
+    /// The name of an account by its digits, safe to show.
+    pub name: &'a dyn Fn(&str) -> String,
+}
+
+/// The rows of a timeline, in order of time. The findings are sorted by time.
 #[must_use]
-pub fn rows(story: &Story<'_>, name: &dyn Fn(&str) -> String) -> Vec<Row> {
-    let mut findings: Vec<&Finding> = story.findings.clone();
-    let spray = story.kind == IncidentKind::Spray;
-    if spray {
-        // One address goes round the accounts: told account by account, the rounds fold.
+pub fn rows(findings: &[&Finding], accounts: Accounts<'_>) -> Vec<Row> {
+    let mut findings: Vec<&Finding> = findings.to_vec();
+    if accounts.by_account {
         findings.sort_by_key(|finding| &finding.account_id);
     }
     let usual = usual_region(&findings);
@@ -154,19 +114,19 @@ pub fn rows(story: &Story<'_>, name: &dyn Fn(&str) -> String) -> Vec<Row> {
         let (group, after) = rest.split_at(run);
         rest = after;
         if same(group) {
-            rows.push(row(story, name, group, repeated(first, group.len(), usual)));
+            rows.push(row(accounts, group, repeated(first, group.len(), usual)));
         } else {
-            rows.push(row(story, name, group, read_only(group)));
+            rows.push(row(accounts, group, read_only(group)));
         }
     }
-    if spray {
+    if accounts.by_account {
         rows.sort_by_key(|row| row.first_at);
     }
     rows
 }
 
-/// Which rows of a long timeline are shown: the first and the last few, then the gravest, then the
-/// earliest. Whoever makes many calls cannot push the one that matters out of sight.
+/// Which rows of a long timeline are shown: the first and the last few, then the most severe, then
+/// the earliest. An attacker who makes many calls cannot push the one that matters out of sight.
 #[must_use]
 pub fn keep(rows: &[Row], max: usize) -> Vec<bool> {
     const ENDS: usize = 5;
@@ -175,7 +135,7 @@ pub fn keep(rows: &[Row], max: usize) -> Vec<bool> {
         order.sort_by_key(|index| {
             let row = &rows[*index];
             let end = *index < ENDS || *index + ENDS >= rows.len();
-            let marked = matches!(row.mark, Mark::Grave | Mark::Failed);
+            let marked = matches!(row.mark, RowMark::Severe | RowMark::Failed);
             (!end, std::cmp::Reverse(row.severity), !marked, *index)
         });
     }
@@ -186,7 +146,7 @@ pub fn keep(rows: &[Row], max: usize) -> Vec<bool> {
     kept
 }
 
-/// How many of the next findings one row can tell.
+/// How many of the next findings one row can stand for.
 fn run_length(findings: &[&Finding]) -> usize {
     let Some((first, after)) = findings.split_first() else { return 0 };
     let equal = 1 + after.iter().take_while(|next| repeats(first, next)).count();
@@ -217,8 +177,8 @@ fn repeats(a: &Finding, b: &Finding) -> bool {
         && a.region == b.region
 }
 
-/// A call that only reads, came through, and needs no line of its own. CloudTrail also marks calls
-/// that issue credentials as reading.
+/// A call that only reads, succeeded, and needs no row of its own. CloudTrail also marks calls that
+/// issue credentials as read-only; those keep their rows.
 fn is_quiet(finding: &Finding) -> bool {
     let reads = finding.read_only == Some(true) || finding.root_use == RootUse::OnBehalf;
     let issues = finding.session.issued_key_id.is_some()
@@ -229,19 +189,19 @@ fn is_quiet(finding: &Finding) -> bool {
     reads && finding.outcome == Outcome::Success && !finding.session.sign_in && !issues
 }
 
-/// Calls of one way fold together, with those that AWS made in between. What a rule finds grave
-/// folds only with its like, so that it cannot hide in a crowd.
+/// Calls of one access path become one row, with those that AWS made in between. A high or critical
+/// call joins only calls of the same rule, so that it cannot hide in a crowd.
 fn quiet_with(a: &Finding, b: &Finding) -> bool {
-    let grave = |finding: &Finding| finding.severity >= Severity::High;
+    let severe = |finding: &Finding| finding.severity >= Severity::High;
     (a.account_id == b.account_id || a.root_use == RootUse::Privileged)
-        && (Lane::of(a) == Lane::of(b)
-            || (Lane::of(b) == Lane::Behalf && b.read_only == Some(true)))
-        && grave(a) == grave(b)
-        && (!grave(a) || (a.severity == b.severity && a.rules.first() == b.rules.first()))
+        && (AccessPath::of(a) == AccessPath::of(b)
+            || (AccessPath::of(b) == AccessPath::OnBehalf && b.read_only == Some(true)))
+        && severe(a) == severe(b)
+        && (!severe(a) || (a.severity == b.severity && a.rules.first() == b.rules.first()))
 }
 
-/// What one call did: the words of its rule, the name of the call where those do not say it, what it
-/// was done to, and where.
+/// What one call did: the words of its rule, the name of the call where those do not contain it, its
+/// target, and the region.
 fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
     let name = finding.event_name.as_deref().unwrap_or_default();
     let did = match finding.did.trim() {
@@ -249,19 +209,19 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
         "" => name,
         did => did,
     };
-    let mut what = super::cap(did, WHAT_COLUMNS_MAX);
+    let mut what = text::cap(did, WHAT_COLUMNS_MAX);
     if finding.outcome == Outcome::Failure && !["denied", "fail"].iter().any(|it| did.contains(it))
     {
-        what.push_str(if is_denial(finding) { " denied" } else { " failed" });
+        what.push_str(if classify::was_denied(finding) { " denied" } else { " failed" });
     }
     if !finding.session.sign_in {
-        let mut call = if did.contains(name) { String::new() } else { super::cap(name, 80) };
+        let mut call = if did.contains(name) { String::new() } else { text::cap(name, 80) };
         if let Some(target) = finding.target.as_deref().map(resource)
             && !target.is_empty()
             && !did.contains(target)
             && Some(target) != finding.account_id.as_deref()
         {
-            call = format!("{call} {}", super::cap(target, TARGET_COLUMNS_MAX));
+            call = format!("{call} {}", text::cap(target, TARGET_COLUMNS_MAX));
         }
         if !call.is_empty() {
             what = format!("{what} · {}", call.trim_start());
@@ -271,24 +231,18 @@ fn repeated(finding: &Finding, times: usize, usual: Option<&str>) -> String {
         && !what.contains(region)
     {
         what.push_str(" in\u{a0}");
-        what.push_str(&super::cap(region, 40));
+        what.push_str(&text::cap(region, 40));
     }
     if finding.root_use == RootUse::Derived && !what.contains("root-issued") {
         what.push_str(" (derived\u{a0}session)");
     }
     if times > 1 {
-        what.push_str(&format!(" ({}\u{a0}times)", super::thousands(times as u64)));
+        what.push_str(&format!(" ({}\u{a0}times)", text::thousands(times as u64)));
     }
     what
 }
 
-/// True when a policy said no, as far as the error code tells.
-#[must_use]
-pub fn is_denial(finding: &Finding) -> bool {
-    crate::classify::was_denied(finding)
-}
-
-/// What an ARN names, without partition, service, region and account; other texts as they are.
+/// The resource part of an ARN, without partition, service, region and account. Other texts stay.
 fn resource(target: &str) -> &str {
     if target.starts_with("arn:") { target.splitn(6, ':').nth(5).unwrap_or(target) } else { target }
 }
@@ -296,28 +250,28 @@ fn resource(target: &str) -> &str {
 fn read_only(group: &[&Finding]) -> String {
     let count = |finding: &&&Finding| finding.root_use == RootUse::OnBehalf;
     let behalf = group.iter().filter(count).count();
-    let number = super::thousands(group.len() as u64);
-    let lane = group.first().map_or(Lane::Console, |first| Lane::of(first));
-    match lane {
-        Lane::Behalf => format!("{number} calls by AWS services for the root user"),
+    let number = text::thousands(group.len() as u64);
+    let path = group.first().map_or(AccessPath::Console, |first| AccessPath::of(first));
+    match path {
+        AccessPath::OnBehalf => format!("{number} calls by AWS services for the root user"),
         _ => {
-            let kind = match lane {
-                Lane::Console => "read-only console calls",
-                Lane::AccessKey => "read-only calls with the access key",
-                Lane::Privileged => "read-only calls in a privileged session",
-                Lane::Derived => "read-only calls in a derived session",
+            let kind = match path {
+                AccessPath::Console => "read-only console calls",
+                AccessPath::AccessKey => "read-only calls with the access key",
+                AccessPath::Privileged => "read-only calls in a privileged session",
+                AccessPath::Derived => "read-only calls in a derived session",
                 _ => "read-only calls",
             };
             if behalf == 0 {
                 format!("{number} {kind}")
             } else {
-                format!("{number} {kind}, {} by\u{a0}AWS", super::thousands(behalf as u64))
+                format!("{number} {kind}, {} by\u{a0}AWS", text::thousands(behalf as u64))
             }
         }
     }
 }
 
-fn row(story: &Story<'_>, name: &dyn Fn(&str) -> String, group: &[&Finding], what: String) -> Row {
+fn row(accounts: Accounts<'_>, group: &[&Finding], what: String) -> Row {
     let times = || group.iter().filter_map(|finding| finding.event_time);
     let worst = group.iter().max_by_key(|finding| finding.severity);
     let first = group.first();
@@ -325,37 +279,25 @@ fn row(story: &Story<'_>, name: &dyn Fn(&str) -> String, group: &[&Finding], wha
         first_at: times().min(),
         last_at: times().max(),
         calls: group.len(),
-        mark: first.map_or(Mark::Plain, |finding| Mark::of(finding)),
+        mark: first.map_or(RowMark::Plain, |finding| RowMark::of(finding)),
         severity: worst.map_or(Severity::Informational, |finding| finding.severity),
-        lane: first.map_or(Lane::Console, |finding| Lane::of(finding)),
+        access_path: first.map_or(AccessPath::Console, |finding| AccessPath::of(finding)),
         what,
-        services: distinct(group.iter().filter_map(|finding| {
-            finding.event_source.as_deref().map(|source| super::service(source).into_owned())
+        services: text::distinct(group.iter().filter_map(|finding| {
+            finding.event_source.as_deref().map(|source| text::service(source).into_owned())
         })),
-        addresses: distinct(group.iter().filter_map(|finding| {
-            finding.source_ip.as_deref().map(|address| super::visible(address).into_owned())
+        addresses: text::distinct(group.iter().filter_map(|finding| {
+            finding.source_ip.as_deref().map(|address| text::visible(address).into_owned())
         })),
-        account: (story.accounts > 1).then(|| {
+        account: accounts.are_named.then(|| {
             let ids = group.iter().filter_map(|finding| finding.account_id.clone());
-            match distinct(ids).as_slice() {
+            match text::distinct(ids).as_slice() {
                 [] => String::new(),
-                [one] => name(one),
-                many => super::count(many.len() as u64, "account"),
+                [one] => (accounts.name)(one),
+                many => text::count(many.len() as u64, "account"),
             }
         }),
     }
-}
-
-/// Each once, in order of first appearance.
-#[must_use]
-pub fn distinct(items: impl Iterator<Item = String>) -> Vec<String> {
-    let mut seen = Vec::new();
-    for item in items {
-        if !seen.contains(&item) {
-            seen.push(item);
-        }
-    }
-    seen
 }
 
 /// The region in which most calls were made.
@@ -367,7 +309,7 @@ fn usual_region<'a>(findings: &[&'a Finding]) -> Option<&'a str> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(region, _)| region)
 }
 
-/// Global services and the sign-in are recorded in `us-east-1`, so that region says little.
+/// Global services and the sign-in are recorded in `us-east-1`, so that this region says little.
 fn is_unusual(region: &str, usual: Option<&str>) -> bool {
     region != "us-east-1" && Some(region) != usual
 }

@@ -1,4 +1,4 @@
-//! The story that the tests tell: the break-in at Example Corp. And a hostile one, and none.
+//! What the tests of the outputs report: the break-in at Example Corp, a hostile story, and nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ fn sign_in(number: u32, account: &str, time: &str, name: &str, did: &str) -> Fin
 }
 
 fn failed_sign_in(number: u32, account: &str, time: &str) -> Finding {
-    let mut finding = sign_in(number, account, time, "ConsoleLogin", "sign-in failed");
+    let mut finding = sign_in(number, account, time, "ConsoleLogin", "failed to sign in");
     finding.outcome = Outcome::Failure;
     finding.severity = Severity::Low;
     finding.error_code = some("Failed authentication");
@@ -124,14 +124,14 @@ fn break_in() -> Incident {
             PAYMENTS,
             "13:58:02",
             "PasswordRecoveryRequested",
-            "password recovery requested",
+            "requested a password recovery",
         ),
         sign_in(
             2,
             PAYMENTS,
             "14:01:10",
             "PasswordRecoveryCompleted",
-            "password recovery completed",
+            "completed a password recovery",
         ),
         failed_sign_in(3, PAYMENTS, "14:02:05"),
         failed_sign_in(4, PAYMENTS, "14:02:19"),
@@ -183,9 +183,9 @@ fn break_in() -> Incident {
             "sts",
             "GetCallerIdentity",
             "root-access-key-first-used",
-            "first use of a root access key",
+            "used a root access key for the first time",
         ),
-        (42, "14:09:40", "s3", "ListBuckets", "root-access-key-used", "used a root access key"),
+        (42, "14:09:40", "s3", "ListBuckets", "root-access-key-used", "ListBuckets"),
     ] {
         let read = by_key(call(number, PAYMENTS, time, source, name));
         let mut read = grave(read, Severity::High, rule, did);
@@ -196,7 +196,7 @@ fn break_in() -> Incident {
         call(43, PAYMENTS, "14:12:09", "cloudtrail", "StopLogging"),
         Severity::High,
         "cloudtrail-logging-stopped",
-        "StopLogging",
+        "denied: StopLogging",
     );
     stop.outcome = Outcome::Failure;
     stop.error_code = some("AccessDenied");
@@ -220,7 +220,7 @@ fn break_in() -> Incident {
             "AttachUserPolicy",
             "support-admin",
             "root-administrator-made",
-            "gave administrator rights",
+            "granted administrator rights",
         ),
         (
             46,
@@ -241,7 +241,7 @@ fn break_in() -> Incident {
         by_key(call(47, PAYMENTS, "14:20:58", "ec2", "RunInstances")),
         Severity::High,
         "root-federated-session-call",
-        "call by a root-issued session",
+        "RunInstances",
     );
     run.root_use = RootUse::Derived;
     run.region = some("ap-southeast-2");
@@ -268,7 +268,7 @@ fn break_in() -> Incident {
                 Reason::new("no_mfa", "no MFA"),
                 Reason::new("after_recovery", "follows a password recovery"),
                 Reason::new("long_term_key", "long-term root key"),
-                Reason::new("denied", "denied by policy: somebody holds root"),
+                Reason::new("denied", "denied by a policy: the caller has root credentials"),
                 Reason::new("not_root_task", "not a root-only task"),
             ],
             first_at: Some(at("13:58:02")),
@@ -316,7 +316,7 @@ fn own_audit() -> Incident {
         let mut assume = call(number, account, time, "sts", "AssumeRoot");
         assume.root_use = RootUse::Privileged;
         assume.severity = Severity::Informational;
-        "AssumeRoot to audit credentials".clone_into(&mut assume.did);
+        "assumed root to audit credentials".clone_into(&mut assume.did);
         assume.rules = vec!["assume-root-audit".to_owned()];
         assume.actor = some(auditor);
         assume.recipient_account_id = some(MANAGEMENT);
@@ -337,7 +337,6 @@ fn own_audit() -> Incident {
             read.user_agent = some("Boto3/1.34.84 md/Botocore#1.34.84");
             read.session.assumed_root = true;
             read.rules = vec!["privileged-session-audit".to_owned()];
-            "read root credential facts".clone_into(&mut read.did);
             findings.push(read);
         }
     }
@@ -430,6 +429,7 @@ pub(crate) fn example() -> Story {
     summary.skipped_total = 3;
     let rule = |title: &str, triage: &[&str], attack: &[&str]| RuleText {
         title: title.to_owned(),
+        severity: Severity::Critical,
         triage: triage.iter().map(|step| (*step).to_owned()).collect(),
         attack: attack.iter().map(|id| (*id).to_owned()).collect(),
     };
