@@ -12,7 +12,7 @@ use crate::run::{cargo, must, output_of, program, root};
 pub(crate) const HELP: &str = "\
 cargo xtask bench-compare A B --logs DIR [--runs N] [-- SCAN ARGUMENTS]
 
-Builds the program of two commits and lets them scan a folder of logs in turn: A B, B A, A B …
+Builds the shipped program (profile `dist`) of two commits and lets them scan a folder of logs in turn: A B, B A, A B …
 Prints the CPU time (user and system) of each, the ratio B/A pair by pair, and whether both print
 the same. A commit is anything that git understands; `.` is the working tree. N is 7 unless told;
 one pair before that is not counted. Arguments after `--` go to `rootwatch scan`.
@@ -109,19 +109,27 @@ fn spread(mut numbers: Vec<f64>) -> [f64; 3] {
     [at(0), median, at(numbers.len().wrapping_sub(1))]
 }
 
-/// The release program of a commit.
+/// The profile of the shipped program in a tree. Commits before `dist` ship `release`.
+fn shipped_profile(place: &Path) -> anyhow::Result<&'static str> {
+    let manifest = fs::read_to_string(place.join("Cargo.toml"))?;
+    Ok(if manifest.contains("\n[profile.dist]\n") { "dist" } else { "release" })
+}
+
+/// The shipped program of a commit.
 fn built(folder: &Path, name: &str, commit: &str) -> anyhow::Result<PathBuf> {
     let target = folder.join("build");
-    let made = target.join("release").join(format!("rootwatch{}", std::env::consts::EXE_SUFFIX));
-    let build = |place: &Path| {
-        let mut command = cargo(&["build", "--quiet", "--release", "--package", "rootwatch"]);
+    let build = |place: &Path| -> anyhow::Result<PathBuf> {
+        let profile = shipped_profile(place)?;
+        let mut command =
+            cargo(&["build", "--quiet", "--profile", profile, "--package", "rootwatch"]);
         command.current_dir(place).env("CARGO_TARGET_DIR", &target);
-        must(command)
+        must(command)?;
+        let program = format!("rootwatch{}", std::env::consts::EXE_SUFFIX);
+        Ok(target.join(profile).join(program))
     };
     if commit == "." {
-        build(&root())?;
         let program = folder.join(format!("rootwatch-working-tree-{name}"));
-        fs::copy(&made, &program)?;
+        fs::copy(build(&root())?, &program)?;
         return Ok(program);
     }
     let spec = format!("{commit}^{{commit}}");
@@ -136,8 +144,8 @@ fn built(folder: &Path, name: &str, commit: &str) -> anyhow::Result<PathBuf> {
     // Left over from a run that was broken off.
     drop(program("git", &["worktree", "remove", "--force", &place]).stderr(Stdio::null()).status());
     must(program("git", &["worktree", "add", "--quiet", "--detach", &place, hash]))?;
-    let result = build(&tree).and_then(|()| {
-        fs::copy(&made, &kept)?;
+    let result = build(&tree).and_then(|built| {
+        fs::copy(built, &kept)?;
         Ok(())
     });
     must(program("git", &["worktree", "remove", "--force", &place]))?;

@@ -32,7 +32,7 @@ const STEPS: [Step; 12] = [
     }),
     ("deploy", deploy::check),
     ("aws stand-in", standin::set_up),
-    ("package", || package::command(&["--arch", package::HOST])),
+    ("package", || package::command(&["--arch", package::HOST, "--fast"])),
     ("api docs", api_docs),
     ("fuzz", || fuzz::run(&["--seconds", "20"])),
 ];

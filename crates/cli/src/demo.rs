@@ -181,7 +181,7 @@ impl Stage<'_> {
         self.clock.jump(last.at.saturating_add(hour)?);
         self.bar.set_message("one hour without records");
         let is_quiet = async |store: &dyn Store| {
-            let standing = store.standing().await?;
+            let standing = store.stats().await?;
             Ok(standing.open_incidents.values().sum::<u64>() == 0
                 && store.next_due().await?.is_none())
         };

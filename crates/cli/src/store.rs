@@ -154,7 +154,7 @@ fn check(args: &StoreArgs) -> anyhow::Result<ExitCode> {
         if !problems.is_empty() {
             return Ok(ExitCode::from(EXIT_FAILED));
         }
-        let standing = store.standing().await.context(Failed::to("count what is stored"))?;
+        let standing = store.stats().await.context(Failed::to("count what is stored"))?;
         let open: u64 = standing.open_incidents.values().sum();
         writeln!(
             out,

@@ -192,7 +192,7 @@ impl Engine {
         let is = !is_live && (was || beside.revision == 0);
         if was != is {
             beside.told.history = is;
-            batch.told.push((id.clone(), beside.told));
+            batch.notified.push((id.clone(), beside.told));
         }
         is
     }
@@ -221,7 +221,7 @@ impl Engine {
         let told = beside.told.after(incident);
         let alert = self.alert(incident, beside, kind, received_at, now);
         batch.deliveries.extend(self.deliveries(&alert, now));
-        batch.told.push((id.clone(), told));
+        batch.notified.push((id.clone(), told));
         let beside = self.memory.beside(id);
         beside.told = told;
         beside.fresh.clear();

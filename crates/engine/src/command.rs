@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rootwatch_core::alert::Alert;
 use rootwatch_core::incident::IncidentId;
-use rootwatch_store::{Handled, StoreError, StoredIncident};
+use rootwatch_store::{Resolution, StoreError, StoredIncident};
 use tokio::sync::oneshot;
 
 use crate::intake::Judged;
@@ -16,7 +16,7 @@ pub(crate) enum Job {
     Records(Box<Parcel>),
     Handle {
         id: IncidentId,
-        handled: Handled,
+        handled: Resolution,
         answer: oneshot::Sender<Result<StoredIncident, StoreError>>,
     },
     Telling {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rootwatch_core::alert::{Alert, Clock};
 use rootwatch_core::detect::Detected;
 use rootwatch_core::incident::IncidentId;
-use rootwatch_store::{Handled, StoreError, StoredIncident};
+use rootwatch_store::{Resolution, StoreError, StoredIncident};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{Job, Parcel};
@@ -157,7 +157,7 @@ impl Ingest {
     pub async fn handle(
         &self,
         id: IncidentId,
-        handled: Handled,
+        handled: Resolution,
     ) -> Result<StoredIncident, StoreError> {
         self.ask(|answer| Job::Handle { id, handled, answer }).await
     }

@@ -152,7 +152,7 @@ impl Engine {
         loop {
             let found = self.parts.store.incidents(&filter, &page).await?;
             for stored in found.items {
-                let list = if stored.told.history { &mut history } else { &mut ids };
+                let list = if stored.notified.history { &mut history } else { &mut ids };
                 list.push(stored.incident.head.id);
             }
             match found.next {
@@ -161,7 +161,7 @@ impl Engine {
             }
         }
         if !history.is_empty() {
-            self.parts.store.digested(&history, Vec::new()).await?;
+            self.parts.store.mark_digested(&history, Vec::new()).await?;
         }
         if !ids.is_empty() {
             let mut briefs = Vec::new();
@@ -185,7 +185,7 @@ impl Engine {
                 approval: rootwatch_core::window::Approval::Unknown,
                 note: None,
             };
-            self.parts.store.digested(&ids, self.deliveries(&alert, now)).await?;
+            self.parts.store.mark_digested(&ids, self.deliveries(&alert, now)).await?;
             self.parts.wake.notify_one();
         }
         self.note_digest(now).await

@@ -9,7 +9,7 @@ use rootwatch_core::detect::History;
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_store::{CaughtUp, Past, Store, StoreError, StoredIncident};
+use rootwatch_store::{CaughtUp, Decisions, LookBack, Store, StoreError, StoredIncident};
 
 use crate::settings::Settings;
 
@@ -154,13 +154,13 @@ impl Memory {
             return Ok(());
         }
         self.load_gone(store, GONE).await?;
-        let past = store.past(earlier(now, rules.look_back().max(self.keep)), None).await?;
+        let past = store.look_back(earlier(now, rules.look_back().max(self.keep)), None).await?;
         self.note_past(&past);
         Ok(())
     }
 
     /// Sees to it that all that has not ended is in memory.
-    pub(crate) async fn load_unended(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(crate) async fn load_unended(&mut self, store: &dyn Decisions) -> Result<(), StoreError> {
         if self.has_unended {
             return Ok(());
         }
@@ -175,7 +175,7 @@ impl Memory {
         Ok(())
     }
 
-    async fn load_gone(&mut self, store: &dyn Store, prefix: &str) -> Result<(), StoreError> {
+    async fn load_gone(&mut self, store: &dyn Decisions, prefix: &str) -> Result<(), StoreError> {
         for (name, count) in store.positions(prefix).await? {
             if let (Some(id), Ok(count)) = (name.strip_prefix(GONE), count.parse()) {
                 self.gone.insert(IncidentId(id.to_owned()), count);
@@ -184,14 +184,14 @@ impl Memory {
         Ok(())
     }
 
-    fn note_past(&mut self, past: &Past) {
+    fn note_past(&mut self, past: &LookBack) {
         for (account, key) in &past.keys {
             self.history.note_key(account, key);
         }
         for (account, address) in &past.addresses {
             self.history.note_address(account, address);
         }
-        for (account, rule, at) in &past.spoken {
+        for (account, rule, at) in &past.matches {
             self.history.note_match(account, rule, *at);
         }
     }
@@ -199,7 +199,7 @@ impl Memory {
     /// Sees to it that the past of these accounts is known.
     pub(crate) async fn look_back(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         rules: &Ruleset,
         now: Timestamp,
         accounts: impl Iterator<Item = &str>,
@@ -215,7 +215,7 @@ impl Memory {
             return Ok(());
         }
         let since = earlier(now, rules.look_back().max(self.keep));
-        let past = store.past(since, Some(&fresh)).await?;
+        let past = store.look_back(since, Some(&fresh)).await?;
         self.note_past(&past);
         self.pasts.extend(fresh);
         Ok(())
@@ -224,7 +224,7 @@ impl Memory {
     /// Sees to it that the numbers of alerts go on where incidents of these names ended.
     pub(crate) async fn recall_names(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         changes: &[Change],
     ) -> Result<(), StoreError> {
         if self.generation.is_none() {
@@ -241,7 +241,7 @@ impl Memory {
 
     /// Fails when others that share the store committed since memory was brought in step: a commit
     /// finds that out by itself, a decision to save nothing does not.
-    pub(crate) async fn is_last(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub(crate) async fn is_last(&self, store: &dyn Decisions) -> Result<(), StoreError> {
         let Some(generation) = self.generation else { return Ok(()) };
         match store.catch_up(Some(generation)).await? {
             CaughtUp::Moved { generation: now, .. } if now == generation => Ok(()),
@@ -251,7 +251,7 @@ impl Memory {
 
     /// Brings memory in step with a shared store after others committed, or after a batch of our own
     /// was not taken. Says whether that was possible; if not, all is to be loaded anew.
-    pub(crate) async fn catch_up(&mut self, store: &dyn Store) -> Result<bool, StoreError> {
+    pub(crate) async fn catch_up(&mut self, store: &dyn Decisions) -> Result<bool, StoreError> {
         let Some(before) = self.generation else { return Ok(true) };
         if std::mem::take(&mut self.is_new) {
             return Ok(true);
@@ -300,7 +300,7 @@ impl Memory {
     /// Sees to it that whatever findings of these moments could belong to is in memory.
     pub(crate) async fn reach_back(
         &mut self,
-        store: &dyn Store,
+        store: &dyn Decisions,
         times: impl Iterator<Item = Timestamp>,
     ) -> Result<(), StoreError> {
         for (from, to) in self.missing(times) {
@@ -410,7 +410,7 @@ impl Memory {
 pub(crate) fn beside(stored: &StoredIncident) -> Beside {
     Beside {
         revision: stored.revision,
-        told: stored.told,
+        told: stored.notified,
         by: stored.by.as_ref().map(|handled| handled.by.clone()),
         fresh: HashSet::new(),
         touched_at: stored.changed_at,

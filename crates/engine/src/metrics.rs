@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
-use rootwatch_store::Standing;
+use rootwatch_store::Stats;
 
 use crate::intake::Judged;
 use crate::outcome::{Origin, Outcome};
@@ -80,7 +80,7 @@ fn secs(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// How things stand, as the store counts them.
-pub fn standing(standing: &Standing, now: Timestamp) {
+pub fn standing(standing: &Stats, now: Timestamp) {
     for severity in Severity::ALL {
         let count = standing.open_incidents.get(&severity).copied().unwrap_or_default();
         gauge!("rootwatch_incidents_open", "severity" => severity.name()).set(count as f64);

@@ -4,7 +4,7 @@
 use rootwatch_core::alert::{ALERT_FINDINGS_MAX, Alert, NotifiedState, acknowledging, decide};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::{Incident, IncidentId};
-use rootwatch_store::{Batch, Handled, StoreError, StoredIncident};
+use rootwatch_store::{Batch, Resolution, StoreError, StoredIncident};
 
 use crate::batch::News;
 use crate::engine::Engine;
@@ -15,7 +15,7 @@ impl Engine {
     pub(crate) async fn handle(
         &mut self,
         id: &IncidentId,
-        handled: &Handled,
+        handled: &Resolution,
     ) -> Result<StoredIncident, StoreError> {
         self.step().await?;
         let now = self.parts.clock.now();
@@ -52,7 +52,7 @@ impl Engine {
             told = (!deliveries.is_empty()).then_some(NotifiedState { alerts, ..aside.told });
         }
         let owes = !deliveries.is_empty();
-        let done = self.parts.store.handle(id, handled, told, deliveries).await;
+        let done = self.parts.store.resolve(id, handled, told, deliveries).await;
         // Were the store to fail, memory would be read again.
         let stored = done?;
         self.works();

@@ -86,23 +86,15 @@ impl Outbox for StoreOutbox {
         attempt: Attempt,
         now: Timestamp,
     ) -> Result<bool, OutboxError> {
-        let mut follow = Vec::new();
         let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let is_delivered = matches!(attempt, Attempt::Delivered { .. });
-        let attempt = match attempt {
-            Attempt::Delivered { receipt } => rootwatch_store::Attempt::Delivered { receipt },
-            Attempt::Again { at, error, not_begun } => {
-                rootwatch_store::Attempt::Again { at, error, not_begun }
-            }
-            Attempt::Failed { error, instead } => {
-                follow.clone_from(&instead);
-                rootwatch_store::Attempt::Failed { error, instead }
-            }
-        };
-        // First: were the process to end in between, the attempt is made again, and the incident is
-        // there already.
-        self.follow(&follow).await;
-        let readies = self.store.attempted(id, attempt, now).await.map_err(OutboxError::new)?;
+        if let Attempt::Failed { instead, .. } = &attempt {
+            // First: were the process to end in between, the attempt is made again, and the incident
+            // exists already.
+            self.follow(instead).await;
+        }
+        let readies =
+            self.store.record_attempt(id, attempt, now).await.map_err(OutboxError::new)?;
         if let Some((since, begun)) = begun
             && is_delivered
         {

@@ -31,6 +31,7 @@ use axum::extract::State;
 use axum::routing::post;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
@@ -40,8 +41,9 @@ use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::{Hub, Parts, Running, SystemClock};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page, PageRequest,
-    Past, Pruned, Standing, Store, StoreError, StoredFinding, StoredIncident, Unverified,
+    Batch, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack, Maintenance,
+    Notes, Outbox, Page, PageRequest, Pruned, Resolution, Stats, Store, StoreError, StoredFinding,
+    StoredIncident, Unverified,
 };
 
 use traffic::{Dice, Made};
@@ -91,7 +93,7 @@ struct Recorder {
 }
 
 #[async_trait]
-impl Store for Recorder {
+impl Decisions for Recorder {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
         self.inner.commit(batch).await
@@ -110,18 +112,80 @@ impl Store for Recorder {
         self.inner.incidents_within(from, to, unended).await
     }
 
-    async fn past(
-        &self,
-        spoken_since: Timestamp,
-        accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
-        self.inner.past(spoken_since, accounts).await
-    }
-
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         self.inner.incidents_of(ids).await
     }
 
+    async fn look_back(
+        &self,
+        matches_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<LookBack, StoreError> {
+        self.inner.look_back(matches_since, accounts).await
+    }
+
+    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.inner.positions(prefix).await
+    }
+
+    async fn resolve(
+        &self,
+        id: &IncidentId,
+        resolution: &Resolution,
+        notified: Option<NotifiedState>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<StoredIncident, StoreError> {
+        self.inner.resolve(id, resolution, notified, deliveries).await
+    }
+
+    async fn mark_digested(
+        &self,
+        ids: &[IncidentId],
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        self.inner.mark_digested(ids, deliveries).await
+    }
+}
+
+#[async_trait]
+impl Notes for Recorder {
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        self.inner.put_note(name, value).await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.note(name).await
+    }
+}
+
+#[async_trait]
+impl Outbox for Recorder {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.lease(now, until, max, busy).await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.inner.record_attempt(id, attempt, now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.next_due().await
+    }
+}
+
+#[async_trait]
+impl Lists for Recorder {
     async fn incident(
         &self,
         id: &IncidentId,
@@ -157,62 +221,12 @@ impl Store for Recorder {
     async fn unverified(&self, page: &PageRequest) -> Result<Page<Unverified>, StoreError> {
         self.inner.unverified(page).await
     }
+}
 
-    async fn handle(
-        &self,
-        id: &IncidentId,
-        handled: &Handled,
-        told: Option<NotifiedState>,
-        deliveries: Vec<Delivery>,
-    ) -> Result<StoredIncident, StoreError> {
-        self.inner.handle(id, handled, told, deliveries).await
-    }
-
-    async fn digested(
-        &self,
-        ids: &[IncidentId],
-        deliveries: Vec<Delivery>,
-    ) -> Result<(), StoreError> {
-        self.inner.digested(ids, deliveries).await
-    }
-
-    async fn lease(
-        &self,
-        now: Timestamp,
-        until: Timestamp,
-        max: usize,
-        busy: &[String],
-    ) -> Result<Vec<Delivery>, StoreError> {
-        self.inner.lease(now, until, max, busy).await
-    }
-
-    async fn attempted(
-        &self,
-        id: &DeliveryId,
-        attempt: Attempt,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.inner.attempted(id, attempt, now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.inner.next_due().await
-    }
-
-    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
-        self.inner.put_note(name, value).await
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
-        self.inner.note(name).await
-    }
-
-    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        self.inner.positions(prefix).await
-    }
-
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.inner.standing().await
+#[async_trait]
+impl Maintenance for Recorder {
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.inner.stats().await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
@@ -534,7 +548,7 @@ async fn burst() -> anyhow::Result<()> {
     let page = PageRequest::default();
     let incidents = store.incidents(&IncidentFilter::default(), &page).await?;
     let deliveries = store.deliveries(&DeliveryFilter::default(), &page).await?;
-    let standing = store.standing().await?;
+    let standing = store.stats().await?;
     println!(
         "  {} findings, {} incident(s), {} alert(s)",
         standing.findings,

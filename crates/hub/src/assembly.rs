@@ -128,13 +128,8 @@ pub(crate) async fn assemble(
         store: Arc::clone(&store),
         tokens,
         clock: Arc::clone(&clock),
-        sns: Sns::new(
-            &config.source.sns.topics,
-            ingest.clone(),
-            Arc::clone(&store),
-            Arc::clone(&clock),
-        )
-        .map_err(HubError::Client)?,
+        sns: Sns::new(&config.source.sns.topics, ingest.clone(), store.clone(), Arc::clone(&clock))
+            .map_err(HubError::Client)?,
         limits: config.source.http.clone(),
         status: status.clone(),
         metrics,

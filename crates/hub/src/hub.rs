@@ -49,7 +49,7 @@ impl Hub {
         let (deciding, stop_deciding) = watch::channel(false);
         let (telling, stop_telling) = watch::channel(false);
         let around = Surroundings {
-            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: Arc::clone(&store) }),
+            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: store.clone() }),
             scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status: status.clone(),
             shutdown: stop_incoming.clone(),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+pub use rootwatch_core::attempt::Attempt;
 use rootwatch_core::delivery::{Delivery, DeliveryId};
 
 /// Why an operation of an outbox failed, as text for the log.
@@ -20,34 +21,6 @@ impl OutboxError {
     pub fn new(reason: impl fmt::Display) -> Self {
         Self { reason: reason.to_string() }
     }
-}
-
-/// The outcome of an attempt, as the outbox stores it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Attempt {
-    /// The channel accepted the message.
-    Delivered {
-        /// Its answer.
-        receipt: String,
-    },
-    /// To be retried.
-    Again {
-        /// The earliest time of the next attempt.
-        at: Timestamp,
-        /// What went wrong, without secrets.
-        error: String,
-        /// True if nothing was sent (rate limit, open circuit breaker, shutdown): the attempt does not
-        /// count.
-        not_begun: bool,
-    },
-    /// Failed permanently.
-    Failed {
-        /// What went wrong, without secrets.
-        error: String,
-        /// Deliveries to enqueue in the same transaction: the escalation and the alert about the
-        /// outage. A delivery that exists already stays as it is.
-        instead: Vec<Delivery>,
-    },
 }
 
 /// Stores pending deliveries. All operations are idempotent.

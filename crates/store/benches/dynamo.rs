@@ -9,7 +9,7 @@ mod standin;
 
 use std::time::{Duration, Instant};
 
-use rootwatch_store::Store as _;
+use rootwatch_store::Decisions as _;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rootwatch_core::correlate::Change;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{Batch, Store};
+use rootwatch_store::{Batch, Decisions as _};
 use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 
 const SIZES: [usize; 4] = [1, 10, 100, 500];

@@ -1,4 +1,4 @@
-//! How what we keep is written into rows.
+//! Conversions between domain values and stored values.
 
 use jiff::Timestamp;
 use rootwatch_core::hex;
@@ -6,9 +6,9 @@ use rootwatch_core::incident::{Incident, IncidentKind, IncidentState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{PAGE_ITEMS_MAX, PageRequest, StoreError};
+use crate::{PAGE_ITEMS_MAX, Page, PageRequest, StoreError};
 
-/// The place in time of what states none: before everything.
+/// The stored time of a finding without a time: it sorts before all others.
 pub(super) const NO_TIME: i64 = i64::MIN;
 
 /// Microseconds since 1970.
@@ -39,6 +39,8 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T
 }
 
 /// The stored name. It is that of the first release, whatever the kind is called in output today.
+/// The name of a kind in a column or attribute. Stored names never change, so that a store of an
+/// earlier release can be read and filtered.
 pub(super) fn kind(kind: IncidentKind) -> &'static str {
     match kind {
         IncidentKind::Session => "session",
@@ -49,6 +51,7 @@ pub(super) fn kind(kind: IncidentKind) -> &'static str {
     }
 }
 
+/// The name of a state in a column or attribute.
 pub(super) fn state(state: IncidentState) -> &'static str {
     match state {
         IncidentState::Open => "open",
@@ -58,19 +61,19 @@ pub(super) fn state(state: IncidentState) -> &'static str {
     }
 }
 
-/// An incident without what has rows of its own.
+/// An incident without its findings, which have rows of their own.
 pub(super) fn head(incident: &Incident) -> Incident {
     Incident::from(incident.head.clone())
 }
 
-/// Where a page begins: a number and a name, of the last item before it.
+/// Where a page starts: the number and name of the last item before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
     pub(super) number: i64,
     pub(super) name: String,
 }
 
-/// A list that has pages: what begins its cursors, so that one of another list is refused.
+/// A list with pages. Its cursors start with a mark, so that a cursor of another list is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum List {
     Incidents,
@@ -90,11 +93,11 @@ impl List {
     }
 }
 
-/// Characters of a cursor at most: the longest name is a finding's key.
+/// Maximum characters of a cursor: the longest name is a finding's key.
 const CURSOR_CHARS_MAX: usize = 4_096;
 
 impl Cursor {
-    /// Safe in a URL; says nothing to anybody but us.
+    /// Opaque, and safe in a URL.
     pub(super) fn write(list: List, number: i64, name: &str) -> String {
         let text = format!("{number} {name}");
         format!("{}{}", list.mark(), hex::encode(text.as_bytes()))
@@ -120,9 +123,23 @@ impl Cursor {
     }
 }
 
-/// How many rows to ask for: one more than fit the page, to see whether there is a next.
+/// The number of items on the page; reads ask for one more to see whether there is a next page.
 pub(super) fn items(page: &PageRequest) -> usize {
     page.items_max.clamp(1, PAGE_ITEMS_MAX)
+}
+
+/// A page of the items that were found, with the cursor of its last item if there are more.
+pub(super) fn page_of<T>(
+    list: List,
+    mut all: Vec<(i64, T)>,
+    items_max: usize,
+    name: impl Fn(&T) -> String,
+) -> Page<T> {
+    let more = all.len() > items_max;
+    all.truncate(items_max);
+    let next =
+        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
+    Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
 }
 
 #[cfg(test)]

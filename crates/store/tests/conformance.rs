@@ -9,7 +9,7 @@ use rootwatch_core::detect::{Detector, finalize};
 use rootwatch_core::finding::Finding;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{CaughtUp, Store as _};
+use rootwatch_store::{CaughtUp, Decisions as _};
 use rootwatch_testkit::conformance::{self, holds_what_correlation_holds};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample;
@@ -38,21 +38,21 @@ macro_rules! promises {
 promises!(sqlite:
     a_commit_is_all_or_nothing,
     another_revision_is_a_conflict,
-    what_is_there_is_not_written_over,
-    what_was_told_stays,
+    existing_data_is_not_overwritten,
+    the_notified_state_stays,
     two_writers_lose_nothing_and_double_nothing,
-    what_came_is_known,
-    what_was_corrected_is_not_lost,
-    what_is_judged_otherwise_may_be_corrected,
-    the_past_is_remembered,
+    saved_findings_are_known,
+    corrected_findings_are_not_lost,
+    reclassified_findings_may_be_corrected,
+    history_is_returned,
     incidents_are_found_by_their_time,
-    a_delivery_is_owed_once,
-    a_thread_is_told_in_its_order,
-    a_long_thread_is_in_nobodys_way,
+    a_delivery_is_enqueued_once,
+    a_thread_is_delivered_in_order,
+    a_long_thread_delays_no_other,
     a_lease_runs_out,
     busy_destinations_are_left_out,
     a_delivery_ends_once,
-    nobody_asks_in_vain,
+    the_next_due_time_is_exact,
     each_is_leased_to_one,
     deliveries_are_counted,
     pages_stay_where_they_are,
@@ -60,11 +60,11 @@ promises!(sqlite:
     incidents_are_filtered,
     findings_are_filtered,
     deliveries_are_filtered,
-    unverified_records_are_kept_apart,
+    unverified_records_are_listed_apart,
     notes_and_positions_stay,
-    people_handle_incidents,
+    operators_resolve_incidents,
     a_digest_lists_once,
-    only_what_ended_is_pruned,
+    only_ended_items_are_pruned,
 );
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rootwatch_core::finding::FindingKey;
-use rootwatch_store::Store;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
+use rootwatch_store::{Decisions as _, Maintenance as _};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample::{at, delivery, lonely, opening, unverified};
 
@@ -114,11 +114,11 @@ async fn what_was_acknowledged_survives_being_killed() {
         let lost: Vec<&FindingKey> = keys.iter().filter(|key| !known.contains(key)).collect();
         assert!(lost.is_empty(), "round {round}, seed {seed}: {lost:?}");
         // A batch is there as a whole or not at all.
-        let standing = store.standing().await.expect("the standing");
+        let stats = store.stats().await.expect("the stats");
         let batches = store.positions("at:").await.expect("positions").len() as u64;
         assert!(batches >= acknowledged.len() as u64);
-        assert_eq!(standing.findings, batches * FINDINGS as u64, "seed {seed}");
-        assert_eq!(standing.unverified, batches, "seed {seed}");
-        assert_eq!(standing.deliveries.values().sum::<u64>(), batches, "seed {seed}");
+        assert_eq!(stats.findings, batches * FINDINGS as u64, "seed {seed}");
+        assert_eq!(stats.unverified, batches, "seed {seed}");
+        assert_eq!(stats.deliveries.values().sum::<u64>(), batches, "seed {seed}");
     }
 }

@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rootwatch_core::alert::AlertKind;
 use rootwatch_core::correlate::Change;
-use rootwatch_core::finding::FindingKey;
-use rootwatch_core::incident::IncidentId;
+use rootwatch_core::finding::{FindingKey, Severity};
+use rootwatch_core::incident::{IncidentId, IncidentKind};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
-use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use rootwatch_store::{
+    Batch, Decisions as _, DeliveryFilter, IncidentFilter, Lists as _, Maintenance as _,
+    Outbox as _, PageRequest, StoreError,
+};
 use rootwatch_testkit::sample::{at, delivery, lonely, opening};
 use rusqlite::Connection;
 
@@ -21,7 +25,7 @@ fn open(path: &Path) -> SqliteStore {
 }
 
 async fn findings(store: &SqliteStore) -> u64 {
-    store.standing().await.expect("the standing").findings
+    store.stats().await.expect("the stats").findings
 }
 
 /// A finding alone, large enough to fill pages.
@@ -274,7 +278,7 @@ async fn a_backup_is_whole_while_others_write() {
         (
             store.incidents_within(from, until, true).await.expect("incidents"),
             store.deliveries(&DeliveryFilter::default(), &page).await.expect("deliveries"),
-            store.standing().await.expect("the standing"),
+            store.stats().await.expect("the stats"),
         )
     };
     assert_eq!(all(Arc::new(restored)).await, all(Arc::clone(&store)).await);
@@ -306,5 +310,76 @@ async fn a_check_finds_what_does_not_agree() {
         behind(&path, sql);
         let found = store.check().expect("a look");
         assert!(found.iter().any(|one| one.contains(problem)), "{sql}: {found:?}");
+    }
+}
+
+/// The head of an incident as version 0.1 before the rename of its kinds wrote it.
+const OLD_HEAD: &str = r#"{"id":"7K2-MPX","kind":"KIND","state":"open","severity":"high",
+    "title":"Trail stopped","accounts":["222233334444"],"root_use":"no",
+    "reasons":[{"code":"telling_broken","text":"no alert is delivered"}],
+    "first_at":"2026-05-04T10:00:00Z","last_at":"2026-05-04T10:00:00Z","addresses":[],
+    "related":[],"findings":[],"superseded":[],"echoes":{}}"#;
+
+#[tokio::test]
+async fn a_database_with_the_former_names_of_kinds_means_the_same() {
+    let kinds = [("watch", IncidentKind::RuleMatch), ("telling", IncidentKind::DeliveryOutage)];
+    for (former, kind) in kinds {
+        let folder = folder();
+        let path = folder.path().join("store.db");
+        drop(open(&path));
+        let head = OLD_HEAD.replace("KIND", former);
+        behind(
+            &path,
+            &format!(
+                "INSERT INTO incidents (id, revision, kind, state, severity, first_at, last_at,
+                     head, told, findings_total, changed_at)
+                 VALUES ('7K2-MPX', 1, '{former}', 'open', 3, 0, 0, '{head}',
+                     '{{\"alerts\":1,\"severity\":\"high\",\"closed\":false,\"history\":false}}', 0, 0)"
+            ),
+        );
+        let store = open(&path);
+        let filter = IncidentFilter { kinds: vec![kind], ..IncidentFilter::default() };
+        let listed = store.incidents(&filter, &PageRequest::default()).await.expect("a page");
+        assert_eq!(listed.items.len(), 1, "{former}");
+        assert_eq!(listed.items[0].incident.kind, kind);
+        assert_eq!(listed.items[0].notified.severity, Some(Severity::High));
+        let id = IncidentId("7K2-MPX".to_owned());
+        let loaded = store.incidents_of(&[id]).await.expect("incidents");
+        assert_eq!(loaded[0].incident.title, "Trail stopped");
+    }
+}
+
+#[tokio::test]
+async fn pending_deliveries_with_the_former_names_of_alerts_are_still_sent() {
+    let kinds = [
+        (r#""kind":"rose","from":"low""#, AlertKind::Escalated { from: Severity::Low }),
+        (r#""kind":"reopened""#, AlertKind::Continued),
+        (
+            r#""kind":"left_window","window":"CHG-1""#,
+            AlertKind::OutsideWindow { window: "CHG-1".to_owned() },
+        ),
+        (
+            r#""kind":"telling_broken","destination":"chat""#,
+            AlertKind::DeliveryFailing { destination: "chat".to_owned() },
+        ),
+        (
+            r#""kind":"telling_mended","destination":"chat""#,
+            AlertKind::DeliveryRecovered { destination: "chat".to_owned() },
+        ),
+    ];
+    for (former, kind) in kinds {
+        let folder = folder();
+        let path = folder.path().join("store.db");
+        let store = open(&path);
+        let deliveries = vec![delivery("X.1", "X", "chat", at(0))];
+        store.commit(Batch { deliveries, ..Batch::default() }).await.expect("saved");
+        drop(store);
+        let replace = format!(
+            r#"UPDATE deliveries SET alert = replace(alert, '"kind":"opened"', '{former}')"#
+        );
+        behind(&path, &replace);
+        let leased = open(&path).lease(at(1), at(60), 9, &[]).await.expect("a lease");
+        assert_eq!(leased.len(), 1, "{former}");
+        assert_eq!(leased[0].alert.kind, kind);
     }
 }

@@ -4,16 +4,16 @@
 mod commits;
 mod deliveries;
 mod follows;
+mod maintenance;
 mod pages;
 mod shared;
-mod upkeep;
 
 pub use commits::*;
 pub use deliveries::*;
 pub use follows::*;
+pub use maintenance::*;
 pub use pages::*;
 pub use shared::*;
-pub use upkeep::*;
 
 use jiff::Timestamp;
 

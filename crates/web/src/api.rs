@@ -11,8 +11,8 @@ use rootwatch_core::delivery::{DeliveryId, DeliveryState};
 use rootwatch_core::finding::{RootUse, Severity};
 use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 use rootwatch_store::{
-    DeliveryFilter, FindingFilter, Handled, IncidentFilter, NOTE_BYTES_MAX, PAGE_ITEMS_MAX,
-    PageRequest,
+    DeliveryFilter, FindingFilter, IncidentFilter, NOTE_BYTES_MAX, PAGE_ITEMS_MAX, PageRequest,
+    Resolution,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -332,7 +332,7 @@ async fn handle(
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let by = caller.name.to_string();
-    let handled = Handled { state, by, at: doors.clock.now(), note };
+    let handled = Resolution { state, by, at: doors.clock.now(), note };
     let stored = doors.ingest.handle(id, handled).await?;
     Ok(Json(IncidentItem::from(&stored)))
 }

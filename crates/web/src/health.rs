@@ -95,7 +95,7 @@ async fn numbers(_: Scraper, State(doors): State<Doors>) -> Result<Response, Pro
         let why = "nothing is counted here: the numbers of a function are in CloudWatch";
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
-    rootwatch_engine::metrics::standing(&doors.store.standing().await?, doors.clock.now());
+    rootwatch_engine::metrics::standing(&doors.store.stats().await?, doors.clock.now());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, render()).into_response())
 }

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, redirect};
 use rootwatch_core::alert::Clock;
 use rootwatch_engine::{Ingest, IngestError, Origin, Outcome};
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Notes, StoreError};
 use tokio::sync::Semaphore;
 
 pub use self::verify::Hosts;
@@ -56,7 +56,7 @@ pub struct Sns {
 struct Inner {
     topics: HashMap<String, Place>,
     ingest: Ingest,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Notes>,
     clock: Arc<dyn Clock>,
     client: Client,
     fetches: Semaphore,
@@ -144,7 +144,7 @@ impl Sns {
     pub fn new(
         topics: &[String],
         ingest: Ingest,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Notes>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         // That only https is spoken is in the hosts: a URL is compared with the whole origin.

@@ -3,7 +3,7 @@
 use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::Finding;
 use rootwatch_core::incident::IncidentState;
-use rootwatch_store::{Handled, StoredFinding, StoredIncident, Unverified};
+use rootwatch_store::{Resolution, StoredFinding, StoredIncident, Unverified};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -38,8 +38,8 @@ pub(crate) struct HandledItem {
     pub note: Option<String>,
 }
 
-impl From<&Handled> for HandledItem {
-    fn from(handled: &Handled) -> Self {
+impl From<&Resolution> for HandledItem {
+    fn from(handled: &Resolution) -> Self {
         Self {
             state: state(handled.state),
             by: handled.by.clone(),
@@ -112,8 +112,8 @@ impl From<&StoredIncident> for IncidentItem {
             addresses: incident.addresses.clone(),
             related: incident.related.iter().map(|id| id.0.clone()).collect(),
             findings_total: stored.findings_total,
-            alerts: stored.told.alerts,
-            history: stored.told.history,
+            alerts: stored.notified.alerts,
+            history: stored.notified.history,
             handled: stored.by.as_ref().map(HandledItem::from),
             changed_at: stored.changed_at.to_string(),
         }

@@ -131,7 +131,7 @@ impl Bench {
         let standin = Arc::new(Standin::default());
         let port = standin.start().await;
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-        let sns = Sns::new(&topics, ingest, Arc::clone(&store), shared).expect("a client");
+        let sns = Sns::new(&topics, ingest, store.clone(), shared).expect("a client");
         let sns = sns.with_hosts(Hosts::loopback(port));
         let key = KeyPair::from_pkcs8(&fixture("key.pk8")).expect("a key");
         Self { sns, store, clock, standin, port, key, shutdown, _folder: folder }

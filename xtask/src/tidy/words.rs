@@ -275,8 +275,9 @@ fn count(text: &str, words: &[&str]) -> usize {
         .flat_map(|word| text.match_indices(word).map(|(at, word)| (at, at + word.len())))
         .filter(|&(at, end)| {
             let is_whole = !text[..at].ends_with(is_word) && !text[end..].starts_with(is_word);
-            // "There is no TLS" is plain English.
-            is_whole && !(text[at..end].ends_with(" no") && text[..at].ends_with("there "))
+            // "There is no TLS" and "is no longer open" are plain English.
+            let is_plain = text[..at].ends_with("there ") || text[end..].starts_with(" longer");
+            is_whole && !(text[at..end].ends_with(" no") && is_plain)
         })
         .count()
 }
@@ -299,7 +300,8 @@ mod tests {
         ] {
             assert_eq!(count(&text, tell.words), expected, "{text}");
         }
-        assert_eq!(count("There is no TLS; this is no URL", &["is no"]), 1);
+        let text = "There is no TLS; it is no longer open; this is no URL";
+        assert_eq!(count(text, &["is no"]), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
 use rootwatch_store::{
-    DeliveryFilter, FindingFilter, IncidentFilter, PageRequest, Store as _, StoredIncident,
+    DeliveryFilter, FindingFilter, IncidentFilter, Lists as _, PageRequest, StoredIncident,
 };
 use serde_json::{Value, json};
 
@@ -202,7 +202,7 @@ async fn functions_find_what_a_local_scan_finds_and_wake_nobody() {
     assert_eq!(there.found().await, ids(&local.lines()));
     let incidents = there.incidents().await;
     assert!(incidents.len() >= 3);
-    assert!(incidents.iter().all(|stored| stored.told.history));
+    assert!(incidents.iter().all(|stored| stored.notified.history));
     let owed = there.store().await.deliveries(&DeliveryFilter::default(), &PAGE).await;
     assert_eq!(owed.expect("deliveries").items, []);
 }
@@ -259,6 +259,6 @@ async fn an_alert_of_today_does_not_wait_behind_a_fan_out() {
     expected.insert("today".to_owned());
     assert!(there.found().await.is_superset(&expected));
     let incidents = there.incidents().await;
-    assert_eq!(incidents.iter().filter(|stored| !stored.told.history).count(), 1);
+    assert_eq!(incidents.iter().filter(|stored| !stored.notified.history).count(), 1);
     assert_eq!(there.hear(&listener, Duration::ZERO).await, None);
 }

@@ -8,7 +8,7 @@ use rootwatch_core::detect::Detected;
 use rootwatch_engine::status::Status;
 use rootwatch_engine::{Ingest, IngestError, Origin, Outcome};
 use rootwatch_scan::objects::ObjectScanner;
-use rootwatch_store::{Store, StoreError};
+use rootwatch_store::{Decisions, StoreError};
 use tokio::sync::watch;
 
 /// Why a source cannot start.
@@ -82,7 +82,7 @@ pub struct Engine {
     /// Takes records and findings.
     pub ingest: Ingest,
     /// Knows positions.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Decisions>,
 }
 
 #[async_trait]

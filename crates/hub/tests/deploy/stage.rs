@@ -82,16 +82,19 @@ pub(crate) async fn put_package(standin: &Standin, zip: Vec<u8>) {
         .expect("an object");
 }
 
-/// The package that `cargo xtask package` makes, for this machine's processor.
+/// The package that `cargo xtask package --fast` makes, for this machine's processor.
 pub(crate) fn package() -> Vec<u8> {
     let own = std::env::current_exe().expect("a program");
     // target/<profile>/deps/<this>
     let target: PathBuf = own.ancestors().nth(3).expect("a target folder").to_owned();
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
-    let path = target.join("package").join(format!("rootwatch-lambda-{arch}.zip"));
+    let path = target.join("package-fast").join(format!("rootwatch-lambda-{arch}.zip"));
     std::fs::read(&path).unwrap_or_else(|error| {
-        let path = Path::new("target/package").join(path.file_name().unwrap_or_default());
-        panic!("{}: {error}; make it with `cargo xtask package --arch {arch}`", path.display())
+        let path = Path::new("target/package-fast").join(path.file_name().unwrap_or_default());
+        panic!(
+            "{}: {error}; make it with `cargo xtask package --arch {arch} --fast`",
+            path.display()
+        )
     })
 }
 

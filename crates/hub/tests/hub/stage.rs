@@ -206,7 +206,7 @@ impl Stage {
 
     /// True when the store holds nothing of any record.
     pub(crate) async fn is_empty(&self) -> bool {
-        let standing = self.running.store().standing().await.expect("a store");
+        let standing = self.running.store().stats().await.expect("a store");
         standing.findings == 0 && standing.unverified == 0 && standing.deliveries.is_empty()
     }
 }

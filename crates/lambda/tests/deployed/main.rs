@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rootwatch_core::finding::RootUse;
 use rootwatch_store::dynamo::{DynamoOptions, DynamoStore};
-use rootwatch_store::{FindingFilter, PageRequest, Store as _, StoredFinding};
+use rootwatch_store::{FindingFilter, Lists as _, PageRequest, StoredFinding};
 use serde_json::{Value, json};
 use stage::{ACCOUNTS, HUB, HUB_REGION, organisation, package, put_event, put_event_on, spoke};
 use standin::{Standin, free_port, sdk_at};

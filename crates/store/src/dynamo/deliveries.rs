@@ -1,5 +1,4 @@
-//! Deliveries as those see them who send, list and prune them: what is ready and leased, how an
-//! attempt went, how many there are. See [`super::outbox`] for how they lie in the table.
+//! Leasing, listing, counting and pruning deliveries. See [`super::outbox`] for their items.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +6,18 @@ use jiff::Timestamp;
 use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
-use super::outbox::{Kept, Outbox, UNIT, ready_item, ready_key, ready_pk};
-use super::table::{Ask, BEGIN, END, Range, Written, at_once};
-use super::write::{Edit, Write, parts_beyond};
+use super::outbox::{OutboxWrites, StoredDelivery, UNIT, ready_item, ready_key, ready_pk};
+use super::parts::parts_beyond;
+use super::table::{Ask, BEGIN, END, Range, WriteOutcome, at_once};
+use super::write::{Edit, Write};
 use super::{DynamoStore, PRUNE_SLICE};
-use crate::rows::{Cursor, List, items, micros, time};
-use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
+use crate::rows::{Cursor, List, items, micros, page_of, time};
+use crate::{DeliveryFilter, Page, PageRequest, StoreError};
+use rootwatch_core::attempt::Attempt;
 
-/// Rounds of a lease in which others may come first.
+/// Attempts to lease while other workers lease first.
 const LEASE_ROUNDS_MAX: usize = 20;
-/// Tries to note an attempt while others work on the same thread.
+/// Attempts to record an attempt while other workers change the same thread.
 const ATTEMPTED_TRIES_MAX: usize = 50;
 
 impl DynamoStore {
@@ -30,7 +31,7 @@ impl DynamoStore {
     }
 
     /// The first entries of each destination that is ready by then: when, their numbers, their ids.
-    /// None means that there are none, whoever was about to owe some included.
+    /// If it is empty, no delivery is ready, pending large commits included.
     async fn ready(
         &self,
         by: Timestamp,
@@ -45,8 +46,8 @@ impl DynamoStore {
         }
         let found = self.ready_of(&self.destinations().await?, by, max, busy).await?;
         if found.is_empty() && self.is_pending().await? {
-            // A large commit owes some, perhaps, and its writer is not done, or has died.
-            self.settled().await?;
+            // A large commit may enqueue some, and its writer is still at work or has died.
+            self.committed_head().await?;
             return self.ready_of(&self.destinations().await?, by, max, busy).await;
         }
         Ok(found)
@@ -76,7 +77,7 @@ impl DynamoStore {
             let id = DeliveryId(item.needs("id")?.to_owned());
             all.push((unsorted(&key.sk)?, key.sk, id));
         }
-        // The key goes on with the number.
+        // The sort key ends with the number.
         all.sort_unstable_by(|one, other| one.1.cmp(&other.1));
         all.truncate(max);
         Ok(all)
@@ -93,7 +94,7 @@ impl DynamoStore {
         if max == 0 {
             return Ok(Vec::new());
         }
-        // One leased until now or before would be leased again in the next round.
+        // A lease that ends now or earlier would be taken again in the next round.
         let mut mine: BTreeSet<DeliveryId> = BTreeSet::new();
         for _ in 0..LEASE_ROUNDS_MAX {
             let mut ready = self.ready(now, max, busy).await?;
@@ -125,7 +126,7 @@ impl DynamoStore {
         Ok(leased.into_iter().map(|(_, delivery)| delivery).collect())
     }
 
-    /// Leases one, unless somebody else was faster.
+    /// Leases one, unless another worker was faster.
     async fn lease_one(
         &self,
         id: &DeliveryId,
@@ -133,19 +134,19 @@ impl DynamoStore {
         until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         if let Some(kept) = self.recent.take(id)
-            && let Some(delivery) = self.lease_kept(kept, place, until).await?
+            && let Some(delivery) = self.lease_stored(kept, place, until).await?
         {
             return Ok(Some(delivery));
         }
-        match self.kept(id).await? {
-            Some(kept) => self.lease_kept(kept, place, until).await,
+        match self.stored_delivery(id).await? {
+            Some(kept) => self.lease_stored(kept, place, until).await,
             None => Ok(None),
         }
     }
 
-    async fn lease_kept(
+    async fn lease_stored(
         &self,
-        kept: Kept,
+        kept: StoredDelivery,
         place: &str,
         until: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
@@ -164,11 +165,11 @@ impl DynamoStore {
             writes.push(Write::Take(before));
             writes.push(Write::Put(then, ready_item(&after.id, after.created_at)));
         }
-        if self.table.transact(&writes).await? != Written::Done {
+        if self.table.transact(&writes).await? != WriteOutcome::Done {
             return Ok(None);
         }
         let version = kept.version + 1;
-        self.recent.wrote(Kept { delivery: after.clone(), version, ..kept });
+        self.recent.wrote(StoredDelivery { delivery: after.clone(), version, ..kept });
         Ok(Some(after))
     }
 
@@ -179,18 +180,18 @@ impl DynamoStore {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         for _ in 0..ATTEMPTED_TRIES_MAX {
-            let mut outbox = Outbox::new(self);
+            let mut outbox = OutboxWrites::new(self);
             let kept = if let Some(kept) = self.recent.take(id) {
                 outbox.recall(&kept.thread);
                 kept
             } else {
-                let Some(kept) = self.kept(id).await? else {
+                let Some(kept) = self.stored_delivery(id).await? else {
                     return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
                 };
                 kept
             };
             if !kept.is_due() {
-                // It ended already: another one sent it after this one's lease ran out.
+                // It has ended: another worker sent it after this worker's lease expired.
                 return Ok(false);
             }
             let has_next = match attempt {
@@ -202,7 +203,7 @@ impl DynamoStore {
                     let state = DeliveryState::Failed;
                     let has_next = outbox.end(&kept, state, None, Some(error), now).await?;
                     for delivery in instead {
-                        outbox.owe(delivery).await?;
+                        outbox.enqueue(delivery).await?;
                     }
                     has_next || !instead.is_empty()
                 }
@@ -211,7 +212,7 @@ impl DynamoStore {
                     false
                 }
             };
-            if self.table.transact(&outbox.writes()).await? == Written::Done {
+            if self.table.transact(&outbox.writes()).await? == WriteOutcome::Done {
                 outbox.done();
                 return Ok(has_next);
             }
@@ -224,7 +225,7 @@ impl DynamoStore {
         first.first().map(|(at, _, _)| time(*at)).transpose()
     }
 
-    /// When the oldest that is in turn was owed.
+    /// When the oldest pending delivery was enqueued.
     pub(super) async fn oldest_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut oldest: Option<i64> = None;
         for destination in self.destinations().await? {
@@ -266,7 +267,7 @@ impl DynamoStore {
             let number = Cursor::read(List::Deliveries, after)?.number;
             to = sorted(number.saturating_sub(1));
         }
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, Delivery)> = Vec::new();
         while all.len() <= items_max {
@@ -280,7 +281,7 @@ impl DynamoStore {
             let Some((_, last)) = found.last() else { break };
             to = sorted(unsorted(last.needs(LIST_SK)?)?.saturating_sub(1));
             let is_end = found.len() <= items_max;
-            for kept in self.kept_of(&found).await? {
+            for kept in self.stored_deliveries(&found).await? {
                 let one = kept.delivery;
                 let incident = || one.alert.incident().map(|brief| brief.id.clone());
                 let fits = (filter.states.is_empty() || filter.states.contains(&one.state))
@@ -294,27 +295,24 @@ impl DynamoStore {
                 break;
             }
         }
-        let more = all.len() > items_max;
-        all.truncate(items_max);
-        let next = all
-            .last()
-            .filter(|_| more)
-            .map(|(number, _)| Cursor::write(List::Deliveries, *number, "delivery"));
-        Ok(Page { items: all.into_iter().map(|(_, delivery)| delivery).collect(), next })
+        Ok(page_of(List::Deliveries, all, items_max, |_| "delivery".to_owned()))
     }
 
-    /// What the entries of a list speak of, in their order.
-    async fn kept_of(&self, entries: &[(Key, Item)]) -> Result<Vec<Kept>, StoreError> {
+    /// The deliveries of these list entries, in their order.
+    async fn stored_deliveries(
+        &self,
+        entries: &[(Key, Item)],
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
         let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
         let mut found = self.table.get(&keys).await?;
         let kept = keys.into_iter().filter_map(|key| {
             let item = found.remove(&key)?;
-            Some(Kept::read(key, item))
+            Some(StoredDelivery::read(key, item))
         });
         kept.collect()
     }
 
-    /// Takes away deliveries that ended before; says how many.
+    /// Deletes deliveries that ended before; returns how many.
     pub(super) async fn prune_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut pruned = 0;
         let mut from = BEGIN.to_owned();
@@ -324,8 +322,8 @@ impl DynamoStore {
             let entries = self.table.range(range).await?;
             let Some((_, last)) = entries.last() else { break };
             from = sorted(unsorted(last.needs(LIST_SK)?)?.saturating_add(1));
-            let kept = self.kept_of(&entries).await?;
-            // They are in the order in which they were owed.
+            let kept = self.stored_deliveries(&entries).await?;
+            // They are in the order in which they were enqueued.
             let goes_on = kept.iter().any(|one| one.delivery.created_at < before);
             for one in kept {
                 let ended = one.delivery.ended_at.filter(|_| !one.is_due());
@@ -340,8 +338,8 @@ impl DynamoStore {
         Ok(pruned)
     }
 
-    async fn forget(&self, kept: &Kept) -> Result<bool, StoreError> {
-        let mut outbox = Outbox::new(self);
+    async fn forget(&self, kept: &StoredDelivery) -> Result<bool, StoreError> {
+        let mut outbox = OutboxWrites::new(self);
         outbox.push(Write::Drop(Edit::of(kept.key.clone()).is("v", kept.version)));
         if kept.item.number(PARTS).is_some() {
             for key in parts_beyond(&kept.key, &kept.item, 0) {
@@ -349,11 +347,17 @@ impl DynamoStore {
             }
         }
         outbox.count(&kept.thread, &kept.delivery.destination, kept.delivery.state, -1);
-        Ok(self.table.transact(&outbox.writes()).await? == Written::Done)
+        Ok(self.table.transact(&outbox.writes()).await? == WriteOutcome::Done)
     }
 }
 
-fn again(outbox: &mut Outbox<'_>, kept: &Kept, at: Timestamp, error: &str, not_begun: bool) {
+fn again(
+    outbox: &mut OutboxWrites<'_>,
+    kept: &StoredDelivery,
+    at: Timestamp,
+    error: &str,
+    not_begun: bool,
+) {
     let mut after = kept.delivery.clone();
     after.due_at = at;
     after.leased_until = None;

@@ -1,10 +1,10 @@
-//! The head of the table: how many commits there were, and one that is still being written out.
+//! The head of the table: the number of commits, and a commit that is still being written out.
 //!
-//! A commit that fits one transaction is one. A larger one is written down first, as a journal
-//! that nobody looks at; then one small transaction moves the head, and the commit is there: the
-//! head names the journal. What the journal says is then written out, in transactions that each
-//! ask that the head still name it. Whoever finds it named goes on with it, so that nobody ever
-//! decides on half a commit, and a writer that comes late writes over nothing.
+//! A commit that fits one transaction is one. A larger one is first written as a journal that nobody
+//! reads yet; then one small transaction moves the head and names the journal: with it the commit is
+//! saved. Then the journal is written out, in transactions that each check that the head still names
+//! it. Any process that finds a named journal continues it, so that no decision is made on half a
+//! commit, and a writer that resumes late overwrites nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -15,8 +15,9 @@ use rootwatch_core::delivery::Delivery;
 use rootwatch_core::incident::IncidentId;
 
 use super::item::{BODY, Item, Key, Op, Val, decode, deflate, encode, inflate, sorted, unsorted};
-use super::outbox::Outbox;
-use super::table::{Ask, PART_BYTES_MAX, Range, Written, at_once};
+use super::outbox::OutboxWrites;
+use super::parts::PART_BYTES_MAX;
+use super::table::{Ask, Range, WriteOutcome, at_once};
 use super::write::{Edit, Write};
 use super::{DynamoStore, SCHEMA};
 use crate::rows::from_json;
@@ -28,20 +29,20 @@ pub(super) const TRANSACT_WRITES_MAX: usize = 100;
 pub(super) const TRANSACT_BYTES_MAX: usize = 3_000_000;
 /// Incidents that one commit's log names; one that touches more says only that it was large.
 const LOG_INCIDENTS_MAX: usize = 500;
-/// Commits that are caught up with one by one.
+/// Maximum number of commits to catch up with one by one.
 const CATCH_UP_COMMITS_MAX: u64 = 256;
-/// Incidents that are caught up with one by one.
+/// Maximum number of incidents to catch up with one by one.
 const CATCH_UP_INCIDENTS_MAX: usize = 1_000;
-/// How long the log of a commit is kept.
+/// How long the log of a commit is stored.
 const LOG_KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// How old the journal of a commit that never came to be has to be before it is cleared away.
+/// The age at which the journal of a commit that never happened is deleted.
 const JOURNAL_KEPT: SignedDuration = SignedDuration::from_hours(1);
-/// How often, and how long after one another, one looks whether a commit is still being written out
-/// before one goes on with it.
+/// How often, and at which interval, to check whether a commit is still being written out before
+/// continuing it.
 const PENDING_LOOKS: u32 = 4;
 const PENDING_PAUSE: Duration = Duration::from_millis(40);
-/// Tries to owe a delivery of a journal while others work on its thread.
-const OWE_TRIES_MAX: usize = 50;
+/// Attempts to enqueue the deliveries of a journal while others change their threads.
+const ENQUEUE_TRIES_MAX: usize = 50;
 
 /// The head as it was read.
 #[derive(Debug, Clone, Default)]
@@ -61,32 +62,32 @@ impl Head {
     }
 }
 
-/// What a commit comes to.
+/// The writes of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     pub(super) deliveries: Vec<Delivery>,
-    /// What was read for owing them.
+    /// Items that were read for enqueueing them.
     pub(super) read: HashMap<Key, Option<Item>>,
-    /// The incidents that are others afterwards.
+    /// The incidents that it changes.
     pub(super) touched: Vec<IncidentId>,
     /// What it adds to the counts of the head.
     pub(super) findings: i64,
     pub(super) unverified: i64,
     /// Keys that need not be written again by this process.
-    pub(super) learned: Vec<Key>,
-    /// False when it only owes deliveries.
+    pub(super) known_keys: Vec<Key>,
+    /// False if it only enqueues deliveries.
     pub(super) moves: bool,
 }
 
-/// How a commit went.
+/// The outcome of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Went {
-    Through,
+pub(super) enum CommitOutcome {
+    Committed,
     /// Another commit came first.
     HeadMoved,
-    /// Another changed a thread of deliveries.
-    Again,
+    /// Another process changed a thread of deliveries.
+    DeliveriesChanged,
 }
 
 pub(super) fn head_key() -> Key {
@@ -131,8 +132,8 @@ impl DynamoStore {
         Ok(self.head().await?.pending.is_some())
     }
 
-    /// The head, with every commit written out up to here.
-    pub(super) async fn settled(&self) -> Result<Head, StoreError> {
+    /// The head, once no commit is pending: a pending one is waited for, then written out.
+    pub(super) async fn committed_head(&self) -> Result<Head, StoreError> {
         let mut seen: Option<String> = None;
         let mut looks = 0;
         loop {
@@ -141,7 +142,7 @@ impl DynamoStore {
                 self.seen.store(head.generation, Ordering::Relaxed);
                 return Ok(head);
             };
-            // Mostly its writer is at it: two would be in each other's way.
+            // Usually its writer is still at work: two would delay each other.
             looks = if seen.as_ref() == Some(id) { looks + 1 } else { 0 };
             seen = Some(id.clone());
             if looks < PENDING_LOOKS {
@@ -160,10 +161,10 @@ impl DynamoStore {
             let ops = inflate(&bytes).and_then(|text| decode(&text));
             match ops {
                 Ok(ops) if is_whole => {
-                    tracing::info!(journal = id, "writing out what another began");
+                    tracing::info!(journal = id, "writing out a commit that another process began");
                     self.write_out(id, &ops).await?;
                 }
-                // Somebody else was done meanwhile, or it is really broken.
+                // Another process has finished it meanwhile, or it is damaged.
                 unreadable => {
                     if self.head().await?.pending.as_deref() == Some(id) {
                         return Err(unreadable.err().unwrap_or_else(|| StoreError::Damaged {
@@ -176,15 +177,15 @@ impl DynamoStore {
     }
 
     /// Commits a plan that was made when the head was this one.
-    pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<Went, StoreError> {
-        let mut outbox = Outbox::new(self);
+    pub(super) async fn push(&self, head: &Head, plan: Plan) -> Result<CommitOutcome, StoreError> {
+        let mut outbox = OutboxWrites::new(self);
         outbox.prefetch(&plan.deliveries, &plan.read).await?;
         for delivery in &plan.deliveries {
-            outbox.owe(delivery).await?;
+            outbox.enqueue(delivery).await?;
         }
         let owed = outbox.len();
         if owed == 0 && !plan.moves {
-            return Ok(Went::Through);
+            return Ok(CommitOutcome::Committed);
         }
         let fits = |writes: &[Write]| {
             writes.len() <= TRANSACT_WRITES_MAX
@@ -196,27 +197,29 @@ impl DynamoStore {
             writes.extend(plan.ops.iter().filter_map(write_of));
             writes.extend(outbox.writes());
             if fits(&writes) {
-                let went = match self.table.transact(&writes).await? {
-                    Written::Done => {
+                let outcome = match self.table.transact(&writes).await? {
+                    WriteOutcome::Done => {
                         outbox.done();
                         if plan.moves {
                             self.seen.store(head.generation + 1, Ordering::Relaxed);
                         }
-                        plan.learned.into_iter().for_each(|key| self.learn(key));
-                        Went::Through
+                        plan.known_keys.into_iter().for_each(|key| self.remember_key(key));
+                        CommitOutcome::Committed
                     }
-                    Written::Refused(places) if places.iter().any(|place| *place < of_head) => {
-                        Went::HeadMoved
+                    WriteOutcome::Refused(places)
+                        if places.iter().any(|place| *place < of_head) =>
+                    {
+                        CommitOutcome::HeadMoved
                     }
-                    Written::Refused(_) => Went::Again,
+                    WriteOutcome::Refused(_) => CommitOutcome::DeliveriesChanged,
                 };
-                return Ok(went);
+                return Ok(outcome);
             }
         }
         self.push_large(head, plan).await
     }
 
-    /// The writes that move the head, and log what was touched.
+    /// The writes that move the head and log the touched incidents.
     fn move_head(&self, head: &Head, plan: &Plan, pending: Option<&str>) -> Vec<Write> {
         let next = head.generation as i64 + 1;
         let mut edit = Edit::of(head_key()).set("generation", next).set("schema", SCHEMA);
@@ -243,19 +246,19 @@ impl DynamoStore {
         vec![Write::Edit(edit), Write::Put(Key::new("L", sorted(next)), log)]
     }
 
-    async fn push_large(&self, head: &Head, mut plan: Plan) -> Result<Went, StoreError> {
+    async fn push_large(&self, head: &Head, mut plan: Plan) -> Result<CommitOutcome, StoreError> {
         for delivery in std::mem::take(&mut plan.deliveries) {
-            plan.ops.push(Op::Owe(crate::rows::json(&delivery)?.into_bytes()));
+            plan.ops.push(Op::Enqueue(crate::rows::json(&delivery)?.into_bytes()));
         }
         let bytes = deflate(&encode(&plan.ops))?;
-        // When it began, nobody else's number, and how many chunks there are.
+        // The time, a random number, and the number of chunks.
         let id = format!(
             "{}-{:016x}-{}",
             sorted(Timestamp::now().as_microsecond()),
-            self.table.lot(),
+            self.table.random_u64(),
             bytes.len().div_ceil(PART_BYTES_MAX)
         );
-        // Listed first: what nobody ever names is found again, and cleared away.
+        // Listed first, so that pruning finds and deletes a journal that no commit names.
         self.table.put(&journal_key(&id), &Item::default()).await?;
         let pk = chunks_of(&id);
         let mut asks: Vec<Ask<'_, ()>> = Vec::new();
@@ -267,21 +270,21 @@ impl DynamoStore {
         at_once(asks).await?;
         let mut writes = self.move_head(head, &plan, Some(&id));
         writes.push(Write::Check(Edit::of(journal_key(&id)).has("pk").lacks("dead")));
-        if self.table.transact(&writes).await? != Written::Done {
+        if self.table.transact(&writes).await? != WriteOutcome::Done {
             self.clear(&id).await;
-            return Ok(Went::HeadMoved);
+            return Ok(CommitOutcome::HeadMoved);
         }
-        // It is saved. Whatever happens from here on, the next who looks goes on with it.
+        // The commit is saved. Whatever happens now, the next process to read the head continues it.
         match self.write_out(&id, &plan.ops).await {
             Ok(()) => self.seen.store(head.generation + 1, Ordering::Relaxed),
             Err(error) => {
-                tracing::warn!(%error, journal = id, "a large commit is saved, and written out later");
+                tracing::warn!(%error, journal = id, "a large commit is saved; another process will write it out");
             }
         }
-        Ok(Went::Through)
+        Ok(CommitOutcome::Committed)
     }
 
-    /// Writes out what a journal says, unless somebody else was done first.
+    /// Writes out a journal, unless another process finished it first.
     async fn write_out(&self, id: &str, ops: &[Op]) -> Result<(), StoreError> {
         let fence = || Write::Check(pending_is(id));
         let mut writes = vec![fence()];
@@ -289,7 +292,7 @@ impl DynamoStore {
         for op in ops {
             let Some(write) = write_of(op) else { continue };
             if writes.len() == TRANSACT_WRITES_MAX || bytes + write.bytes() > TRANSACT_BYTES_MAX {
-                if self.table.transact(&writes).await? != Written::Done {
+                if self.table.transact(&writes).await? != WriteOutcome::Done {
                     return Ok(());
                 }
                 writes = vec![fence()];
@@ -298,16 +301,16 @@ impl DynamoStore {
             bytes += write.bytes();
             writes.push(write);
         }
-        if writes.len() > 1 && self.table.transact(&writes).await? != Written::Done {
+        if writes.len() > 1 && self.table.transact(&writes).await? != WriteOutcome::Done {
             return Ok(());
         }
         let mut owed = Vec::new();
         for op in ops {
-            if let Op::Owe(json) = op {
+            if let Op::Enqueue(json) = op {
                 owed.push(from_json::<Delivery>("a delivery", &String::from_utf8_lossy(json))?);
             }
         }
-        if !self.owe_all(id, &owed).await? {
+        if !self.enqueue_all(id, &owed).await? {
             return Ok(());
         }
         self.table.write(&Write::Edit(pending_is(id).remove("pending"))).await?;
@@ -315,40 +318,40 @@ impl DynamoStore {
         Ok(())
     }
 
-    /// Owes the deliveries of a journal; false when somebody else was done first.
-    async fn owe_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
+    /// Enqueues the deliveries of a journal; false if another process finished it first.
+    async fn enqueue_all(&self, id: &str, owed: &[Delivery]) -> Result<bool, StoreError> {
         let mut left = owed;
         let mut tries = 0;
         while !left.is_empty() {
-            let mut outbox = Outbox::new(self);
+            let mut outbox = OutboxWrites::new(self);
             let some = &left[..left.len().min(TRANSACT_WRITES_MAX)];
             outbox.prefetch(some, &HashMap::new()).await?;
             let mut taken = 0;
             for delivery in left {
-                // One delivery writes six items at most, and its body perhaps in parts.
+                // One delivery writes up to six items, and perhaps its body in parts.
                 let full = outbox.len() + 10 > TRANSACT_WRITES_MAX;
                 if taken > 0 && (full || outbox.bytes() > TRANSACT_BYTES_MAX / 2) {
                     break;
                 }
-                outbox.owe(delivery).await?;
+                outbox.enqueue(delivery).await?;
                 taken += 1;
             }
             let mut writes = vec![Write::Check(pending_is(id))];
             writes.extend(outbox.writes());
             let written = if writes.len() == 1 {
-                Written::Done
+                WriteOutcome::Done
             } else {
                 self.table.transact(&writes).await?
             };
             match written {
-                Written::Done => {
+                WriteOutcome::Done => {
                     outbox.done();
                     left = &left[taken..];
                     tries = 0;
                 }
-                Written::Refused(places) if places.contains(&0) => return Ok(false),
-                Written::Refused(_) if tries < OWE_TRIES_MAX => tries += 1,
-                Written::Refused(_) => return Err(self.busy()),
+                WriteOutcome::Refused(places) if places.contains(&0) => return Ok(false),
+                WriteOutcome::Refused(_) if tries < ENQUEUE_TRIES_MAX => tries += 1,
+                WriteOutcome::Refused(_) => return Err(self.busy()),
             }
         }
         Ok(true)
@@ -356,14 +359,14 @@ impl DynamoStore {
 
     pub(super) fn busy(&self) -> StoreError {
         StoreError::Unavailable {
-            reason: format!("others write to the DynamoDB table {} all the time", self.table.name),
+            reason: format!("too many concurrent writes to the DynamoDB table {}", self.table.name),
         }
     }
 
-    /// Takes a journal away that is of no use any more. What stays is cleared by pruning.
+    /// Deletes a journal that is not needed any more. If it fails, pruning deletes it.
     async fn clear(&self, id: &str) {
         if let Err(error) = self.try_clear(id).await {
-            tracing::debug!(%error, journal = id, "not cleared away");
+            tracing::debug!(%error, journal = id, "cannot delete a journal; pruning will");
         }
     }
 
@@ -386,7 +389,7 @@ impl DynamoStore {
 
     /// Deletes the journals that were begun before `until` and that the head does not name.
     pub(super) async fn delete_journals(&self, until: Timestamp) -> Result<(), StoreError> {
-        let pending = self.settled().await?.pending;
+        let pending = self.committed_head().await?.pending;
         let range = Range { to: sorted(until.as_microsecond()), ..Range::all("J") };
         for (key, _) in self.table.range(range).await? {
             if Some(&key.sk) == pending.as_ref() {
@@ -401,11 +404,11 @@ impl DynamoStore {
 
     pub(super) async fn caught_up(&self, since: Option<u64>) -> Result<CaughtUp, StoreError> {
         let Some(since) = since else {
-            // Whoever begins may begin with any commit that was seen: what came after it is caught up
-            // with, or found out when something is to be saved.
+            // Any known generation will do to start from: later commits are caught up with, or
+            // detected when something is saved.
             return Ok(CaughtUp::Anew { generation: self.seen.load(Ordering::Relaxed) });
         };
-        let generation = self.settled().await?.generation;
+        let generation = self.committed_head().await?.generation;
         Ok(match self.touched_between(since, generation).await? {
             Some(incidents) => CaughtUp::Moved { generation, incidents },
             None => CaughtUp::Anew { generation },
@@ -449,7 +452,7 @@ fn write_of(op: &Op) -> Option<Write> {
     match op {
         Op::Put(key, item) => Some(Write::Put(key.clone(), item.clone())),
         Op::Delete(key) => Some(Write::Delete(key.clone())),
-        Op::Owe(_) => None,
+        Op::Enqueue(_) => None,
     }
 }
 

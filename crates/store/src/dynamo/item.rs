@@ -18,7 +18,7 @@ use crate::rows::{from_json, json};
 
 /// Bytes of a name that are written out in a key; a longer one is cut and hashed.
 const NAME_BYTES_MAX: usize = 480;
-/// Bytes that what is compressed in an item may grow to.
+/// Maximum bytes of a decompressed body.
 const INFLATED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// The attribute with what an item is about, compressed JSON.
 pub(super) const BODY: &str = "b";
@@ -159,7 +159,7 @@ impl Item {
         all
     }
 
-    /// About what DynamoDB counts of it.
+    /// Approximate size as DynamoDB counts it.
     pub(super) fn bytes(&self) -> usize {
         let of = |value: &Val| match value {
             Val::S(text) => text.len(),
@@ -279,13 +279,13 @@ pub(super) fn inflate(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     Ok(text)
 }
 
-/// One step of a journal: an item as it is from then on, or that it is no more.
+/// One step of a journal: put an item, delete one, or enqueue a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
     Put(Key, Item),
     Delete(Key),
-    /// A delivery that is owed from then on, as JSON.
-    Owe(Vec<u8>),
+    /// A delivery to enqueue, as JSON.
+    Enqueue(Vec<u8>),
 }
 
 /// The bytes of a journal.
@@ -318,7 +318,7 @@ pub(super) fn encode(ops: &[Op]) -> Vec<u8> {
                 bytes(b'D', key.pk.as_bytes());
                 bytes(b'k', key.sk.as_bytes());
             }
-            Op::Owe(delivery) => bytes(b'O', delivery),
+            Op::Enqueue(delivery) => bytes(b'O', delivery),
         }
     }
     out
@@ -346,7 +346,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Op>, StoreError> {
                 continue;
             }
             (b'O', _) => {
-                ops.push(Op::Owe(bytes.to_vec()));
+                ops.push(Op::Enqueue(bytes.to_vec()));
                 continue;
             }
             (b'k', Some(Op::Put(key, _) | Op::Delete(key))) => {
@@ -388,7 +388,7 @@ mod tests {
         let ops = vec![
             Op::Put(Key::new("a", "b"), item),
             Op::Delete(Key::new("c", "")),
-            Op::Owe(b"{}".to_vec()),
+            Op::Enqueue(b"{}".to_vec()),
             Op::Put(Key::new("d", "e"), Item::default()),
         ];
         let bytes = encode(&ops);

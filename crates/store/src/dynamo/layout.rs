@@ -1,4 +1,4 @@
-//! Where incidents and findings lie in the table: their keys, and what their items say.
+//! The keys and items of incidents and findings.
 
 use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::finding::FindingKey;
@@ -6,13 +6,13 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
 use super::item::{Item, Key, name, sorted};
 use crate::rows::{self, from_json, json, micros_or_none};
-use crate::{Handled, StoreError};
+use crate::{Resolution, StoreError};
 
-/// Accounts that the entry of an incident in time names; of one with more the incident is asked.
+/// Maximum number of accounts in the list entry of an incident; with more, the incident has to be read.
 pub(super) const ENTRY_ACCOUNTS_MAX: usize = 20;
 
-/// The collection of an incident: `E` counts of echoes, `F` findings, `H` the incident itself, `O`
-/// findings as they stood by themselves, `X` echoes.
+/// The collection of an incident: `E` counts of redundant findings, `F` findings, `H` the incident
+/// itself, `O` findings as classified on their own, `X` redundant findings.
 pub(super) fn incident_pk(id: &IncidentId) -> String {
     format!("I#{}", name(&id.0))
 }
@@ -21,20 +21,20 @@ pub(super) fn head_of(id: &IncidentId) -> Key {
     Key::new(incident_pk(id), "H")
 }
 
-/// Names the incident of a finding.
+/// The item that names the incident of a finding.
 pub(super) fn known_key(key: &FindingKey) -> Key {
     Key::new(format!("K#{}", name(&key.0)), "K")
 }
 
-/// Begins what was heard of an account, before its addresses (`I#`) and keys (`K#`), so that one range
-/// has all of it since some moment.
-pub(super) const HEARD: &str = "H#";
+/// Sort key prefix of rule matches in an account. It sorts before addresses (`I#`) and keys (`K#`), so
+/// that one range has all of them since some moment.
+pub(super) const MATCHES: &str = "H#";
 
 pub(super) fn past_pk(account: &str) -> String {
     format!("A#{}", name(account))
 }
 
-/// The place in the list of all incidents, by their last moment.
+/// The key in the list of all incidents, by their last moment.
 pub(super) fn entry_key(last: i64, id: &IncidentId) -> Key {
     Key::new("IT", format!("{}#{}", sorted(last), name(&id.0)))
 }
@@ -63,29 +63,29 @@ pub(super) fn original_key(id: &IncidentId, key: &str) -> Key {
     Key::new(incident_pk(id), format!("O#{}", name(key)))
 }
 
-/// Where a finding is shown: `F`, or `X` for an echo.
+/// The key of a shown finding: letter `F`, or `X` for a redundant one.
 pub(super) fn shown_key(id: &IncidentId, letter: &str, at: i64, key: &str) -> Key {
     Key::new(incident_pk(id), format!("{letter}#{}#{}", sorted(at), name(key)))
 }
 
-pub(super) fn spoken_key(account: &str, at: i64, key: &str) -> Key {
-    Key::new(past_pk(account), format!("{HEARD}{}#{}", sorted(at), name(key)))
+pub(super) fn match_key(account: &str, at: i64, key: &str) -> Key {
+    Key::new(past_pk(account), format!("{MATCHES}{}#{}", sorted(at), name(key)))
 }
 
 pub(super) fn is_unended(state: IncidentState) -> bool {
     matches!(state, IncidentState::Open | IncidentState::Acknowledged)
 }
 
-/// The head item of an incident, opened up.
+/// The head item of an incident, parsed.
 #[derive(Debug, Clone)]
 pub(super) struct HeadItem {
     /// Without findings.
     pub(super) incident: Incident,
     pub(super) revision: u64,
-    pub(super) told: NotifiedState,
-    pub(super) handled: Option<Handled>,
+    pub(super) notified: NotifiedState,
+    pub(super) resolution: Option<Resolution>,
     pub(super) total: i64,
-    /// Findings as they stood by themselves that are kept.
+    /// Number of stored findings as classified on their own.
     pub(super) originals: i64,
     pub(super) digested: bool,
     pub(super) changed: i64,
@@ -93,12 +93,12 @@ pub(super) struct HeadItem {
 
 impl HeadItem {
     pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
-        let handled = item.text("handled");
+        let resolution = item.text("handled");
         Ok(Self {
             incident: item.body("an incident")?,
             revision: item.counts("rev")? as u64,
-            told: from_json("what was told", item.needs("told")?)?,
-            handled: handled.map(|text| from_json("who handled it", text)).transpose()?,
+            notified: from_json("a notified state", item.needs("told")?)?,
+            resolution: resolution.map(|text| from_json("a resolution", text)).transpose()?,
             total: item.counts("total")?,
             originals: item.counts("originals")?,
             digested: item.counts("digested")? == 1,
@@ -109,19 +109,19 @@ impl HeadItem {
     pub(super) fn item(&self) -> Result<Item, StoreError> {
         let mut item = Item::default()
             .with("rev", self.revision as i64)
-            .with("told", json(&self.told)?)
+            .with("told", json(&self.notified)?)
             .with("total", self.total)
             .with("originals", self.originals)
             .with("digested", i64::from(self.digested))
             .with("changed", self.changed)
             .with_body(&self.incident)?;
-        if let Some(handled) = &self.handled {
-            item.set("handled", json(handled)?);
+        if let Some(resolution) = &self.resolution {
+            item.set("handled", json(resolution)?);
         }
         Ok(item)
     }
 
-    /// What the list of all incidents says of it.
+    /// Its entry in the list of all incidents.
     pub(super) fn entry(&self) -> Item {
         let incident = &self.incident;
         let mut item = Item::default()
@@ -137,7 +137,7 @@ impl HeadItem {
         item
     }
 
-    /// What the list of those that have not ended says of it.
+    /// Its entry in the list of open and acknowledged incidents.
     pub(super) fn unended(&self) -> Option<Item> {
         let item = Item::default()
             .with("id", self.incident.id.0.as_str())
@@ -154,7 +154,7 @@ impl HeadItem {
     }
 }
 
-/// What the lists of incidents say of one.
+/// The list entries of an incident.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) last: i64,
@@ -162,9 +162,9 @@ pub(super) struct Listed {
     pub(super) unended: Option<Item>,
 }
 
-/// What is kept of a finding beside its content.
+/// What is stored about a finding besides its content.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownFinding {
     pub(super) incident: IncidentId,
     pub(super) at: i64,
     /// `F`, `X`, or `O` where a later record corrected it.
@@ -172,11 +172,11 @@ pub(super) struct Known {
     pub(super) redundant_to: Option<String>,
     pub(super) has_original: bool,
     pub(super) received: i64,
-    /// The account under which rules that look back find it.
-    pub(super) spoken: Option<String>,
+    /// The account whose history lists it, if a rule matched.
+    pub(super) matched_account: Option<String>,
 }
 
-impl Known {
+impl KnownFinding {
     pub(super) fn read(item: &Item) -> Result<Self, StoreError> {
         Ok(Self {
             incident: IncidentId(item.needs("i")?.to_owned()),
@@ -185,7 +185,7 @@ impl Known {
             redundant_to: item.text("e").map(str::to_owned),
             has_original: item.number("o") == Some(1),
             received: item.counts("r")?,
-            spoken: item.text("s").map(str::to_owned),
+            matched_account: item.text("s").map(str::to_owned),
         })
     }
 
@@ -201,7 +201,7 @@ impl Known {
         if self.has_original {
             item.set("o", 1);
         }
-        if let Some(account) = &self.spoken {
+        if let Some(account) = &self.matched_account {
             item.set("s", account.as_str());
         }
         item

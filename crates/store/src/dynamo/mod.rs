@@ -1,14 +1,57 @@
-//! One DynamoDB table, which many deciders may share.
+//! One DynamoDB table, which several hubs may share.
 //!
-//! The head of the table counts commits; every commit moves it, under the condition that it is
-//! still what the decision was made on. So all commits are in one order, and none of them is lost
-//! or half there: see [`head`]. What decisions are made on lies in item collections of the base
-//! table and is read consistently; the one index serves lists for people. Nothing but
-//! [`DynamoStore::check`] reads the whole table.
+//! # Order of commits
 //!
-//! Deliveries are not under the head: workers lease and end them all the time, and would be in the
-//! deciders' way. See [`outbox`] and [`deliveries`].
+//! The *head* item counts commits; the count is the *generation*. Every commit of incidents, findings
+//! or positions increases it in the same transaction, on the condition that it is still the
+//! generation that the decision was made on. So all commits are in one order; if another commit came
+//! first, the decision is made again. A log item for each generation names the incidents that it
+//! touched, so that `catch_up` is one short query. Commits that only enqueue deliveries, notes and
+//! leases do not change the head.
+//!
+//! A DynamoDB transaction takes 100 items and 4 MB. A larger commit is first written as a *journal*,
+//! in chunks that nobody reads yet. A small transaction then moves the head and names the journal:
+//! with it the commit is saved. Then the journal is written out, in transactions that each check that
+//! the head still names it. Every decision starts at the head, waits briefly for a journal that it
+//! names, and then writes it out itself. So a writer may die anywhere, and one that resumes late
+//! overwrites nothing; a test ends a writer before each of its writes. See [`head`].
+//!
+//! Data read after the head may belong to a later commit. The decision is refused then, because its
+//! commit names the generation, and what the later commit touched is read again. A decision that
+//! saves nothing reads the head once more. A starting process uses the generation that it saw when it
+//! opened the table.
+//!
+//! # Requests
+//!
+//! A Lambda function waits for its requests, so they are counted: thirteen from the start of a process
+//! to the end of the first alert's delivery, the message itself included, and eleven for a later
+//! incident. A commit reads all it needs in one request. A process remembers the deliveries that it
+//! wrote last (`recent`) and does not read them again: it writes them on the condition that they have
+//! the remembered version, and reads them if that fails. Failed requests are retried with jitter up to
+//! `TRIES_MAX` times; one token for all attempts keeps a lost answer from becoming a conflict.
+//!
+//! # Item collections
+//!
+//! | Partition key | Items | Read by |
+//! |---|---|---|
+//! | `HEAD`, `L`, `J`, `J#journal` | the head, the log of generations, journals and their chunks | every decision |
+//! | `I#incident` | `E` counts of redundant findings, `F` findings, `H` the incident, `O` originals, `X` redundant findings | correlation, in one query up to `X` |
+//! | `K#finding` | where a finding is | `known`, and every write of it |
+//! | `IT`, `U` | incidents by their last moment; open and acknowledged ones | `incidents_within`, lists, pruning |
+//! | `A#account`, `AA` | rules that matched (`H#`, by time), addresses and keys of an account; the accounts | `look_back`, in one query |
+//! | `D#delivery`, `T#destination#thread` | a delivery; the pending deliveries of a thread, with a version | `record_attempt` |
+//! | `R#destination`, `TO`, `C` | deliveries that may be leased, by time; the destinations; counts by state | `lease`, `stats` |
+//! | `P`, `N#note`, `V#record`, `B#…` | positions, notes, unverified records, bodies too large for an item | |
+//!
+//! Incidents are in one collection by their last moment, not in a bucket for each day: an incident may
+//! last for months, a query from a moment on is exact, and the head limits the rate of commits anyway.
+//! The one index, `list`, is eventually consistent and serves only lists for people and pruning. Only
+//! [`DynamoStore::check`] scans the table. Deliveries have versions of their own, by thread: workers
+//! change them all the time, and under the head they would delay decisions. See [`outbox`] and
+//! [`deliveries`]. Pruning deletes what ended; `ttl` (retention and `EXPIRY_SLACK`) is for tables that
+//! nobody prunes, and `stats` does not see it.
 
+mod check;
 mod crash_point;
 mod deliveries;
 mod head;
@@ -16,12 +59,13 @@ mod item;
 mod layout;
 mod outbox;
 mod overlay;
+mod parts;
+mod planner;
+mod prune;
 mod read;
 mod recent;
 mod schema;
 mod table;
-mod upkeep;
-mod work;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
@@ -36,62 +80,63 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 
-use self::head::{Head, Plan, Went};
+use self::head::{CommitOutcome, Head, Plan};
 use self::item::{BODY, Item, Key, LIST_PK, LIST_SK, sorted};
+use self::planner::Planner;
 use self::recent::Recent;
 use self::table::Table;
-use self::work::Work;
 use crate::rows::micros;
-use crate::{
-    Attempt, Batch, CaughtUp, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page,
-    PageRequest, Past, Pruned, Standing, Store, StoreConfig, StoreError, StoredFinding,
-    StoredIncident, Unverified,
-};
 
 pub use self::schema::{TABLE, TableShape};
+use crate::{
+    Batch, CaughtUp, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack,
+    Maintenance, Notes, Outbox, Page, PageRequest, Pruned, Resolution, Stats, StoreConfig,
+    StoreError, StoredFinding, StoredIncident, Unverified,
+};
 
 /// The version of what is in the table.
 const SCHEMA: i64 = 1;
 /// The index for lists.
 const LIST_INDEX: &str = "list";
-/// Items over which the numbers of deliveries are spread.
+/// Items that share the counts of deliveries.
 const SHARDS: usize = 8;
-/// Entries of a list that pruning looks at, at once.
+/// Entries of a list that pruning reads in one request.
 const PRUNE_SLICE: usize = 100;
-/// Tries of a commit that depends on no generation, while others commit.
+/// Attempts of a commit that depends on no generation, while others commit.
 const COMMIT_TRIES_MAX: u32 = 40;
-/// A pause between two of them at most.
+/// Maximum pause between two of them.
 const COMMIT_PAUSE_MILLIS_MAX: u64 = 200;
-/// Keys that this process remembers to be there.
-const LEARNED_MAX: usize = 50_000;
+/// Keys that this process knows to exist.
+const KNOWN_KEYS_MAX: usize = 50_000;
 /// Seconds for one request.
 const REQUEST_SECS_MAX: u64 = 10;
-/// How much longer than configured DynamoDB keeps what nobody prunes.
+/// How much longer than the retention DynamoDB keeps items that nobody prunes.
 const EXPIRY_SLACK: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Bytes of a note's value, which lies in one item.
+/// Maximum bytes of a note's value, which has to fit one item.
 const NOTE_VALUE_BYTES_MAX: usize = 300 * 1024;
 
-/// Which table, and how long what ended stays in it.
+/// Which table, and how long ended incidents and deliveries stay in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamoOptions {
     /// The table's name.
     pub table: String,
-    /// After this long, and a month, DynamoDB itself deletes what ended and was not pruned.
+    /// DynamoDB itself deletes what ended and was not pruned after this many days and a month.
     pub retention_days: u32,
 }
 
 impl DynamoOptions {
-    /// This table, with what is otherwise usual.
+    /// This table, with defaults.
     #[must_use]
     pub fn of_table(table: impl Into<String>) -> Self {
         Self { table: table.into(), retention_days: StoreConfig::default().retention_days }
     }
 
-    /// As configured; `None` when a file is.
+    /// As configured; `None` if a file is configured.
     #[must_use]
     pub fn of(config: &StoreConfig) -> Option<Self> {
         let table = config.table.clone()?;
@@ -106,37 +151,37 @@ pub struct DynamoStore {
     retention: SignedDuration,
     /// The last number that a delivery got.
     numbers: AtomicI64,
-    /// Keys of items that are never taken away: known to be there, they need not be written again.
-    learned: Mutex<HashSet<Key>>,
+    /// Keys of items that are never deleted: they need not be written again.
+    known_keys: Mutex<HashSet<Key>>,
     /// The generation at which the head was settled when it was read last.
     seen: AtomicU64,
-    /// Deliveries of which this process wrote last.
+    /// Deliveries that this process wrote last.
     recent: Recent,
 }
 
 impl DynamoStore {
-    /// Opens a table, which has to be there. Reads one item of it.
+    /// Opens an existing table. Reads one item of it.
     ///
     /// # Errors
-    /// When it is not there, cannot be read, or is of a version that this program does not know.
+    /// When it does not exist, cannot be read, or is of a version that this program does not know.
     pub async fn open(sdk: &SdkConfig, options: &DynamoOptions) -> Result<Self, StoreError> {
         let retention = SignedDuration::from_hours(24 * i64::from(options.retention_days));
         let store = Self {
             table: Table::new(client(sdk), &options.table),
             retention,
             numbers: AtomicI64::new(0),
-            learned: Mutex::default(),
+            known_keys: Mutex::default(),
             seen: AtomicU64::new(0),
             recent: Recent::default(),
         };
-        store.settled().await?;
+        store.committed_head().await?;
         Ok(store)
     }
 
-    /// Makes a table as [`TABLE`] says; false when one of this name is there already.
+    /// Creates a table as [`TABLE`] describes; false if one of this name exists.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub async fn create_table(sdk: &SdkConfig, name: &str) -> Result<bool, StoreError> {
         schema::create(&client(sdk), name).await
     }
@@ -162,57 +207,63 @@ impl DynamoStore {
         now.max(last + 1)
     }
 
-    fn knows(&self, key: &Key) -> bool {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    fn knows_key(&self, key: &Key) -> bool {
+        self.known_keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn learn(&self, key: Key) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        if learned.len() >= LEARNED_MAX {
-            learned.clear();
+    fn remember_key(&self, key: Key) {
+        let mut known_keys = self.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if known_keys.len() >= KNOWN_KEYS_MAX {
+            known_keys.clear();
         }
-        learned.insert(key);
+        known_keys.insert(key);
     }
 
-    /// The second at which DynamoDB may take away what ended then and was not pruned.
+    /// The second at which DynamoDB may delete what ended at `ended` and was not pruned.
     fn expiry(&self, ended: Timestamp) -> i64 {
         let later = self.retention.saturating_add(EXPIRY_SLACK);
         ended.saturating_add(later).unwrap_or(Timestamp::MAX).as_second()
     }
 
-    /// Plans and pushes until it is through, or in vain.
-    async fn through(&self, generation: Option<u64>, task: &Task<'_>) -> Result<(), StoreError> {
+    /// Plans a commit and writes it, again if another commit came first.
+    async fn commit_with_retry(
+        &self,
+        generation: Option<u64>,
+        task: &CommitTask<'_>,
+    ) -> Result<(), StoreError> {
         for tried in 0..COMMIT_TRIES_MAX {
-            // A decision says which commit it was made on: the head need not be read, for moving it
-            // asks whether that one is still the last.
+            // A decision names its generation: the head need not be read, because the transaction
+            // that moves it checks that generation.
             let head = match generation {
                 Some(generation) => Head::at(generation),
-                None => self.settled().await?,
+                None => self.committed_head().await?,
             };
-            let went = match task.plan(self).await {
-                // Nothing that moves the head: it has to be looked at.
+            let outcome = match task.plan(self).await {
+                // Nothing moves the head, so nothing checks the generation: read it.
                 Ok(plan)
                     if generation.is_some()
                         && !plan.moves
-                        && self.settled().await?.generation != head.generation =>
+                        && self.committed_head().await?.generation != head.generation =>
                 {
-                    Went::HeadMoved
+                    CommitOutcome::HeadMoved
                 }
                 Ok(plan) => self.push(&head, plan).await?,
                 Err(error) => {
-                    if self.settled().await?.generation == head.generation {
+                    if self.committed_head().await?.generation == head.generation {
                         return Err(error);
                     }
-                    // It was planned on what others were changing.
-                    Went::HeadMoved
+                    // It was planned while others changed what it read.
+                    CommitOutcome::HeadMoved
                 }
             };
-            match went {
-                Went::Through => return Ok(()),
-                Went::HeadMoved if generation.is_some() => return Err(StoreError::Overtaken),
+            match outcome {
+                CommitOutcome::Committed => return Ok(()),
+                CommitOutcome::HeadMoved if generation.is_some() => {
+                    return Err(StoreError::Overtaken);
+                }
                 _ => {
                     let longest = (5 << tried.min(8)).min(COMMIT_PAUSE_MILLIS_MAX);
-                    let millis = self.table.lot() % longest;
+                    let millis = self.table.random_u64() % longest;
                     tokio::time::sleep(Duration::from_millis(millis)).await;
                 }
             }
@@ -221,27 +272,27 @@ impl DynamoStore {
     }
 }
 
-/// What is to become true.
-enum Task<'a> {
+/// What to commit.
+enum CommitTask<'a> {
     Batch(&'a Batch, Timestamp),
-    Handle(&'a IncidentId, &'a Handled, Option<NotifiedState>, &'a [Delivery]),
+    Handle(&'a IncidentId, &'a Resolution, Option<NotifiedState>, &'a [Delivery]),
     Digest(&'a [IncidentId], &'a [Delivery]),
 }
 
-impl Task<'_> {
+impl CommitTask<'_> {
     async fn plan(&self, store: &DynamoStore) -> Result<Plan, StoreError> {
         let received = BTreeMap::new();
         match self {
-            Self::Batch(batch, now) => Work::of_batch(store, batch, *now).await,
-            Self::Handle(id, handled, told, deliveries) => {
-                let mut work = Work::new(store, &received, handled.at);
-                work.handle(id, handled, *told).await?;
-                work.finish(deliveries.to_vec())
+            Self::Batch(batch, now) => Planner::of_batch(store, batch, *now).await,
+            Self::Handle(id, resolution, told, deliveries) => {
+                let mut planner = Planner::new(store, &received, resolution.at);
+                planner.resolve(id, resolution, *told).await?;
+                planner.finish(deliveries.to_vec())
             }
             Self::Digest(ids, deliveries) => {
-                let mut work = Work::new(store, &received, Timestamp::now());
-                work.digest(ids).await?;
-                work.finish(deliveries.to_vec())
+                let mut planner = Planner::new(store, &received, Timestamp::now());
+                planner.digest(ids).await?;
+                planner.finish(deliveries.to_vec())
             }
         }
     }
@@ -251,7 +302,7 @@ fn client(sdk: &SdkConfig) -> Client {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(REQUEST_SECS_MAX))
         .build();
-    // It is tried again in `table`, which knows of transactions.
+    // `table` retries, as it knows about transactions.
     let config = aws_sdk_dynamodb::config::Builder::from(sdk)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled());
@@ -263,10 +314,10 @@ fn note_key(name: &str) -> Key {
 }
 
 #[async_trait]
-impl Store for DynamoStore {
+impl Decisions for DynamoStore {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let now = batch.now.unwrap_or_else(Timestamp::now);
-        self.through(batch.generation, &Task::Batch(&batch, now)).await
+        self.commit_with_retry(batch.generation, &CommitTask::Batch(&batch, now)).await
     }
 
     async fn known(&self, keys: &[FindingKey]) -> Result<HashSet<FindingKey>, StoreError> {
@@ -285,22 +336,113 @@ impl Store for DynamoStore {
         self.within(from, to, unended).await
     }
 
-    async fn past(
-        &self,
-        spoken_since: Timestamp,
-        accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
-        self.past_of(spoken_since, accounts).await
-    }
-
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         self.named(ids).await
+    }
+
+    async fn look_back(
+        &self,
+        matches_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<LookBack, StoreError> {
+        self.look_back_of(matches_since, accounts).await
     }
 
     async fn catch_up(&self, generation: Option<u64>) -> Result<CaughtUp, StoreError> {
         self.caught_up(generation).await
     }
 
+    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.positions_of(prefix).await
+    }
+
+    async fn resolve(
+        &self,
+        id: &IncidentId,
+        resolution: &Resolution,
+        told: Option<NotifiedState>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<StoredIncident, StoreError> {
+        self.commit_with_retry(None, &CommitTask::Handle(id, resolution, told, &deliveries))
+            .await?;
+        self.one_incident(id, 0).await
+    }
+
+    async fn mark_digested(
+        &self,
+        ids: &[IncidentId],
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        self.commit_with_retry(None, &CommitTask::Digest(ids, &deliveries)).await
+    }
+}
+
+#[async_trait]
+impl Notes for DynamoStore {
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let key = note_key(name);
+        let Some(value) = value else { return self.table.delete(&key).await };
+        if value.len() > NOTE_VALUE_BYTES_MAX {
+            return Err(StoreError::Unavailable {
+                reason: format!("the note {name} has {} bytes, too many", value.len()),
+            });
+        }
+        let now = Timestamp::now();
+        let mut item = Item::default().with_body(&value)?;
+        if crate::maintenance::EXPIRING_NOTES.iter().any(|begin| name.starts_with(begin)) {
+            item.set("ttl", self.expiry(now));
+            item.set(LIST_PK, "N");
+            item.set(LIST_SK, format!("{}#{}", sorted(micros(now)), item::name(name)));
+        }
+        self.table.put(&key, &item).await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let item = self.table.get_one(&note_key(name)).await?;
+        item.filter(|item| item.0.contains_key(BODY)).map(|item| item.body("a note")).transpose()
+    }
+
+    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
+        let keys: Vec<Key> = names.iter().map(|name| note_key(name)).collect();
+        let mut found = self.table.get(&keys).await?;
+        let mut notes = BTreeMap::new();
+        for (name, key) in names.iter().zip(&keys) {
+            if let Some(item) = found.remove(key).filter(|item| item.0.contains_key(BODY)) {
+                notes.insert(name.clone(), item.body("a note")?);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+#[async_trait]
+impl Outbox for DynamoStore {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.lease_some(now, until, max, busy).await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.note_attempt(id, &attempt, now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.next_ready().await
+    }
+}
+
+#[async_trait]
+impl Lists for DynamoStore {
     async fn incident(
         &self,
         id: &IncidentId,
@@ -336,90 +478,12 @@ impl Store for DynamoStore {
     async fn unverified(&self, page: &PageRequest) -> Result<Page<Unverified>, StoreError> {
         self.list_unverified(page).await
     }
+}
 
-    async fn handle(
-        &self,
-        id: &IncidentId,
-        handled: &Handled,
-        told: Option<NotifiedState>,
-        deliveries: Vec<Delivery>,
-    ) -> Result<StoredIncident, StoreError> {
-        self.through(None, &Task::Handle(id, handled, told, &deliveries)).await?;
-        self.one_incident(id, 0).await
-    }
-
-    async fn digested(
-        &self,
-        ids: &[IncidentId],
-        deliveries: Vec<Delivery>,
-    ) -> Result<(), StoreError> {
-        self.through(None, &Task::Digest(ids, &deliveries)).await
-    }
-
-    async fn lease(
-        &self,
-        now: Timestamp,
-        until: Timestamp,
-        max: usize,
-        busy: &[String],
-    ) -> Result<Vec<Delivery>, StoreError> {
-        self.lease_some(now, until, max, busy).await
-    }
-
-    async fn attempted(
-        &self,
-        id: &DeliveryId,
-        attempt: Attempt,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.note_attempt(id, &attempt, now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.next_ready().await
-    }
-
-    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
-        let key = note_key(name);
-        let Some(value) = value else { return self.table.delete(&key).await };
-        if value.len() > NOTE_VALUE_BYTES_MAX {
-            return Err(StoreError::Unavailable {
-                reason: format!("the note {name} has {} bytes, too many", value.len()),
-            });
-        }
-        let now = Timestamp::now();
-        let mut item = Item::default().with_body(&value)?;
-        if upkeep::AGEING.iter().any(|begin| name.starts_with(begin)) {
-            item.set("ttl", self.expiry(now));
-            item.set(LIST_PK, "N");
-            item.set(LIST_SK, format!("{}#{}", sorted(micros(now)), item::name(name)));
-        }
-        self.table.put(&key, &item).await
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let item = self.table.get_one(&note_key(name)).await?;
-        item.filter(|item| item.0.contains_key(BODY)).map(|item| item.body("a note")).transpose()
-    }
-
-    async fn notes(&self, names: &[String]) -> Result<BTreeMap<String, String>, StoreError> {
-        let keys: Vec<Key> = names.iter().map(|name| note_key(name)).collect();
-        let mut found = self.table.get(&keys).await?;
-        let mut notes = BTreeMap::new();
-        for (name, key) in names.iter().zip(&keys) {
-            if let Some(item) = found.remove(key).filter(|item| item.0.contains_key(BODY)) {
-                notes.insert(name.clone(), item.body("a note")?);
-            }
-        }
-        Ok(notes)
-    }
-
-    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        self.positions_of(prefix).await
-    }
-
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.standing_now().await
+#[async_trait]
+impl Maintenance for DynamoStore {
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.stats_now().await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
@@ -431,7 +495,7 @@ impl Store for DynamoStore {
                 findings = all.findings,
                 deliveries = all.deliveries,
                 unverified = all.unverified,
-                "pruned what ended before"
+                "pruned ended items"
             );
         }
         Ok(all)

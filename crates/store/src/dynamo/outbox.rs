@@ -1,4 +1,4 @@
-//! What is owed: threads of deliveries, and the writes that a change to them takes.
+//! Pending deliveries: threads of deliveries, and the writes of a change to them.
 //!
 //! Of each thread and destination an item counts what has not ended; with its version every change
 //! to the thread is in one order, without the head of the table. The oldest that has not ended is
@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 
 use super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted};
+use super::parts::puts;
 use super::table::Range;
-use super::write::{Edit, Write, puts};
+use super::write::{Edit, Write};
 use super::{DynamoStore, SHARDS};
 use crate::StoreError;
 use crate::rows::{micros, time};
@@ -23,7 +24,7 @@ fn delivery_key(id: &DeliveryId) -> Key {
     Key::new(format!("D#{}", name(&id.0)), "D")
 }
 
-/// What has to be read for owing these.
+/// The keys to read for enqueueing these.
 pub(super) fn keys_of(deliveries: &[Delivery]) -> impl Iterator<Item = Key> {
     deliveries.iter().flat_map(|one| {
         let thread = thread_pk(&one.destination, &one.alert.thread());
@@ -45,9 +46,9 @@ fn waiting_key(thread: &str, seq: i64) -> Key {
     Key::new(thread, format!("W#{}", sorted(seq)))
 }
 
-/// What is kept of a delivery, as read.
+/// A delivery with its item, as read.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct StoredDelivery {
     pub(super) key: Key,
     pub(super) item: Item,
     pub(super) delivery: Delivery,
@@ -58,7 +59,7 @@ pub(super) struct Kept {
     pub(super) in_turn: bool,
 }
 
-impl Kept {
+impl StoredDelivery {
     pub(super) fn read(key: Key, item: Item) -> Result<Self, StoreError> {
         let mut delivery: Delivery = item.body("a delivery")?;
         let state = item.needs("state")?;
@@ -98,7 +99,7 @@ impl Kept {
     }
 }
 
-/// When it can be leased: when due, or when its lease runs out.
+/// When it can be leased: when due, or when its lease expires.
 fn ready_at(delivery: &Delivery) -> i64 {
     let due = micros(delivery.due_at);
     due.max(delivery.leased_until.map_or(due, micros))
@@ -113,10 +114,10 @@ pub(super) fn ready_item(id: &DeliveryId, created_at: Timestamp) -> Item {
     Item::default().with("id", id.0.as_str()).with("created", micros(created_at))
 }
 
-/// A thread to a destination, as it is going to be.
+/// A thread to a destination, as it will be after the change.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Thread {
-    /// `None` when there is no item yet.
+    /// `None` if there is no item yet.
     version: Option<i64>,
     last: i64,
     unended: i64,
@@ -134,22 +135,22 @@ impl Thread {
     }
 }
 
-/// Changes to deliveries, which are to be written in one transaction.
+/// Changes to deliveries that one transaction writes.
 #[derive(Debug)]
-pub(super) struct Outbox<'a> {
+pub(super) struct OutboxWrites<'a> {
     store: &'a DynamoStore,
     threads: BTreeMap<String, Thread>,
-    /// Deliveries by id: whether they are there.
+    /// Whether deliveries exist, by id.
     known: HashMap<DeliveryId, bool>,
     writes: Vec<Write>,
     bytes: usize,
     counts: BTreeMap<usize, BTreeMap<String, i64>>,
     destinations: BTreeSet<String>,
-    /// What is owed anew and lies in one item.
-    owed: Vec<Kept>,
+    /// New deliveries that fit one item.
+    owed: Vec<StoredDelivery>,
 }
 
-impl<'a> Outbox<'a> {
+impl<'a> OutboxWrites<'a> {
     pub(super) fn new(store: &'a DynamoStore) -> Self {
         Self {
             store,
@@ -163,14 +164,14 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Goes on from what this process wrote of a thread last, if it did.
+    /// Continues with the thread as this process wrote it last, if it did.
     pub(super) fn recall(&mut self, pk: &str) {
         if let Some(thread) = self.store.recent.thread(pk) {
             self.threads.insert(pk.to_owned(), thread);
         }
     }
 
-    /// Reads what owing these needs, at once, but for what was `read` already.
+    /// Reads in one request what enqueueing these needs, except what was `read` already.
     pub(super) async fn prefetch(
         &mut self,
         deliveries: &[Delivery],
@@ -218,9 +219,9 @@ impl<'a> Outbox<'a> {
         *counts.entry(format!("{destination}{UNIT}{}", state.name())).or_default() += by;
     }
 
-    /// Owes a delivery, behind those of its thread and destination that have not ended. One that
-    /// is there already stays as it is.
-    pub(super) async fn owe(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
+    /// Enqueues a delivery behind the pending ones of its thread and destination. One that exists
+    /// stays unchanged.
+    pub(super) async fn enqueue(&mut self, delivery: &Delivery) -> Result<(), StoreError> {
         let key = delivery_key(&delivery.id);
         let is_known = match self.known.get(&delivery.id) {
             Some(known) => *known,
@@ -267,7 +268,7 @@ impl<'a> Outbox<'a> {
         }
         let puts = puts(key, item);
         if is_due && let [(key, item)] = &puts[..] {
-            self.owed.push(Kept::read(key.clone(), item.clone())?);
+            self.owed.push(StoredDelivery::read(key.clone(), item.clone())?);
         }
         for (key, item) in puts {
             self.push(Write::New(key, item));
@@ -281,17 +282,16 @@ impl<'a> Outbox<'a> {
             self.push(Write::Put(ready_key(delivery, number), item));
         }
         self.count(&pk, &delivery.destination, delivery.state, 1);
-        if !self.store.knows(&destination_key(&delivery.destination)) {
+        if !self.store.knows_key(&destination_key(&delivery.destination)) {
             self.destinations.insert(delivery.destination.clone());
         }
         Ok(())
     }
 
-    /// Ends a delivery that is due, and gives the turn to the next of its thread; says whether there
-    /// is one.
+    /// Ends a pending delivery and makes the next of its thread ready; returns whether there is one.
     pub(super) async fn end(
         &mut self,
-        kept: &Kept,
+        kept: &StoredDelivery,
         state: DeliveryState,
         receipt: Option<&str>,
         error: Option<&str>,
@@ -330,9 +330,9 @@ impl<'a> Outbox<'a> {
             let next = waiting.iter().find(|(key, _)| *key != waiting_key(&kept.thread, kept.seq));
             if let Some((_, next)) = next {
                 let id = DeliveryId(next.needs("id")?.to_owned());
-                let Some(next) = self.store.kept(&id).await? else {
+                let Some(next) = self.store.stored_delivery(&id).await? else {
                     return Err(StoreError::Damaged {
-                        reason: format!("the delivery {id} waits and is not there"),
+                        reason: format!("delivery {id} is pending but missing"),
                     });
                 };
                 self.push(Write::Edit(next.edit().set("turn", 1)));
@@ -344,13 +344,13 @@ impl<'a> Outbox<'a> {
         Ok(false)
     }
 
-    /// How many writes it comes to.
+    /// The number of writes.
     pub(super) fn len(&self) -> usize {
         let threads = self.threads.values().filter(|thread| thread.is_changed).count();
         self.writes.len() + threads + self.counts.len() + self.destinations.len()
     }
 
-    /// About how many bytes.
+    /// Approximate bytes of the writes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + 512 * (self.len() - self.writes.len())
     }
@@ -387,7 +387,7 @@ impl<'a> Outbox<'a> {
         writes
     }
 
-    /// Remembers what need not be written again, or read again.
+    /// After the transaction: remembers what need not be written or read again.
     pub(super) fn done(self) {
         for (pk, thread) in self.threads.into_iter().filter(|(_, thread)| thread.is_changed) {
             let version = Some(thread.version.unwrap_or_default() + 1);
@@ -401,20 +401,23 @@ impl<'a> Outbox<'a> {
             self.store.recent.forget_destinations();
         }
         for destination in &self.destinations {
-            self.store.learn(destination_key(destination));
+            self.store.remember_key(destination_key(destination));
         }
     }
 }
 
-/// Names a destination to which something was ever owed.
+/// The item of a destination that has ever had a delivery.
 fn destination_key(destination: &str) -> Key {
     Key::new("TO", format!("={}", name(destination)))
 }
 
 impl DynamoStore {
-    pub(super) async fn kept(&self, id: &DeliveryId) -> Result<Option<Kept>, StoreError> {
+    pub(super) async fn stored_delivery(
+        &self,
+        id: &DeliveryId,
+    ) -> Result<Option<StoredDelivery>, StoreError> {
         let key = delivery_key(id);
         let item = self.table.get_one(&key).await?;
-        item.map(|item| Kept::read(key, item)).transpose()
+        item.map(|item| StoredDelivery::read(key, item)).transpose()
     }
 }

@@ -1,19 +1,19 @@
-//! The table as a commit is going to leave it: what was read, and what changes.
+//! The table as it will be after a commit: items that were read, and changes to them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::item::{BODY, Item, Key, Op, PARTS, Val};
+use super::parts::{parts_beyond, puts};
 use super::table::{Range, Table};
-use super::write::{parts_beyond, puts};
 use crate::StoreError;
 
-/// What was read and what is to be written, by key.
+/// Items that were read and items to write, by key.
 #[derive(Debug)]
 pub(super) struct Overlay<'a> {
     table: &'a Table,
-    /// As read; `None` where there is nothing.
+    /// Items as read; `None` if there is no item.
     base: HashMap<Key, Option<Item>>,
-    /// Collections, or beginnings of them, that were read.
+    /// Collections, or prefixes of them, that were read.
     ranges: HashMap<String, Vec<String>>,
     changes: BTreeMap<Key, Option<Item>>,
 }
@@ -23,14 +23,14 @@ impl<'a> Overlay<'a> {
         Self { table, base: HashMap::new(), ranges: HashMap::new(), changes: BTreeMap::new() }
     }
 
-    /// Whether it is known what is there.
+    /// True if the item, or its absence, has been read.
     fn is_read(&self, key: &Key) -> bool {
         let read = |prefix: &String| key.sk.starts_with(prefix.as_str());
         self.base.contains_key(key)
             || self.ranges.get(&key.pk).is_some_and(|ranges| ranges.iter().any(read))
     }
 
-    /// Reads a collection, or its beginning, unless that was done.
+    /// Reads a collection, or a prefix of it, unless it has been read.
     pub(super) async fn load(&mut self, pk: &str, prefix: &str) -> Result<(), StoreError> {
         let ranges = self.ranges.entry(pk.to_owned()).or_default();
         if ranges.iter().any(|read| prefix.starts_with(read.as_str())) {
@@ -43,7 +43,7 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    /// Reads these at once, where they are not here yet.
+    /// Reads these in one request, unless they have been read.
     pub(super) async fn fetch(
         &mut self,
         keys: impl IntoIterator<Item = Key>,
@@ -73,7 +73,7 @@ impl<'a> Overlay<'a> {
         Ok(self.base.get(key).cloned().flatten())
     }
 
-    /// Everything in a collection whose sort key begins so, in its order.
+    /// All items of a collection whose sort keys have this prefix, in order.
     pub(super) async fn collection(
         &mut self,
         pk: &str,
@@ -96,7 +96,7 @@ impl<'a> Overlay<'a> {
         Ok(all.into_iter().collect())
     }
 
-    /// What was read of these.
+    /// The read items among these.
     pub(super) fn read_of(&self, keys: impl Iterator<Item = Key>) -> HashMap<Key, Option<Item>> {
         keys.filter_map(|key| {
             let read = self.base.get(&key)?.clone();
@@ -113,7 +113,7 @@ impl<'a> Overlay<'a> {
         self.changes.insert(key, None);
     }
 
-    /// The steps from what is there to what is to be.
+    /// The steps from the read items to the changed ones.
     pub(super) fn ops(self) -> Vec<Op> {
         let mut ops = Vec::new();
         for (key, after) in self.changes {
@@ -146,7 +146,7 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// An item as it is compared and moved: without the trace of where its body lies.
+/// An item for comparison and for moving: without the number of parts of its body.
 pub(super) fn moved(mut item: Item) -> Item {
     if matches!(item.0.get(BODY), Some(Val::B(_))) {
         item.unset(PARTS);

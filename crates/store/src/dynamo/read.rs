@@ -1,8 +1,8 @@
-//! What is read, for decisions and for people.
+//! Reads for decisions and for lists.
 //!
-//! What decisions are made on is read as it comes, after the head was found settled at some commit.
-//! Were another commit to come in between, what was read might be of both; but then the decision, which
-//! names the first, is refused, and what the second touched is read again.
+//! Reads for a decision start after the head without a pending commit. If another commit happens in
+//! between, they may mix both; but then the decision, which names the first generation, is refused, and
+//! what the second commit touched is read again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,32 +13,32 @@ use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 use super::DynamoStore;
 use super::item::{Item, Key, LIST_SK, name, sorted, unsorted};
 use super::layout::{
-    ENTRY_ACCOUNTS_MAX, HEARD, HeadItem, head_of, incident_pk, is_unended, known_key, past_pk,
+    ENTRY_ACCOUNTS_MAX, HeadItem, MATCHES, head_of, incident_pk, is_unended, known_key, past_pk,
 };
 use super::table::{Ask, BEGIN, END, Range, at_once};
-use crate::rows::{self, Cursor, List, NO_TIME, items, micros, time, time_or_none};
+use crate::rows::{self, Cursor, List, NO_TIME, items, micros, page_of, time, time_or_none};
 use crate::{
-    FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
+    FindingFilter, IncidentFilter, LookBack, Page, PageRequest, Stats, StoreError, StoredFinding,
     StoredIncident, Unverified,
 };
 
-/// How often a read begins anew because others commit all the time.
+/// Attempts of a read while others commit.
 const READ_TRIES_MAX: usize = 8;
-/// Entries of a list that are read at once when most may not fit the filter.
+/// Entries of a list to read at once if the filter may exclude most.
 const LIST_SLICE: usize = 200;
 
 fn stored(head: HeadItem) -> Result<StoredIncident, StoreError> {
     Ok(StoredIncident {
         incident: head.incident,
         revision: head.revision,
-        told: head.told,
+        notified: head.notified,
         findings_total: u64::try_from(head.total).unwrap_or_default(),
-        by: head.handled,
+        by: head.resolution,
         changed_at: time(head.changed)?,
     })
 }
 
-/// What the list of all incidents says of one.
+/// An entry in the list of all incidents.
 struct Entry {
     id: IncidentId,
     last: i64,
@@ -51,7 +51,8 @@ impl Entry {
         Ok(Self { id, last: unsorted(&key.sk)?, item })
     }
 
-    /// Whether it fits, as far as the entry says; the accounts of a large one it does not.
+    /// True if the entry matches the filter. An entry of an incident with many accounts does not list
+    /// them and matches.
     fn fits(&self, filter: &IncidentFilter) -> bool {
         let text = |name: &str| self.item.text(name).unwrap_or_default();
         let number = |name: &str| self.item.number(name).unwrap_or_default();
@@ -91,7 +92,7 @@ impl DynamoStore {
         unended: bool,
     ) -> Result<Vec<StoredIncident>, StoreError> {
         let mut wanted: HashSet<IncidentId> = HashSet::new();
-        // A span in which nothing is asks for nothing.
+        // An empty span needs no read.
         if from < Timestamp::MAX {
             let range = Range { from: sorted(micros(from)), ..Range::all("IT") };
             for (_, item) in self.table.range(range).await? {
@@ -124,7 +125,8 @@ impl DynamoStore {
         self.load_all(ids).await
     }
 
-    /// Incidents for correlation: echoes are counted, not listed. Those that are gone are left out.
+    /// Incidents for correlation: redundant findings are counted, not listed. Deleted incidents are left
+    /// out.
     async fn load_all(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let mut asks: Vec<Ask<'_, Option<StoredIncident>>> = Vec::new();
         let mut asked = HashSet::new();
@@ -137,7 +139,7 @@ impl DynamoStore {
 
     async fn load(&self, id: &IncidentId) -> Result<Option<StoredIncident>, StoreError> {
         let pk = incident_pk(id);
-        // RedundantCount come behind everything else.
+        // Redundant findings have the last sort keys.
         let range = Range { to: "W".to_owned(), ..Range::all(&pk) };
         let mut found: Option<StoredIncident> = None;
         let (mut findings, mut superseded) = (Vec::new(), Vec::new());
@@ -169,14 +171,14 @@ impl DynamoStore {
         id: &IncidentId,
         findings_max: usize,
     ) -> Result<StoredIncident, StoreError> {
-        let mut before = self.settled().await?.generation;
+        let mut before = self.committed_head().await?.generation;
         for _ in 0..READ_TRIES_MAX {
             let answer = self.read_incident(id, findings_max).await;
-            let after = self.settled().await?.generation;
+            let after = self.committed_head().await?.generation;
             if after == before {
                 return answer;
             }
-            // Part of it may be of another commit.
+            // Part of it may belong to another commit.
             before = after;
         }
         Err(self.busy())
@@ -192,7 +194,7 @@ impl DynamoStore {
         let mut stored = stored(HeadItem::read(&item)?)?;
         let incident = &mut stored.incident;
         let pk = incident_pk(id);
-        // What states no time comes last.
+        // Findings without a time come last.
         let timed = (sorted(NO_TIME + 1), END.to_owned());
         let timeless = (BEGIN.to_owned(), format!("{}{END}", sorted(NO_TIME)));
         for (from, to) in [timed, timeless] {
@@ -240,11 +242,11 @@ impl DynamoStore {
         Ok(all)
     }
 
-    pub(super) async fn past_of(
+    pub(super) async fn look_back_of(
         &self,
-        spoken_since: Timestamp,
+        matches_since: Timestamp,
         accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
+    ) -> Result<LookBack, StoreError> {
         let accounts: Vec<String> = match accounts {
             Some(accounts) => {
                 accounts.iter().collect::<HashSet<_>>().into_iter().cloned().collect()
@@ -259,19 +261,19 @@ impl DynamoStore {
         for account in &accounts {
             asks.push(Box::pin(async move {
                 let pk = past_pk(account);
-                // What was heard comes first, then addresses and keys.
-                let from = format!("{HEARD}{}", sorted(micros(spoken_since)));
+                // Matches come first, then addresses and keys.
+                let from = format!("{MATCHES}{}", sorted(micros(matches_since)));
                 let found = self.table.range(Range { from, ..Range::all(&pk) }).await?;
                 Ok((account, found))
             }));
         }
-        let mut past = Past::default();
+        let mut past = LookBack::default();
         for (account, found) in at_once(asks).await? {
             for (key, item) in found {
-                if key.sk.starts_with(HEARD) {
+                if key.sk.starts_with(MATCHES) {
                     let at = time(item.counts("at")?)?;
                     for rule in item.texts("rules").unwrap_or_default() {
-                        past.spoken.push((account.clone(), rule.clone(), at));
+                        past.matches.push((account.clone(), rule.clone(), at));
                     }
                     continue;
                 }
@@ -297,7 +299,7 @@ impl DynamoStore {
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let mut all: Vec<(i64, StoredIncident)> = Vec::new();
         while all.len() <= items_max {
@@ -341,7 +343,7 @@ impl DynamoStore {
                 break;
             }
         }
-        Ok(cut(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
+        Ok(page_of(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
     }
 
     pub(super) async fn list_findings(
@@ -358,7 +360,7 @@ impl DynamoStore {
             to = to.min(format!("{}#{}", sorted(cursor.number), name(&cursor.name)));
         }
         let from = filter.since.map_or(BEGIN.to_owned(), |since| sorted(micros(since)));
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let slice = if is_narrow(filter) { LIST_SLICE } else { items_max + 1 };
         let mut all: Vec<(i64, StoredFinding)> = Vec::new();
@@ -378,7 +380,7 @@ impl DynamoStore {
                 None => break,
             }
         }
-        Ok(cut(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
+        Ok(page_of(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
     }
 
     /// Findings of an incident, or of all, by their places in time, newest first; and the last place
@@ -412,7 +414,7 @@ impl DynamoStore {
         let mut found = self.table.get(&keys).await?;
         let mut all = Vec::new();
         for (key, entry) in entries {
-            // What was moved since is in the list again, in its new place.
+            // A finding that moved meanwhile is in the list again under its new key.
             if let Some(item) = found.remove(&key) {
                 all.push((entry.needs(LIST_SK)?.to_owned(), key, item));
             }
@@ -441,7 +443,7 @@ impl DynamoStore {
             let cursor = Cursor::read(List::Unverified, after)?;
             to = format!("{}#{}", sorted(cursor.number), name(&cursor.name));
         }
-        self.settled().await?;
+        self.committed_head().await?;
         let items_max = items(page);
         let range = Range {
             to,
@@ -460,18 +462,18 @@ impl DynamoStore {
                 all.push((at, item.body("an unverified record")?));
             }
         }
-        Ok(cut(List::Unverified, all, items_max, |one| one.key.0.clone()))
+        Ok(page_of(List::Unverified, all, items_max, |one| one.key.0.clone()))
     }
 
-    pub(super) async fn standing_now(&self) -> Result<Standing, StoreError> {
-        let head = self.settled().await?;
+    pub(super) async fn stats_now(&self) -> Result<Stats, StoreError> {
+        let head = self.committed_head().await?;
         let mut open_incidents = BTreeMap::new();
         for (_, item) in self.table.range(Range::all("U")).await? {
             let number = item.counts("sev")?;
             let severity = Severity::ALL.into_iter().find(|one| *one as i64 == number);
             *open_incidents.entry(severity.unwrap_or_default()).or_default() += 1;
         }
-        Ok(Standing {
+        Ok(Stats {
             open_incidents,
             deliveries: self.delivery_counts().await?,
             oldest_due: self.oldest_due().await?,
@@ -498,7 +500,7 @@ impl DynamoStore {
     }
 }
 
-/// Whether most may not fit.
+/// True if the filter may exclude most findings (by account, class, severity or rule).
 fn is_narrow(filter: &FindingFilter) -> bool {
     filter.account.is_some()
         || !filter.root_use.is_empty()
@@ -513,21 +515,7 @@ fn fits(finding: &Finding, filter: &FindingFilter) -> bool {
         && filter.rule.as_ref().is_none_or(|rule| finding.rules.contains(rule))
 }
 
-/// A page of what was found, with the cursor of its last item when there is more.
-fn cut<T>(
-    list: List,
-    mut all: Vec<(i64, T)>,
-    items_max: usize,
-    name: impl Fn(&T) -> String,
-) -> Page<T> {
-    let more = all.len() > items_max;
-    all.truncate(items_max);
-    let next =
-        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
-    Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
-}
-
-/// The incidents that ended and of which nothing was heard since.
+/// True if the incident ended and nothing has changed since.
 pub(super) fn is_over(incident: &Incident, changed: i64, before: Timestamp) -> bool {
     !is_unended(incident.state)
         && incident.last_at.is_none_or(|last| last < before)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rootwatch_core::delivery::DeliveryId;
 
-use super::outbox::{Kept, Thread};
+use super::outbox::{StoredDelivery, Thread};
 
 /// Deliveries, and threads, that are remembered.
 const REMEMBERED_MAX: usize = 512;
@@ -17,13 +17,13 @@ const REMEMBERED_MAX: usize = 512;
 /// it anew before saying so.
 const DESTINATIONS_FRESH: Duration = Duration::from_secs(30);
 
-/// What is remembered.
+/// Recently written items.
 #[derive(Debug, Default)]
 pub(super) struct Recent(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    kept: HashMap<DeliveryId, Kept>,
+    kept: HashMap<DeliveryId, StoredDelivery>,
     threads: HashMap<String, Thread>,
     destinations: Option<(Instant, Vec<String>)>,
 }
@@ -33,13 +33,13 @@ impl Recent {
         what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A delivery, as it was written. Given once: whoever changes it writes again.
-    pub(super) fn take(&self, id: &DeliveryId) -> Option<Kept> {
+    /// A delivery as it was written. Returned once: a change to it writes it again.
+    pub(super) fn take(&self, id: &DeliveryId) -> Option<StoredDelivery> {
         self.with(|all| all.kept.remove(id))
     }
 
-    /// A delivery was written like this.
-    pub(super) fn wrote(&self, kept: Kept) {
+    /// Remembers a delivery as it was written.
+    pub(super) fn wrote(&self, kept: StoredDelivery) {
         self.with(|all| {
             if all.kept.len() >= REMEMBERED_MAX {
                 all.kept.clear();
@@ -53,7 +53,7 @@ impl Recent {
         self.with(|all| all.threads.remove(pk))
     }
 
-    /// A thread was written like this, or taken away.
+    /// Remembers a thread as it was written, or forgets a deleted one.
     pub(super) fn wrote_thread(&self, pk: String, thread: Option<Thread>) {
         self.with(|all| {
             if all.threads.len() >= REMEMBERED_MAX {
@@ -66,7 +66,7 @@ impl Recent {
         });
     }
 
-    /// To whom something was ever owed, if that was read of late.
+    /// The destinations that have ever had a delivery, if they were read recently.
     pub(super) fn destinations(&self) -> Option<Vec<String>> {
         self.with(|all| {
             let (read_at, names) = all.destinations.as_ref()?;
@@ -74,7 +74,7 @@ impl Recent {
         })
     }
 
-    /// To whom something was ever owed, as read now.
+    /// Remembers the destinations as read now.
     pub(super) fn read_destinations(&self, names: &[String]) {
         self.with(|all| all.destinations = Some((Instant::now(), names.to_vec())));
     }

@@ -32,7 +32,7 @@ pub const TABLE: TableShape = TableShape {
     ttl: "ttl",
 };
 
-/// How often, and how long after one another, one looks whether a table is there.
+/// How often, and at which interval, to check that a new table is active.
 const LOOKS_MAX: u32 = 240;
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -50,7 +50,7 @@ fn keys([partition, sort]: [&str; 2]) -> Vec<KeySchemaElement> {
         .collect()
 }
 
-/// Makes the table, and waits until it is there; false when it is there already.
+/// Creates the table and waits until it is active; false if it exists.
 pub(super) async fn create(client: &Client, name: &str) -> Result<bool, StoreError> {
     let attributes = TABLE.key.iter().chain(&TABLE.index_key).filter_map(|name| {
         let text = ScalarAttributeType::S;

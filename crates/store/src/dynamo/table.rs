@@ -1,4 +1,4 @@
-//! Requests to one table: pages, parts, tries, back-off.
+//! Requests to one table: pages, parts, retries, back-off.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -17,6 +17,7 @@ use rootwatch_core::retry;
 
 use super::crash_point::CrashPoint;
 use super::item::{BODY, Item, Key, LIST_PK, LIST_SK, PARTS, Val};
+use super::parts::parts_of;
 use super::write::Write;
 use crate::StoreError;
 
@@ -28,26 +29,24 @@ const PAUSE_MILLIS: u64 = 20;
 const PAUSE_MILLIS_MAX: u64 = 1_500;
 /// Keys of one `BatchGetItem`: what DynamoDB allows.
 const GET_KEYS_MAX: usize = 100;
-/// Requests of one read that are on their way at once.
+/// Concurrent requests of one read.
 const AT_ONCE: usize = 16;
-/// Bytes of an item's body that are kept in the item; DynamoDB allows 400 KB for all of it.
-pub(super) const PART_BYTES_MAX: usize = 300 * 1024;
-/// Behind every key that begins as another does.
+/// Sorts after every key with the same prefix.
 pub(super) const END: &str = "\u{10ffff}";
-/// Before every key.
+/// Sorts before every key.
 pub(super) const BEGIN: &str = " ";
 
 /// The reason that means that a condition does not hold.
 const CONDITION: &str = "ConditionalCheckFailed";
 
-/// Numbers that [`Table::lot`] gave out in this process.
-static LOTS: AtomicU64 = AtomicU64::new(0);
+/// Numbers that [`Table::random_u64`] gave out in this process.
+static RANDOM_COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Whether a write was done.
+/// The outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteOutcome {
     Done,
-    /// Nothing was written: the conditions of these places do not hold.
+    /// Nothing was written: the conditions of the writes at these indexes do not hold.
     Refused(Vec<usize>),
 }
 
@@ -58,11 +57,11 @@ pub(super) struct Range<'a> {
     /// Both ends included.
     pub(super) from: String,
     pub(super) to: String,
-    /// Leaves out what is exactly at the end.
+    /// Excludes the key `to` itself.
     pub(super) before_to: bool,
     pub(super) newest_first: bool,
     pub(super) items_max: usize,
-    /// Of the index for lists, which may be a moment behind and has keys only.
+    /// Reads the index for lists, which is eventually consistent and has keys only.
     pub(super) of_list: bool,
 }
 
@@ -99,7 +98,7 @@ pub(super) async fn at_once<T>(asks: Vec<Ask<'_, T>>) -> Result<Vec<T>, StoreErr
     futures_util::stream::iter(asks).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// A table, and how it is asked.
+/// A table and its client.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) client: Client,
@@ -122,14 +121,14 @@ impl Table {
         }
     }
 
-    /// A number that nobody else has.
-    pub(super) fn lot(&self) -> u64 {
+    /// A random number.
+    pub(super) fn random_u64(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let nanos = now.map_or(0, |since| since.as_nanos());
         self.chance.hash_one((
             nanos,
             self.requests.load(Ordering::Relaxed),
-            LOTS.fetch_add(1, Ordering::Relaxed),
+            RANDOM_COUNT.fetch_add(1, Ordering::Relaxed),
         ))
     }
 
@@ -139,7 +138,7 @@ impl Table {
         tokio::time::sleep(retry::back_off(first, max, failures, retry::chance())).await;
     }
 
-    /// Asks until there is an answer, or it is in vain.
+    /// Sends a request, with retries.
     async fn ask<T, E, F>(&self, writes: bool, send: impl Fn() -> F) -> Result<T, SdkError<E>>
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -153,7 +152,7 @@ impl Table {
             self.requests.fetch_add(1, Ordering::Relaxed);
             match send().await {
                 Err(error) if tried + 1 < TRIES_MAX && is_retryable(&error) => {
-                    tracing::debug!(error = %DisplayErrorContext(&error), "DynamoDB is asked again");
+                    tracing::debug!(error = %DisplayErrorContext(&error), "retrying a DynamoDB request");
                     tried += 1;
                     self.pause(tried).await;
                 }
@@ -185,9 +184,9 @@ impl Table {
         StoreError::Unavailable { reason: format!("the DynamoDB table {}: {text}", self.name) }
     }
 
-    /// These items, as they are now. Those that are not there are left out.
+    /// These items as they are now; missing ones are left out.
     pub(super) async fn get(&self, keys: &[Key]) -> Result<HashMap<Key, Item>, StoreError> {
-        // Twice the same is an error.
+        // DynamoDB refuses duplicate keys.
         let mut wanted = keys.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
@@ -295,7 +294,7 @@ impl Table {
         if range.of_list { Ok(found) } else { self.whole(found).await }
     }
 
-    /// Gives items their bodies, where these lie beside them.
+    /// Adds bodies that are stored in parts to their items.
     async fn whole(&self, mut items: Vec<(Key, Item)>) -> Result<Vec<(Key, Item)>, StoreError> {
         for (key, item) in &mut items {
             let Some(parts) = item.number(PARTS).filter(|parts| *parts > 0) else { continue };
@@ -317,7 +316,7 @@ impl Table {
         Ok(items)
     }
 
-    /// Puts one item, whatever was there: half the price of a transaction.
+    /// Puts one item, replacing any existing one: half the price of a transaction.
     pub(super) async fn put(&self, key: &Key, item: &Item) -> Result<(), StoreError> {
         let attributes = item.attributes(key);
         let put = || {
@@ -327,7 +326,7 @@ impl Table {
         self.ask(true, put).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Takes one item away, if it is there.
+    /// Deletes one item, if it exists.
     pub(super) async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let delete = || {
             let delete = self.client.delete_item().table_name(&self.name);
@@ -336,13 +335,13 @@ impl Table {
         self.ask(true, delete).await.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Writes one item, or takes it away, under its conditions.
-    pub(super) async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+    /// Writes or deletes one item under its conditions.
+    pub(super) async fn write(&self, write: &Write) -> Result<WriteOutcome, StoreError> {
         self.transact(std::slice::from_ref(write)).await
     }
 
     /// All of these or none.
-    pub(super) async fn transact(&self, writes: &[Write]) -> Result<Written, StoreError> {
+    pub(super) async fn transact(&self, writes: &[Write]) -> Result<WriteOutcome, StoreError> {
         let items: Vec<TransactWriteItem> = writes
             .iter()
             .map(|write| write.item(&self.name))
@@ -350,8 +349,8 @@ impl Table {
             .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
         let mut tried = 0;
         loop {
-            // The same for all tries of one answer: one that was done is not done again.
-            let token = format!("{:016x}{:016x}", self.lot(), self.lot());
+            // The same token for all retries: a transaction whose answer was lost is not repeated.
+            let token = format!("{:016x}{:016x}", self.random_u64(), self.random_u64());
             let answer = self
                 .ask(true, || {
                     self.client
@@ -361,7 +360,7 @@ impl Table {
                         .send()
                 })
                 .await;
-            let Err(error) = answer else { return Ok(Written::Done) };
+            let Err(error) = answer else { return Ok(WriteOutcome::Done) };
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
             else {
@@ -375,7 +374,7 @@ impl Table {
             let refused: Vec<usize> =
                 (0..reasons.len()).filter(|&place| reasons[place] == CONDITION).collect();
             if !refused.is_empty() {
-                return Ok(Written::Refused(refused));
+                return Ok(WriteOutcome::Refused(refused));
             }
             tried += 1;
             if tried >= TRIES_MAX
@@ -398,7 +397,7 @@ impl Table {
         }
     }
 
-    /// Every item there is: for checks, which people ask for.
+    /// All items of the table, for consistency checks.
     pub(super) async fn scan(&self) -> Result<Vec<(Key, Item)>, StoreError> {
         let mut found = Vec::new();
         let mut after = None;
@@ -423,11 +422,6 @@ impl Table {
             }
         }
     }
-}
-
-/// The collection of the parts of an item's body.
-pub(super) fn parts_of(key: &Key) -> String {
-    format!("B#{}#{}", key.pk, key.sk)
 }
 
 fn is_retryable<E: ProvideErrorMetadata + Debug>(error: &SdkError<E>) -> bool {

@@ -1,4 +1,4 @@
-//! What a transaction is put together of.
+//! The writes of a transaction.
 
 use std::collections::HashMap;
 
@@ -7,27 +7,26 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update,
 };
 
-use super::item::{BODY, Item, Key, PARTS, Val};
-use super::table::{PART_BYTES_MAX, parts_of};
+use super::item::{Item, Key, Val};
 
 /// One write of a transaction.
 #[derive(Debug, Clone)]
 pub(super) enum Write {
-    /// The whole item, whatever was there.
+    /// Puts the item, replacing any existing one.
     Put(Key, Item),
-    /// The whole item, when there is none.
+    /// Puts the item if there is none.
     New(Key, Item),
     Delete(Key),
-    /// Only when it is there.
+    /// Deletes the item if it exists.
     Take(Key),
     Edit(Edit),
-    /// Nothing is written; the conditions have to hold.
+    /// Writes nothing; the conditions have to hold.
     Check(Edit),
-    /// Takes it away when the conditions hold.
+    /// Deletes the item if the conditions hold.
     Drop(Edit),
 }
 
-/// Changes of some attributes, and what has to be so before.
+/// Changes to some attributes, and conditions on the item before.
 #[derive(Debug, Clone)]
 pub(super) struct Edit {
     key: Key,
@@ -82,21 +81,21 @@ impl Edit {
         self
     }
 
-    /// Only when the attribute has this value.
+    /// Only if the attribute has this value.
     pub(super) fn is(mut self, name: &str, value: impl Into<Val>) -> Self {
         let (name, value) = (self.name(name), self.value(value));
         self.conditions.push(format!("{name} = {value}"));
         self
     }
 
-    /// Only when there is no such attribute.
+    /// Only if the attribute is absent.
     pub(super) fn lacks(mut self, name: &str) -> Self {
         let name = self.name(name);
         self.conditions.push(format!("attribute_not_exists({name})"));
         self
     }
 
-    /// Only when there is such an attribute.
+    /// Only if the attribute is present.
     pub(super) fn has(mut self, name: &str) -> Self {
         let name = self.name(name);
         self.conditions.push(format!("attribute_exists({name})"));
@@ -130,7 +129,7 @@ impl Write {
         }
     }
 
-    /// About what it adds to a transaction.
+    /// Approximate bytes that it adds to a transaction.
     pub(super) fn bytes(&self) -> usize {
         let body = match self {
             Self::Put(_, item) | Self::New(_, item) => item.bytes(),
@@ -185,36 +184,4 @@ impl Write {
         }
         .build())
     }
-}
-
-/// An item as it is put: with its body beside it, in parts, when that is too large.
-pub(super) fn puts(key: Key, mut item: Item) -> Vec<(Key, Item)> {
-    let fits = match item.0.get(BODY) {
-        Some(Val::B(body)) => body.len() <= PART_BYTES_MAX,
-        _ => true,
-    };
-    if fits {
-        item.unset(PARTS);
-        return vec![(key, item)];
-    }
-    let Some(Val::B(body)) = item.0.remove(BODY) else { return vec![(key, item)] };
-    let of = parts_of(&key);
-    let mut all: Vec<(Key, Item)> = body
-        .chunks(PART_BYTES_MAX)
-        .enumerate()
-        .map(|(nth, part)| {
-            (Key::new(&of, format!("{nth:06}")), Item::default().with(BODY, part.to_vec()))
-        })
-        .collect();
-    item.set(PARTS, all.len() as i64);
-    all.push((key, item));
-    all
-}
-
-/// The keys of the parts of an item's body that are no more when it is put with fewer, or taken
-/// away.
-pub(super) fn parts_beyond(key: &Key, before: &Item, parts: i64) -> Vec<Key> {
-    let of = parts_of(key);
-    let had = before.number(PARTS).unwrap_or_default();
-    (parts..had).map(|nth| Key::new(&of, format!("{nth:06}"))).collect()
 }

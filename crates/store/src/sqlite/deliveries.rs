@@ -1,18 +1,19 @@
-//! Deliveries: owed, leased, ended.
+//! Deliveries: pending, leased, ended.
 
 use jiff::Timestamp;
 use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::rows::{Cursor, List, from_json, items, json, micros, time};
-use crate::{Attempt, DeliveryFilter, Page, PageRequest, StoreError};
+use crate::rows::{Cursor, List, from_json, items, json, micros, page_of, time};
+use crate::{DeliveryFilter, Page, PageRequest, StoreError};
+use rootwatch_core::attempt::Attempt;
 
 const DELIVERY: &str = "id, destination, state, alert, created_at, due_at, leased_until, attempts, \
                         last_error, receipt, ended_at, stands_in_for, number";
 
-/// Owes a delivery, behind those of its thread and destination that have not ended.
-pub(super) fn owe(connection: &Connection, delivery: &Delivery) -> Result<(), StoreError> {
+/// Enqueues a delivery behind the pending ones of its thread and destination.
+pub(super) fn enqueue(connection: &Connection, delivery: &Delivery) -> Result<(), StoreError> {
     let mut put = connection.prepare_cached(
         "INSERT INTO deliveries (id, destination, thread, incident, state, alert, created_at,
              due_at, leased_until, attempts, last_error, receipt, ended_at, stands_in_for,
@@ -66,8 +67,8 @@ fn read(row: &Row<'_>) -> Result<Delivery, StoreError> {
     })
 }
 
-/// The destinations to which something is owed: a step in the index for each, however much is
-/// owed.
+/// The destinations with pending deliveries: one step in the index for each, however many
+/// deliveries it has.
 fn destinations(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut ask = connection.prepare_cached(DESTINATION)?;
     let mut all: Vec<String> = Vec::new();
@@ -85,7 +86,7 @@ fn destinations(connection: &Connection) -> Result<Vec<String>, StoreError> {
 const DESTINATION: &str =
     "SELECT min(destination) FROM deliveries WHERE in_turn = 1 AND destination > ?1";
 
-/// What may be leased, as places in time and numbers: the oldest first.
+/// The deliveries that may be leased, as times and numbers: the oldest first.
 fn ready(
     connection: &Connection,
     now: Timestamp,
@@ -144,7 +145,7 @@ pub(super) fn lease(
     Ok(leased)
 }
 
-pub(super) fn attempted(
+pub(super) fn record_attempt(
     connection: &Connection,
     id: &DeliveryId,
     attempt: &Attempt,
@@ -167,9 +168,9 @@ pub(super) fn attempted(
         }
         Attempt::Failed { error, instead } => {
             let ended = end(connection, id, DeliveryState::Failed, None, Some(error), now)?;
-            // What another delivered meanwhile needs nothing instead.
+            // If another worker delivered it meanwhile, nothing replaces it.
             for delivery in instead.iter().filter(|_| ended.is_some()) {
-                owe(connection, delivery)?;
+                enqueue(connection, delivery)?;
             }
             readies = ended.is_some_and(|more| more || !instead.is_empty());
             ended.is_some()
@@ -180,13 +181,13 @@ pub(super) fn attempted(
         if !ask.exists([&id.0])? {
             return Err(StoreError::NotFound { what: "delivery", name: id.0.clone() });
         }
-        // It ended already: another one sent it after this one's lease ran out.
+        // It has ended: another worker sent it after this worker's lease expired.
     }
     Ok(readies)
 }
 
-/// Ends a delivery, and gives the turn to the next of its thread: says whether there is one; `None`
-/// when it ended before.
+/// Ends a delivery and makes the next of its thread ready. Returns whether there is one; `None` if
+/// the delivery had ended before.
 fn end(
     connection: &Connection,
     id: &DeliveryId,
@@ -207,7 +208,7 @@ fn end(
     Ok(Some(next.execute([destination, thread])? > 0))
 }
 
-/// Gives the turn to the oldest of a thread.
+/// Makes the oldest pending delivery of a thread ready.
 const NEXT_IN_LINE: &str = "UPDATE deliveries SET in_turn = 1
      WHERE number = (SELECT min(number) FROM deliveries
          WHERE state = 'due' AND destination = ?1 AND thread = ?2)";
@@ -265,13 +266,7 @@ pub(super) fn list(
     while let Some(row) = rows.next()? {
         all.push((row.get(12)?, read(row)?));
     }
-    let more = all.len() > items_max;
-    all.truncate(items_max);
-    let next = all
-        .last()
-        .filter(|_| more)
-        .map(|(number, _)| Cursor::write(List::Deliveries, *number, "delivery"));
-    Ok(Page { items: all.into_iter().map(|(_, delivery)| delivery).collect(), next })
+    Ok(page_of(List::Deliveries, all, items_max, |_| "delivery".to_owned()))
 }
 
 #[cfg(test)]

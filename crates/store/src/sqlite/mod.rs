@@ -1,14 +1,13 @@
 //! One file on one machine.
 //!
-//! Write-ahead log, `synchronous=FULL`: what a commit acknowledged survives a crash of the process
-//! and of the machine. One thread writes. It takes all writes that wait and saves them in one
+//! Write-ahead log, `synchronous=FULL`: a commit that was acknowledged survives a crash of the process
+//! and of the machine. One thread writes. It takes all waiting writes and saves them in one
 //! transaction, each in a savepoint of its own, so that they share one flush of the disk and still
-//! fail alone. Readers have connections of their own and never wait for the writer.
+//! fail separately. Readers have their own connections and never wait for the writer.
 
 mod deliveries;
+mod maintenance;
 mod read;
-
-mod upkeep;
 mod write;
 mod writer;
 
@@ -20,26 +19,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rootwatch_core::alert::NotifiedState;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_core::finding::FindingKey;
 use rootwatch_core::incident::IncidentId;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, Handled, IncidentFilter, Page, PageRequest,
-    Past, Pruned, Standing, Store, StoreConfig, StoreError, StoredFinding, StoredIncident,
-    Unverified,
+    Batch, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack, Maintenance,
+    Notes, Outbox, Page, PageRequest, Pruned, Resolution, Stats, StoreConfig, StoreError,
+    StoredFinding, StoredIncident, Unverified,
 };
 use writer::Writer;
 
-/// Marks the file as ours: "Root" in ASCII.
+/// The application id of our files: "Root" in ASCII.
 const APPLICATION_ID: i32 = 0x526f_6f74;
-/// The schema, one migration after the other; a database is of version N when the first N were
-/// applied.
+/// The migrations of the schema; a database has version N when the first N were applied.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
-/// Read connections that are kept.
+/// Maximum number of idle read connections.
 const READERS_KEPT: usize = 4;
-/// Bytes of a page.
+/// Bytes of a database page.
 const PAGE_BYTES: u64 = 4096;
 
 /// How to open a database.
@@ -47,14 +46,14 @@ const PAGE_BYTES: u64 = 4096;
 pub struct SqliteOptions {
     /// The file.
     pub path: PathBuf,
-    /// How long to wait for another program's lock.
+    /// How long to wait while another program holds the lock.
     pub busy_timeout: Duration,
-    /// Pages of 4,096 bytes that the database may take at most; `None` for what the disk holds.
+    /// Maximum number of pages of 4,096 bytes; `None` for no limit but the disk.
     pub pages_max: Option<u64>,
 }
 
 impl SqliteOptions {
-    /// This file, with what is otherwise usual.
+    /// This file, with defaults.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), busy_timeout: Duration::from_secs(5), pages_max: None }
@@ -82,7 +81,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database, makes or migrates it, and looks whether it is sound. Blocks.
+    /// Opens the database, creates or migrates it, and checks that it is consistent. Blocks.
     ///
     /// # Errors
     /// When another hub has it open, it is damaged, of a newer version, or cannot be written.
@@ -98,7 +97,7 @@ impl SqliteStore {
     /// Blocks.
     ///
     /// # Errors
-    /// When it is not there, damaged, of another version, or cannot be read.
+    /// When it does not exist, is damaged, of another version, or cannot be read.
     pub fn open_beside(options: &SqliteOptions) -> Result<Self, StoreError> {
         if !options.path.exists() {
             let name = options.path.display().to_string();
@@ -149,7 +148,7 @@ impl SqliteStore {
         let task = tokio::task::spawn_blocking(move || {
             let kept = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = kept.map_or_else(|| connect(&options, false), Ok)?;
-            // One snapshot for all that a read asks.
+            // One snapshot for all queries of a read.
             connection.execute_batch("BEGIN").map_err(|error| store_error(&error))?;
             let result = read(&connection);
             let ended = connection.execute_batch("COMMIT");
@@ -192,7 +191,7 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
     connection.busy_timeout(options.busy_timeout).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(64);
     if writes {
-        // Before anything is written to what may be another program's.
+        // Before anything is written to a file that may belong to another program.
         version(&connection)?;
         connection
             .execute_batch(
@@ -211,7 +210,7 @@ fn connect(options: &SqliteOptions, writes: bool) -> Result<Connection, StoreErr
     Ok(connection)
 }
 
-/// Makes files so that only their owner can read them.
+/// Options that create files which only their owner can read.
 fn private_options() -> std::fs::OpenOptions {
     let mut options = std::fs::OpenOptions::new();
     #[cfg(unix)]
@@ -222,7 +221,7 @@ fn private_options() -> std::fs::OpenOptions {
     options
 }
 
-/// Makes a file that is not there yet, so that only its owner can read it.
+/// Creates a missing file so that only its owner can read it.
 fn private(path: &Path) -> Result<(), StoreError> {
     let made = private_options().write(true).create_new(true).open(path);
     let made = made.and_then(|_| sync_folder(path));
@@ -289,7 +288,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What an error of SQLite means to the caller.
+/// Converts an error of SQLite.
 fn store_error(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     let reason = error.to_string();
@@ -306,7 +305,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Decisions for SqliteStore {
     async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.writer.write(move |connection| write::commit(connection, &batch)).await
     }
@@ -328,20 +327,109 @@ impl Store for SqliteStore {
         self.read(move |connection| read::incidents_within(connection, from, to, unended)).await
     }
 
-    async fn past(
-        &self,
-        spoken_since: Timestamp,
-        accounts: Option<&[String]>,
-    ) -> Result<Past, StoreError> {
-        let accounts = accounts.map(<[String]>::to_vec);
-        self.read(move |connection| read::past(connection, spoken_since, accounts.as_deref())).await
-    }
-
     async fn incidents_of(&self, ids: &[IncidentId]) -> Result<Vec<StoredIncident>, StoreError> {
         let ids = ids.to_vec();
         self.read(move |connection| read::incidents_of(connection, &ids)).await
     }
 
+    async fn look_back(
+        &self,
+        matches_since: Timestamp,
+        accounts: Option<&[String]>,
+    ) -> Result<LookBack, StoreError> {
+        let accounts = accounts.map(<[String]>::to_vec);
+        self.read(move |connection| read::look_back(connection, matches_since, accounts.as_deref()))
+            .await
+    }
+
+    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |connection| read::positions(connection, &prefix)).await
+    }
+
+    async fn resolve(
+        &self,
+        id: &IncidentId,
+        resolution: &Resolution,
+        told: Option<NotifiedState>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<StoredIncident, StoreError> {
+        let (id, resolution) = (id.clone(), resolution.clone());
+        let work = move |connection: &Connection| {
+            write::resolve(connection, &id, &resolution, told, &deliveries)?;
+            read::incident(connection, &id, 0)
+        };
+        self.writer.write(work).await
+    }
+
+    async fn mark_digested(
+        &self,
+        ids: &[IncidentId],
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        let ids = ids.to_vec();
+        self.writer
+            .write(move |connection| write::mark_digested(connection, &ids, &deliveries))
+            .await
+    }
+}
+
+#[async_trait]
+impl Notes for SqliteStore {
+    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        self.writer
+            .write(move |connection| write::put_note(connection, &name, value.as_deref()))
+            .await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| read::note(connection, &name)).await
+    }
+}
+
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn lease(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        max: usize,
+        busy: &[String],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let busy = busy.to_vec();
+        // Usually nothing is due, and a read costs no flush of the disk.
+        let asked = busy.clone();
+        let any =
+            self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
+        if !any {
+            return Ok(Vec::new());
+        }
+        self.writer
+            .write(move |connection| deliveries::lease(connection, now, until, max, &busy))
+            .await
+    }
+
+    async fn record_attempt(
+        &self,
+        id: &DeliveryId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer
+            .write(move |connection| deliveries::record_attempt(connection, &id, &attempt, now))
+            .await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(deliveries::next_due).await
+    }
+}
+
+#[async_trait]
+impl Lists for SqliteStore {
     async fn incident(
         &self,
         id: &IncidentId,
@@ -382,94 +470,20 @@ impl Store for SqliteStore {
         let page = page.clone();
         self.read(move |connection| read::unverified(connection, &page)).await
     }
+}
 
-    async fn handle(
-        &self,
-        id: &IncidentId,
-        handled: &Handled,
-        told: Option<NotifiedState>,
-        deliveries: Vec<Delivery>,
-    ) -> Result<StoredIncident, StoreError> {
-        let (id, handled) = (id.clone(), handled.clone());
-        let work = move |connection: &Connection| {
-            write::handle(connection, &id, &handled, told, &deliveries)?;
-            read::incident(connection, &id, 0)
-        };
-        self.writer.write(work).await
-    }
-
-    async fn digested(
-        &self,
-        ids: &[IncidentId],
-        deliveries: Vec<Delivery>,
-    ) -> Result<(), StoreError> {
-        let ids = ids.to_vec();
-        self.writer.write(move |connection| write::digested(connection, &ids, &deliveries)).await
-    }
-
-    async fn lease(
-        &self,
-        now: Timestamp,
-        until: Timestamp,
-        max: usize,
-        busy: &[String],
-    ) -> Result<Vec<Delivery>, StoreError> {
-        let busy = busy.to_vec();
-        // Most of the time nothing is due: asking costs no flush of the disk.
-        let asked = busy.clone();
-        let any =
-            self.read(move |connection| deliveries::is_any_ready(connection, now, &asked)).await?;
-        if !any {
-            return Ok(Vec::new());
-        }
-        self.writer
-            .write(move |connection| deliveries::lease(connection, now, until, max, &busy))
-            .await
-    }
-
-    async fn attempted(
-        &self,
-        id: &DeliveryId,
-        attempt: Attempt,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let id = id.clone();
-        self.writer
-            .write(move |connection| deliveries::attempted(connection, &id, &attempt, now))
-            .await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(deliveries::next_due).await
-    }
-
-    async fn put_note(&self, name: &str, value: Option<&str>) -> Result<(), StoreError> {
-        let (name, value) = (name.to_owned(), value.map(str::to_owned));
-        self.writer
-            .write(move |connection| write::put_note(connection, &name, value.as_deref()))
-            .await
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let name = name.to_owned();
-        self.read(move |connection| read::note(connection, &name)).await
-    }
-
-    async fn positions(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        let prefix = prefix.to_owned();
-        self.read(move |connection| read::positions(connection, &prefix)).await
-    }
-
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.read(read::standing).await
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.read(read::stats).await
     }
 
     async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         let mut all = Pruned::default();
-        // In slices, so that nobody waits long behind one.
+        // In slices, so that no other write waits long.
         loop {
             let (pruned, more) =
-                self.writer.write(move |connection| upkeep::prune(connection, before)).await?;
+                self.writer.write(move |connection| maintenance::prune(connection, before)).await?;
             all.incidents += pruned.incidents;
             all.findings += pruned.findings;
             all.deliveries += pruned.deliveries;
@@ -485,7 +499,7 @@ impl Store for SqliteStore {
                 findings = all.findings,
                 deliveries = all.deliveries,
                 unverified = all.unverified,
-                "pruned what ended before"
+                "pruned ended items"
             );
         }
         Ok(all)

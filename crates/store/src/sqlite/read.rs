@@ -1,4 +1,4 @@
-//! Rows become what they were made of.
+//! Reads rows.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,9 +9,11 @@ use rootwatch_core::incident::{Incident, IncidentId, RedundantCount, by_time};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::rows::{self, Cursor, List, NO_TIME, from_json, items, micros, time, time_or_none};
+use crate::rows::{
+    self, Cursor, List, NO_TIME, from_json, items, micros, page_of, time, time_or_none,
+};
 use crate::{
-    FindingFilter, IncidentFilter, Page, PageRequest, Past, Standing, StoreError, StoredFinding,
+    FindingFilter, IncidentFilter, LookBack, Page, PageRequest, Stats, StoreError, StoredFinding,
     StoredIncident, Unverified,
 };
 
@@ -31,13 +33,13 @@ pub(super) fn known(
     Ok(known)
 }
 
-/// The columns of [`INCIDENT`], as they stand.
+/// The columns of [`INCIDENT`], unparsed.
 struct Raw {
     head: String,
     revision: u64,
-    told: String,
+    notified: String,
     findings_total: u64,
-    handled: Option<String>,
+    resolution: Option<String>,
     changed_at: i64,
     last_at: i64,
 }
@@ -47,9 +49,9 @@ impl Raw {
         Ok(Self {
             head: row.get(0)?,
             revision: row.get(1)?,
-            told: row.get(2)?,
+            notified: row.get(2)?,
             findings_total: row.get(3)?,
-            handled: row.get(4)?,
+            resolution: row.get(4)?,
             changed_at: row.get(5)?,
             last_at: row.get(6)?,
         })
@@ -59,15 +61,15 @@ impl Raw {
         Ok(StoredIncident {
             incident: from_json("an incident", &self.head)?,
             revision: self.revision,
-            told: from_json("what was told", &self.told)?,
+            notified: from_json("a notified state", &self.notified)?,
             findings_total: self.findings_total,
-            by: self.handled.map(|text| from_json("who handled it", &text)).transpose()?,
+            by: self.resolution.map(|text| from_json("a resolution", &text)).transpose()?,
             changed_at: time(self.changed_at)?,
         })
     }
 }
 
-/// A statement put together of conditions that hold all.
+/// Conditions of a statement, joined with AND.
 #[derive(Default)]
 struct Conditions {
     text: Vec<String>,
@@ -91,7 +93,7 @@ impl Conditions {
         }
     }
 
-    /// Everything after the last item of the page before, newest first.
+    /// Only items after the last item of the page before, newest first.
     fn after(
         &mut self,
         list: List,
@@ -156,7 +158,7 @@ pub(super) fn incidents_of(
     Ok(incidents)
 }
 
-/// Gives an incident its findings for correlation: echoes are counted, not listed.
+/// Loads the findings of an incident for correlation: redundant ones are counted, not listed.
 fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreError> {
     let mut ask = connection.prepare_cached(
         "SELECT shown, original FROM findings WHERE incident = ?1 AND echo_of IS NULL",
@@ -184,11 +186,11 @@ fn fill(connection: &Connection, incident: &mut Incident) -> Result<(), StoreErr
     Ok(())
 }
 
-pub(super) fn past(
+pub(super) fn look_back(
     connection: &Connection,
-    spoken_since: Timestamp,
+    matches_since: Timestamp,
     accounts: Option<&[String]>,
-) -> Result<Past, StoreError> {
+) -> Result<LookBack, StoreError> {
     let pairs = |table: &str| -> Result<Vec<(String, String)>, StoreError> {
         let mut ask = connection.prepare(table)?;
         let rows = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -197,7 +199,7 @@ pub(super) fn past(
     let mut spoken = Vec::new();
     let mut ask = connection
         .prepare("SELECT account, rules, at FROM findings WHERE at >= ?1 AND rules != '  '")?;
-    let mut rows = ask.query([micros(spoken_since)])?;
+    let mut rows = ask.query([micros(matches_since)])?;
     while let Some(row) = rows.next()? {
         let (account, rules): (String, String) = (row.get(0)?, row.get(1)?);
         let at = time(row.get(2)?)?;
@@ -205,15 +207,15 @@ pub(super) fn past(
             spoken.push((account.clone(), rule.to_owned(), at));
         }
     }
-    let mut past = Past {
+    let mut past = LookBack {
         keys: pairs("SELECT account, key FROM past_keys")?,
         addresses: pairs("SELECT account, address FROM past_addresses")?,
-        spoken,
+        matches: spoken,
     };
     if let Some(accounts) = accounts {
         past.keys.retain(|(account, _)| accounts.contains(account));
         past.addresses.retain(|(account, _)| accounts.contains(account));
-        past.spoken.retain(|(account, _, _)| accounts.contains(account));
+        past.matches.retain(|(account, _, _)| accounts.contains(account));
     }
     Ok(past)
 }
@@ -285,21 +287,7 @@ pub(super) fn incidents(
         let raw = raw?;
         all.push((raw.last_at, raw.stored()?));
     }
-    Ok(cut(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
-}
-
-/// A page of what was found, with the cursor of its last item when there is more.
-fn cut<T>(
-    list: List,
-    mut all: Vec<(i64, T)>,
-    items_max: usize,
-    name: impl Fn(&T) -> String,
-) -> Page<T> {
-    let more = all.len() > items_max;
-    all.truncate(items_max);
-    let next =
-        all.last().filter(|_| more).map(|(number, item)| Cursor::write(list, *number, &name(item)));
-    Page { items: all.into_iter().map(|(_, item)| item).collect(), next }
+    Ok(page_of(List::Incidents, all, items_max, |stored| stored.incident.id.0.clone()))
 }
 
 pub(super) fn findings(
@@ -351,7 +339,7 @@ pub(super) fn findings(
         };
         all.push((row.get(3)?, finding));
     }
-    Ok(cut(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
+    Ok(page_of(List::Findings, all, items_max, |stored| stored.finding.key.0.clone()))
 }
 
 pub(super) fn unverified(
@@ -372,7 +360,7 @@ pub(super) fn unverified(
         let body: String = row.get(0)?;
         all.push((row.get(1)?, from_json("an unverified record", &body)?));
     }
-    Ok(cut(List::Unverified, all, items_max, |one| one.key.0.clone()))
+    Ok(page_of(List::Unverified, all, items_max, |one| one.key.0.clone()))
 }
 
 pub(super) fn note(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
@@ -392,7 +380,7 @@ pub(super) fn positions(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn standing(connection: &Connection) -> Result<Standing, StoreError> {
+pub(super) fn stats(connection: &Connection) -> Result<Stats, StoreError> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let mut open_incidents = BTreeMap::new();
     let mut ask = connection.prepare_cached(
@@ -419,7 +407,7 @@ pub(super) fn standing(connection: &Connection) -> Result<Standing, StoreError> 
     let oldest: Option<i64> = connection
         .prepare_cached("SELECT min(created_at) FROM deliveries WHERE state = 'due'")?
         .query_row([], |row| row.get(0))?;
-    Ok(Standing {
+    Ok(Stats {
         open_incidents,
         deliveries,
         oldest_due: oldest.map(time).transpose()?,

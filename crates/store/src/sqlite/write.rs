@@ -1,4 +1,4 @@
-//! One batch becomes rows.
+//! Writes a batch as rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,25 +13,25 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deliveries;
 use crate::rows::{self, head, json, micros, micros_or_none};
-use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
+use crate::{Batch, NOTE_BYTES_MAX, Resolution, StoreError};
 
-/// What a batch makes of one incident.
-struct Head {
+/// An incident that a batch changes.
+struct LoadedHead {
     /// Without findings.
     incident: Incident,
-    /// Its accounts as the store has them; none for an incident that opens.
+    /// Its accounts in the store; empty for an incident that opens.
     accounts: Vec<String>,
     /// The revision before; `None` for an incident that opens.
     revision: Option<u64>,
     findings_total: i64,
 }
 
-struct Work<'a> {
+struct BatchWriter<'a> {
     connection: &'a Connection,
-    heads: BTreeMap<IncidentId, Head>,
+    heads: BTreeMap<IncidentId, LoadedHead>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
-    /// Incidents that the batch knows of: none other loses a finding to it.
+    /// Incidents that the batch names: it takes findings from no other.
     named: HashSet<IncidentId>,
 }
 
@@ -46,21 +46,21 @@ pub(super) fn commit(connection: &Connection, batch: &Batch) -> Result<(), Store
     let now = batch.now.unwrap_or_else(Timestamp::now);
     let received = &batch.received;
     let named = batch.changes.iter().filter_map(named).cloned().collect();
-    let mut work = Work { connection, heads: BTreeMap::new(), received, now, named };
+    let mut writer = BatchWriter { connection, heads: BTreeMap::new(), received, now, named };
     for change in &batch.changes {
-        work.change(change).map_err(|error| match error {
-            // Another writer let it join another, or pruned it.
+        writer.change(change).map_err(|error| match error {
+            // Another writer merged or pruned it.
             StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
             error => error,
         })?;
     }
-    work.finish()?;
-    for (id, told) in &batch.told {
+    writer.finish()?;
+    for (id, told) in &batch.notified {
         let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
         put.execute(params![id.0, json(told)?])?;
     }
     for delivery in &batch.deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     for one in &batch.unverified {
         let mut put = connection.prepare_cached(
@@ -89,7 +89,7 @@ fn named(change: &Change) -> Option<&IncidentId> {
     }
 }
 
-impl Work<'_> {
+impl BatchWriter<'_> {
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         match change {
             Change::Opened(incident) => self.open(incident),
@@ -102,12 +102,12 @@ impl Work<'_> {
                 self.load(id)?.incident.state = IncidentState::Quiet;
                 Ok(())
             }
-            // What they say is in the growth that came before, or changes nothing.
+            // Their effect is in the update before them, or they change nothing.
             _ => Ok(()),
         }
     }
 
-    fn load(&mut self, id: &IncidentId) -> Result<&mut Head, StoreError> {
+    fn load(&mut self, id: &IncidentId) -> Result<&mut LoadedHead, StoreError> {
         if !self.heads.contains_key(id) {
             let mut ask = self.connection.prepare_cached(
                 "SELECT head, revision, findings_total FROM incidents WHERE id = ?1",
@@ -122,7 +122,7 @@ impl Work<'_> {
             };
             let incident: Incident = rows::from_json("an incident", &text)?;
             let accounts = incident.accounts.clone();
-            let head = Head { incident, accounts, revision: Some(revision), findings_total };
+            let head = LoadedHead { incident, accounts, revision: Some(revision), findings_total };
             self.heads.insert(id.clone(), head);
         }
         match self.heads.get_mut(id) {
@@ -139,7 +139,7 @@ impl Work<'_> {
             return Err(StoreError::Conflict { id: incident.id.clone() });
         }
         let incident_only = head(incident);
-        let opened = Head {
+        let opened = LoadedHead {
             incident: incident_only,
             accounts: Vec::new(),
             revision: None,
@@ -170,7 +170,7 @@ impl Work<'_> {
             let original = originals.get(&finding.key).copied();
             self.put(&growth.id, finding, Some(finding), original, None)?;
         }
-        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        // Only the difference: findings whose classification within the incident changed.
         let before = self.with_original(&growth.id)?;
         for original in &growth.superseded {
             if written.contains(&original.key) {
@@ -188,7 +188,7 @@ impl Work<'_> {
             }
         }
         for key in before.iter().filter(|key| !originals.contains_key(key)) {
-            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            // Classified as on its own again, unless it has moved to another incident.
             if !written.contains(key) && !growth.removed.contains(key) {
                 self.put_original(key, None, None)?;
             }
@@ -226,7 +226,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Writes a finding's row; a finding that comes from another incident brings its echoes.
+    /// Writes a finding's row. The redundant findings of one that moves from another incident move
+    /// with it.
     fn put(
         &mut self,
         id: &IncidentId,
@@ -235,7 +236,7 @@ impl Work<'_> {
         original: Option<&Finding>,
         redundant_to: Option<&FindingKey>,
     ) -> Result<(), StoreError> {
-        let row = Row {
+        let row = FindingRow {
             key: &finding.key.0,
             incident: &id.0,
             finding,
@@ -244,7 +245,7 @@ impl Work<'_> {
             redundant_to: redundant_to.map(|key| key.0.as_str()),
             received_at: self.received.get(&finding.key).copied().unwrap_or(self.now),
         };
-        // Most are new: these cost no look before.
+        // Most findings are new: inserting first saves a read.
         let before = if row.insert(self.connection)? {
             None
         } else {
@@ -275,7 +276,7 @@ impl Work<'_> {
                 )?;
                 let echoes = carry.execute([&finding.key.0, &id.0])? as i64;
                 self.load(id)?.findings_total += is_shown + echoes;
-                // The other one may be gone already.
+                // The other incident may have been deleted.
                 match self.load(&IncidentId(home)) {
                     Ok(other) => other.findings_total -= i64::from(was_shown) + echoes,
                     Err(StoreError::NotFound { .. }) => {}
@@ -286,7 +287,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What is not shown keeps its original, whatever the batch says: nothing else is left of it.
+    /// A hidden finding keeps its original, whatever the batch says: nothing else is left of it.
     fn put_original(
         &self,
         key: &FindingKey,
@@ -301,7 +302,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Findings of an incident that it judges otherwise than they stood by themselves.
+    /// Findings that their incident classifies differently from the finding on its own.
     fn with_original(&self, id: &IncidentId) -> Result<HashSet<FindingKey>, StoreError> {
         let mut ask = self.connection.prepare_cached(
             "SELECT key FROM findings WHERE incident = ?1 AND original IS NOT NULL",
@@ -318,7 +319,7 @@ impl Work<'_> {
         Ok(shown.optional()?.flatten())
     }
 
-    /// What later records are judged by: see [`crate::Past`].
+    /// Saves the history that rules refer to: see [`crate::LookBack`].
     fn remember(&self, finding: &Finding) -> Result<(), StoreError> {
         let account = finding.account_id.as_deref().unwrap_or_default();
         if let Some(key) = &finding.access_key_id {
@@ -367,7 +368,7 @@ impl Work<'_> {
 }
 
 /// The row of a finding.
-struct Row<'a> {
+struct FindingRow<'a> {
     key: &'a str,
     incident: &'a str,
     finding: &'a Finding,
@@ -378,8 +379,8 @@ struct Row<'a> {
     received_at: Timestamp,
 }
 
-impl Row<'_> {
-    /// Writes the row if there is none with its key; false if there is.
+impl FindingRow<'_> {
+    /// Inserts the row; false if a row with its key exists.
     fn insert(&self, connection: &Connection) -> Result<bool, StoreError> {
         self.write(
             connection,
@@ -421,7 +422,11 @@ impl Row<'_> {
     }
 }
 
-fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<(), StoreError> {
+fn write_head(
+    connection: &Connection,
+    head: &LoadedHead,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let incident = &head.incident;
     let mut put = connection.prepare_cached(
         "INSERT INTO incidents (id, revision, kind, state, severity, first_at, last_at, head, told,
@@ -448,41 +453,41 @@ fn write_head(connection: &Connection, head: &Head, now: Timestamp) -> Result<()
     Ok(())
 }
 
-pub(super) fn handle(
+pub(super) fn resolve(
     connection: &Connection,
     id: &IncidentId,
-    handled: &Handled,
+    resolution: &Resolution,
     told: Option<NotifiedState>,
     deliveries: &[Delivery],
 ) -> Result<(), StoreError> {
     let received = BTreeMap::new();
-    let mut work = Work {
+    let mut writer = BatchWriter {
         connection,
         heads: BTreeMap::new(),
         received: &received,
-        now: handled.at,
+        now: resolution.at,
         named: HashSet::new(),
     };
-    work.load(id)?.incident.state = handled.state;
-    work.finish()?;
-    let mut handled = handled.clone();
-    if let Some(note) = &mut handled.note {
+    writer.load(id)?.incident.state = resolution.state;
+    writer.finish()?;
+    let mut resolution = resolution.clone();
+    if let Some(note) = &mut resolution.note {
         let end = note.floor_char_boundary(NOTE_BYTES_MAX);
         note.truncate(end);
     }
     let mut put = connection.prepare_cached("UPDATE incidents SET handled = ?2 WHERE id = ?1")?;
-    put.execute(params![id.0, json(&handled)?])?;
+    put.execute(params![id.0, json(&resolution)?])?;
     if let Some(told) = told {
         let mut put = connection.prepare_cached("UPDATE incidents SET told = ?2 WHERE id = ?1")?;
         put.execute(params![id.0, json(&told)?])?;
     }
     for delivery in deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     Ok(())
 }
 
-pub(super) fn digested(
+pub(super) fn mark_digested(
     connection: &Connection,
     ids: &[IncidentId],
     deliveries: &[Delivery],
@@ -493,7 +498,7 @@ pub(super) fn digested(
         put.execute([&id.0])?;
     }
     for delivery in deliveries {
-        deliveries::owe(connection, delivery)?;
+        deliveries::enqueue(connection, delivery)?;
     }
     Ok(())
 }

@@ -1,36 +1,36 @@
 //! The one thread that writes.
 
-use std::sync::mpsc;
-
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::store_error;
 use crate::StoreError;
 
-/// Writes that share one transaction at most.
+/// Maximum number of writes in one transaction.
 const GROUP_WRITES_MAX: usize = 256;
+/// Maximum number of writes that wait for the writing thread; further callers wait to enqueue theirs.
+const QUEUED_WRITES_MAX: usize = 4 * GROUP_WRITES_MAX;
 
-/// Says how the transaction ended; `None` when it is on disk.
+/// Reports how the transaction ended; `None` if it is on disk.
 type Finish = Box<dyn FnOnce(Option<StoreError>) + Send>;
-/// Does its part of a transaction; says whether that part stands, and whom to tell.
-type Work = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
+/// Does its part of a transaction; returns whether that part succeeded, and how to report the result.
+type WriteTask = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
 
-/// A handle to the writing thread. The thread ends when this is dropped and its work is done.
+/// A handle to the writing thread, which ends when this is dropped and its tasks are done.
 #[derive(Debug)]
 pub(super) struct Writer {
-    work: Option<mpsc::Sender<Work>>,
+    task: Option<mpsc::Sender<WriteTask>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
-        let (work, queue) = mpsc::channel();
+        let (task, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&connection, &queue))
+            .spawn(move || run(&connection, queue))
             .map_err(|error| StoreError::Unavailable { reason: error.to_string() })?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        Ok(Self { task: Some(task), thread: Some(thread) })
     }
 
     /// Does one write; it is on disk when this returns `Ok`, and left no trace when it does not.
@@ -40,7 +40,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Unavailable { reason: "the store is closed".to_owned() };
         let (answer, wait) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
+        let task: WriteTask = Box::new(move |connection| {
             let result = write(connection);
             let stands = result.is_ok();
             let finish: Finish = Box::new(move |failed| {
@@ -48,12 +48,12 @@ impl Writer {
                     Some(error) if result.is_ok() => Err(error),
                     _ => result,
                 };
-                // Who asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = answer.send(result);
             });
             (stands, finish)
         });
-        self.work.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
+        self.task.as_ref().ok_or_else(gone)?.send(task).await.map_err(|_| gone())?;
         let not_begun = || StoreError::Unavailable {
             reason: "the transaction failed before this was written".to_owned(),
         };
@@ -63,16 +63,16 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.work = None;
+        self.task = None;
         if let Some(thread) = self.thread.take() {
-            // It panicked, or it is done: either way nothing more is to be saved.
+            // It has panicked or finished: either way it saves nothing more.
             let _ = thread.join();
         }
     }
 }
 
-fn run(connection: &Connection, queue: &mpsc::Receiver<Work>) {
-    while let Ok(first) = queue.recv() {
+fn run(connection: &Connection, mut queue: mpsc::Receiver<WriteTask>) {
+    while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_WRITES_MAX
             && let Ok(next) = queue.try_recv()
@@ -81,30 +81,30 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Work>) {
         }
         together(connection, group);
     }
-    // What is in the log beside the database goes into it: the file alone is then a whole copy.
+    // Move the write-ahead log into the database file, so that the file alone is a complete copy.
     if let Err(error) = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-        tracing::debug!(%error, "no checkpoint at the end");
+        tracing::debug!(%error, "cannot checkpoint the write-ahead log on close");
     }
 }
 
 /// Does a group of writes in one transaction.
-fn together(connection: &Connection, group: Vec<Work>) {
+fn together(connection: &Connection, group: Vec<WriteTask>) {
     let mut failed =
         connection.execute_batch("BEGIN IMMEDIATE").err().map(|error| store_error(&error));
     let begun = failed.is_none();
     let mut finishes = Vec::with_capacity(group.len());
-    for work in group {
+    for task in group {
         let save =
             if failed.is_none() { connection.execute_batch("SAVEPOINT one") } else { Ok(()) };
         if let Err(error) = save {
             failed = Some(store_error(&error));
         }
         if failed.is_some() {
-            // Nothing can be saved any more: whoever waits is told why, and tries again.
-            finishes.push(refuse(work));
+            // The transaction has failed: report why, so that the caller retries.
+            finishes.push(refuse(task));
             continue;
         }
-        let (stands, finish) = work(connection);
+        let (stands, finish) = task(connection);
         finishes.push(finish);
         if connection.is_autocommit() {
             // A full disk ends the whole transaction, not only this part of it.
@@ -125,7 +125,7 @@ fn together(connection: &Connection, group: Vec<Work>) {
         failed = Some(store_error(&error));
     }
     if begun && failed.is_some() && !connection.is_autocommit() {
-        // The reason is told already.
+        // The caller gets the first error; this one adds nothing.
         let _ = connection.execute_batch("ROLLBACK");
     }
     for finish in finishes {
@@ -133,12 +133,12 @@ fn together(connection: &Connection, group: Vec<Work>) {
     }
 }
 
-/// Ends a work that was not begun: dropping it tells who waits that nothing was saved.
-fn refuse(work: Work) -> Finish {
-    Box::new(move |_| drop(work))
+/// Ends a task that has not started: dropping it tells the caller that nothing was saved.
+fn refuse(task: WriteTask) -> Finish {
+    Box::new(move |_| drop(task))
 }
 
-/// The same error, for one more who waits.
+/// A copy of the error for one more caller.
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Damaged { reason } => StoreError::Damaged { reason: reason.clone() },

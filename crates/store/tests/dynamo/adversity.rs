@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::delivery::DeliveryId;
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::Incident;
 use rootwatch_store::dynamo::DynamoStore;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, PageRequest, Store, StoreError, StoredIncident,
+    Batch, Decisions as _, DeliveryFilter, FindingFilter, Lists as _, Maintenance as _,
+    Outbox as _, PageRequest, StoreError, StoredIncident,
 };
 use rootwatch_testkit::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
 
@@ -56,8 +58,8 @@ async fn a_batch_of_three_thousand_findings_is_one_commit() {
     let keys: Vec<FindingKey> = findings.iter().map(|one| one.key.clone()).collect();
     assert_eq!(store.known(&keys).await.expect("known").len(), 3_000);
     assert!(matches!(store.commit(batch).await, Err(StoreError::Overtaken)));
-    let standing = store.standing().await.expect("standing");
-    assert_eq!((standing.findings, standing.deliveries.values().sum::<u64>()), (3_000, 60));
+    let stats = store.stats().await.expect("stats");
+    assert_eq!((stats.findings, stats.deliveries.values().sum::<u64>()), (3_000, 60));
     sound(&store).await;
 }
 
@@ -120,7 +122,7 @@ async fn everything(store: &DynamoStore) -> String {
         all(store).await,
         store.unverified(&page).await,
         store.positions("").await,
-        store.standing().await,
+        store.stats().await,
     )
 }
 
@@ -157,9 +159,9 @@ async fn a_writer_that_dies_at_any_step_leaves_all_or_nothing() {
         let held: Vec<Incident> = all(&other).await.into_iter().map(|one| one.incident).collect();
         let wanted: Vec<Incident> = open_incidents.incidents().cloned().collect();
         assert_eq!(held, wanted, "after {steps} writes");
-        let standing = other.standing().await.expect("standing");
-        assert_eq!((standing.findings, standing.unverified), (60 - 15, 3), "after {steps} writes");
-        assert_eq!(standing.deliveries.values().sum::<u64>(), 30, "after {steps} writes");
+        let stats = other.stats().await.expect("stats");
+        assert_eq!((stats.findings, stats.unverified), (60 - 15, 3), "after {steps} writes");
+        assert_eq!(stats.deliveries.values().sum::<u64>(), 30, "after {steps} writes");
         assert_eq!(other.positions("").await.expect("positions").len(), 1);
         // Of a thread in its order, as if nothing had happened.
         let leased = other.lease(at(1), at(2), 9, &[]).await.expect("a lease");
@@ -218,7 +220,7 @@ async fn lost_answers_double_nothing_and_are_no_conflicts() {
         assert_eq!(ids, [format!("A{nth}.1@chat")]);
         assert_eq!(leased[0].attempts, 1);
         let delivered = Attempt::Delivered { receipt: "ok".to_owned() };
-        store.attempted(&leased[0].id, delivered, at(2)).await.expect("noted");
+        store.record_attempt(&leased[0].id, delivered, at(2)).await.expect("noted");
     }
     assert!(whims.lost.load(Ordering::Relaxed) > 15);
     let held: Vec<Incident> = all(&store).await.into_iter().map(|one| one.incident).collect();
@@ -287,7 +289,7 @@ async fn four_workers_lease_each_delivery_once() {
             let some = store.lease(at(1), at(600), 3, &[]).await.expect("a lease");
             for one in &some {
                 let delivered = Attempt::Delivered { receipt: "ok".to_owned() };
-                store.attempted(&one.id, delivered, at(2)).await.expect("noted");
+                store.record_attempt(&one.id, delivered, at(2)).await.expect("noted");
             }
             if some.is_empty() && store.next_due().await.expect("due").is_none() {
                 break done;

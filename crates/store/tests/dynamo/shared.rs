@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
+use rootwatch_core::attempt::Attempt;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
 use rootwatch_core::finding::{Finding, FindingKey};
 use rootwatch_core::incident::{Incident, IncidentId};
 use rootwatch_store::dynamo::DynamoStore;
-use rootwatch_store::{Attempt, Batch, CaughtUp, Store, StoreError};
+use rootwatch_store::{
+    Batch, CaughtUp, Decisions as _, Lists as _, Maintenance as _, Outbox as _, StoreError,
+};
 use rootwatch_testkit::random::Random;
 use rootwatch_testkit::sample;
 
@@ -132,7 +135,7 @@ async fn four_hubs_over_one_table_lose_nothing_and_double_nothing() {
         }
     }
     assert_eq!(keys.len() as u64 + counted, 90, "overtaken {overtaken} times");
-    assert_eq!(store.standing().await.expect("standing").findings, 90);
+    assert_eq!(store.stats().await.expect("stats").findings, 90);
     sound(&store).await;
 }
 
@@ -185,7 +188,7 @@ async fn sending_what_was_just_owed_reads_next_to_nothing_and_sees_what_others_d
         let leased = store.lease(at(1), at(60), 9, &[]).await.expect("a lease");
         assert_eq!(store.requests() - before, requests);
         let before = store.requests();
-        let readies = store.attempted(&leased[0].id, delivered(), at(2)).await.expect("noted");
+        let readies = store.record_attempt(&leased[0].id, delivered(), at(2)).await.expect("noted");
         assert!(!readies);
         assert_eq!(store.requests() - before, 1);
     }
@@ -195,11 +198,11 @@ async fn sending_what_was_just_owed_reads_next_to_nothing_and_sees_what_others_d
     assert_eq!(theirs.len(), 1);
     assert_eq!(store.lease(at(3), at(60), 9, &[]).await.expect("a lease"), []);
     let again = Attempt::Again { at: at(4), error: "busy".to_owned(), not_begun: false };
-    other.attempted(&theirs[0].id, again, at(4)).await.expect("noted");
+    other.record_attempt(&theirs[0].id, again, at(4)).await.expect("noted");
     let ours = store.lease(at(5), at(65), 9, &[]).await.expect("a lease");
     assert_eq!((ours.len(), ours[0].attempts), (1, 2));
-    other.attempted(&theirs[0].id, delivered(), at(6)).await.expect("noted");
-    store.attempted(&ours[0].id, delivered(), at(7)).await.expect("noted");
+    other.record_attempt(&theirs[0].id, delivered(), at(6)).await.expect("noted");
+    store.record_attempt(&ours[0].id, delivered(), at(7)).await.expect("noted");
     // To a destination that nobody knew of before, owed by another.
     let owed = sample::delivery("B.1", "B", "pager", at(8));
     other.commit(Batch { deliveries: vec![owed], ..Batch::default() }).await.expect("owed");

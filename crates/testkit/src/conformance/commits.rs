@@ -1,4 +1,4 @@
-//! A commit is all or nothing, and nobody overwrites what another wrote.
+//! A commit is all or nothing, and no writer overwrites another.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use rootwatch_core::incident::{Incident, IncidentId};
 use super::{all, save};
 use crate::random::Random;
 use crate::sample::{self, PROD, SANDBOX, at, delivery, in_session, lonely, opening, unverified};
-use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Past, Store, StoreError};
+use rootwatch_store::{Batch, DeliveryFilter, LookBack, PageRequest, Store, StoreError};
 
 /// Everything that a store can show.
 async fn everything(store: &dyn Store) -> String {
@@ -24,7 +24,7 @@ async fn everything(store: &dyn Store) -> String {
         store.deliveries(&DeliveryFilter::default(), &page).await,
         store.unverified(&page).await,
         store.positions("").await,
-        store.past(Timestamp::MIN, None).await,
+        store.look_back(Timestamp::MIN, None).await,
     )
 }
 
@@ -48,7 +48,7 @@ pub async fn a_commit_is_all_or_nothing(store: &dyn Store) {
     assert_ne!(everything(store).await, before);
 }
 
-/// An incident that somebody changed meanwhile is a conflict, and nothing is saved.
+/// An incident that another writer changed meanwhile is a conflict, and nothing is saved.
 pub async fn another_revision_is_a_conflict(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let first = in_session(PROD, at(10), "ListUsers", at(0));
@@ -77,9 +77,9 @@ pub async fn another_revision_is_a_conflict(store: &dyn Store) {
     assert!(matches!(store.commit(batch).await, Err(StoreError::Conflict { .. })));
 }
 
-/// What was saved and is saved again is there once: an incident that is there is not opened again,
-/// a finding is not taken from an incident that the batch does not know.
-pub async fn what_is_there_is_not_written_over(store: &dyn Store) {
+/// Data that is saved twice is stored once: an existing incident is not opened again, and a batch takes
+/// no finding from an incident that it does not name.
+pub async fn existing_data_is_not_overwritten(store: &dyn Store) {
     let one = in_session(PROD, at(10), "ListUsers", at(0));
     let other = in_session(PROD, at(5), "GetUser", at(0));
     let batch = opening(vec![one.clone()]);
@@ -93,18 +93,18 @@ pub async fn what_is_there_is_not_written_over(store: &dyn Store) {
     assert_eq!(everything(store).await, before);
 }
 
-/// What was told stays until something else is told, whatever the incident does.
-pub async fn what_was_told_stays(store: &dyn Store) {
+/// The notified state stays until another is saved, whatever happens to the incident.
+pub async fn the_notified_state_stays(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(10), "A", at(0))]);
     let id = open.incidents().next().expect("an incident").id.clone();
     let told =
         NotifiedState { alerts: 1, severity: Some(Severity::Low), closed: false, history: false };
-    save(store, Batch { changes, told: vec![(id.clone(), told)], ..Batch::default() }).await;
+    save(store, Batch { changes, notified: vec![(id.clone(), told)], ..Batch::default() }).await;
     let changes = correlate_batch(&mut open, vec![in_session(PROD, at(11), "B", at(0))]);
     save(store, Batch { changes, ..Batch::default() }).await;
     let stored = store.incident(&id, 0).await.expect("it is there");
-    assert_eq!((stored.told, stored.revision, stored.findings_total), (told, 2, 2));
+    assert_eq!((stored.notified, stored.revision, stored.findings_total), (told, 2, 2));
     assert!(stored.incident.findings.is_empty());
 }
 
@@ -127,7 +127,7 @@ async fn write_all(store: &dyn Store, findings: &[Finding], size: usize) -> usiz
                 Err(StoreError::Conflict { .. }) => conflicts += 1,
                 Err(error) => panic!("{error}"),
             }
-            assert!(conflicts < 10_000, "the writers never get through");
+            assert!(conflicts < 10_000, "the writers never finish");
         }
     }
     conflicts
@@ -151,13 +151,13 @@ pub async fn two_writers_lose_nothing_and_double_nothing(store: &dyn Store) {
         }
     }
     assert_eq!(keys.len() as u64 + counted, findings.len() as u64, "{conflicts:?}");
-    assert_eq!(store.standing().await.expect("standing").findings, findings.len() as u64);
+    assert_eq!(store.stats().await.expect("stats").findings, findings.len() as u64);
     let all: Vec<FindingKey> = findings.iter().map(|one| one.key.clone()).collect();
     assert_eq!(store.known(&all).await.expect("known").len(), findings.len());
 }
 
 /// Findings are known by their keys: shown, corrected and echoed ones.
-pub async fn what_came_is_known(store: &dyn Store) {
+pub async fn saved_findings_are_known(store: &dyn Store) {
     assert!(store.known(&[]).await.expect("known").is_empty());
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let first = in_session(PROD, at(0), "ListUsers", at(0));
@@ -198,10 +198,9 @@ pub async fn what_came_is_known(store: &dyn Store) {
     assert_eq!(totals, findings.len() as u64 - 1);
 }
 
-/// What rules look back at: keys, addresses from which the root user came through, rules that
-/// spoke.
-pub async fn the_past_is_remembered(store: &dyn Store) {
-    assert_eq!(store.past(Timestamp::MIN, None).await.expect("past"), Past::default());
+/// The history that rules refer to: keys, addresses of successful calls by the root user, matches.
+pub async fn history_is_returned(store: &dyn Store) {
+    assert_eq!(store.look_back(Timestamp::MIN, None).await.expect("past"), LookBack::default());
     let with_key = |secs: i64, key: &str, address: &str, outcome: Outcome| {
         let mut one = in_session(PROD, at(secs), "ListUsers", at(0));
         one.access_key_id = Some(key.to_owned());
@@ -218,27 +217,27 @@ pub async fn the_past_is_remembered(store: &dyn Store) {
         spoke,
     ];
     save(store, opening(findings)).await;
-    let sorted = |mut past: Past| {
+    let sorted = |mut past: LookBack| {
         past.keys.sort();
         past.addresses.sort();
-        past.spoken.sort();
+        past.matches.sort();
         past
     };
     let pair = |one: &str| (PROD.to_owned(), one.to_owned());
     let spoken = |rule: &str| (PROD.to_owned(), rule.to_owned(), at(200));
-    let mut wanted = Past {
+    let mut wanted = LookBack {
         keys: vec![pair("ASIA1"), pair("ASIA2")],
         addresses: vec![pair("192.0.2.10")],
-        spoken: vec![spoken("first"), spoken("second")],
+        matches: vec![spoken("first"), spoken("second")],
     };
-    assert_eq!(sorted(store.past(at(200), None).await.expect("past")), wanted);
+    assert_eq!(sorted(store.look_back(at(200), None).await.expect("past")), wanted);
     let ours = [PROD.to_owned()];
-    assert_eq!(sorted(store.past(at(200), Some(&ours)).await.expect("past")), wanted);
+    assert_eq!(sorted(store.look_back(at(200), Some(&ours)).await.expect("past")), wanted);
     let others = ["333344445555".to_owned()];
-    let nothing = store.past(at(200), Some(&others)).await.expect("past");
-    assert_eq!(nothing, Past::default());
-    wanted.spoken.clear();
-    assert_eq!(sorted(store.past(at(201), None).await.expect("past")), wanted);
+    let nothing = store.look_back(at(200), Some(&others)).await.expect("past");
+    assert_eq!(nothing, LookBack::default());
+    wanted.matches.clear();
+    assert_eq!(sorted(store.look_back(at(201), None).await.expect("past")), wanted);
 }
 
 /// What is loaded for a span has a finding in it; what has not ended comes along when asked for.
@@ -271,7 +270,7 @@ pub async fn incidents_are_found_by_their_time(store: &dyn Store) {
 
 /// What a later record corrected stays with its incident, even when a writer that does not know
 /// of it goes on with the incident.
-pub async fn what_was_corrected_is_not_lost(store: &dyn Store) {
+pub async fn corrected_findings_are_not_lost(store: &dyn Store) {
     let first = in_session(PROD, at(0), "ListUsers", at(0));
     let mut correction = first.clone();
     correction.key.0.push_str(" corrected");
@@ -298,7 +297,7 @@ pub async fn what_was_corrected_is_not_lost(store: &dyn Store) {
 
 /// A finding that its incident judges otherwise, and that a later record corrects, is held as
 /// correlation holds it, in whatever order they come.
-pub async fn what_is_judged_otherwise_may_be_corrected(store: &dyn Store) {
+pub async fn reclassified_findings_may_be_corrected(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let mut revised = false;
     for (nth, order) in

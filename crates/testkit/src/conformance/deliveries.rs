@@ -1,4 +1,4 @@
-//! Deliveries are owed once, leased in turn and to one, and end once.
+//! Deliveries are enqueued once, leased in turn and to one worker, and end once.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,9 +8,10 @@ use rootwatch_core::delivery::{Delivery, DeliveryId, DeliveryState};
 use super::save;
 use crate::random::Random;
 use crate::sample::{at, delivery};
-use rootwatch_store::{Attempt, Batch, DeliveryFilter, PageRequest, Store, StoreError};
+use rootwatch_core::attempt::Attempt;
+use rootwatch_store::{Batch, DeliveryFilter, PageRequest, Store, StoreError};
 
-async fn owe(store: &dyn Store, deliveries: Vec<Delivery>) {
+async fn enqueue(store: &dyn Store, deliveries: Vec<Delivery>) {
     save(store, Batch { deliveries, ..Batch::default() }).await;
 }
 
@@ -32,7 +33,7 @@ async fn get(store: &dyn Store, id: &str) -> Delivery {
 }
 
 async fn attempted(store: &dyn Store, id: &str, attempt: Attempt, secs: i64) -> bool {
-    store.attempted(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted")
+    store.record_attempt(&DeliveryId(id.to_owned()), attempt, at(secs)).await.expect("noted")
 }
 
 fn delivered() -> Attempt {
@@ -43,20 +44,20 @@ fn again(secs: i64, not_begun: bool) -> Attempt {
     Attempt::Again { at: at(secs), error: "no route to host".to_owned(), not_begun }
 }
 
-/// What is owed already stays as it is, and comes back as it was given.
-pub async fn a_delivery_is_owed_once(store: &dyn Store) {
+/// A delivery that exists stays unchanged and is returned as it was saved.
+pub async fn a_delivery_is_enqueued_once(store: &dyn Store) {
     let mut one = delivery("X.1", "X", "chat", at(0));
     one.stands_in_for = Some(DeliveryId("X.1@pager".to_owned()));
-    owe(store, vec![one.clone()]).await;
+    enqueue(store, vec![one.clone()]).await;
     assert_eq!(get(store, "X.1@chat").await, one);
     assert_eq!(lease(store, 5, 9, &[]).await, ["X.1@chat"]);
     let leased = get(store, "X.1@chat").await;
     let mut later = one.clone();
     later.due_at = at(500);
-    owe(store, vec![later.clone(), one]).await;
+    enqueue(store, vec![later.clone(), one]).await;
     assert_eq!(get(store, "X.1@chat").await, leased);
     attempted(store, "X.1@chat", delivered(), 6).await;
-    owe(store, vec![later]).await;
+    enqueue(store, vec![later]).await;
     let ended = get(store, "X.1@chat").await;
     assert_eq!((ended.state, ended.ended_at), (DeliveryState::Delivered, Some(at(6))));
     assert_eq!((ended.receipt.as_deref(), ended.leased_until), (Some("ok"), None));
@@ -65,8 +66,8 @@ pub async fn a_delivery_is_owed_once(store: &dyn Store) {
 }
 
 /// The oldest first; of a thread and destination one at a time; a thread waits for its own only.
-pub async fn a_thread_is_told_in_its_order(store: &dyn Store) {
-    owe(
+pub async fn a_thread_is_delivered_in_order(store: &dyn Store) {
+    enqueue(
         store,
         vec![
             delivery("X.1", "X", "chat", at(10)),
@@ -94,12 +95,12 @@ pub async fn a_thread_is_told_in_its_order(store: &dyn Store) {
     assert_eq!(lease(store, 900, 9, &[]).await, ["Z.1@chat"]);
 }
 
-/// A thread with ever so much behind what cannot be sent now does not stand in the way of others.
-pub async fn a_long_thread_is_in_nobodys_way(store: &dyn Store) {
+/// A long thread whose first delivery waits for a retry does not delay other threads.
+pub async fn a_long_thread_delays_no_other(store: &dyn Store) {
     let mut deliveries: Vec<Delivery> =
         (0..400).map(|nth| delivery(&format!("X.{nth}"), "X", "chat", at(0))).collect();
     deliveries.push(delivery("Y.1", "Y", "chat", at(1)));
-    owe(store, deliveries).await;
+    enqueue(store, deliveries).await;
     assert_eq!(lease(store, 10, 1, &[]).await, ["X.0@chat"]);
     attempted(store, "X.0@chat", again(600, false), 11).await;
     assert_eq!(store.next_due().await.expect("due"), Some(at(1)));
@@ -107,9 +108,9 @@ pub async fn a_long_thread_is_in_nobodys_way(store: &dyn Store) {
     assert!(lease(store, 20, 1, &[]).await.is_empty());
 }
 
-/// A lease that ran out is free again; attempts are counted, those not begun are given back.
+/// An expired lease is free again; attempts are counted, except those that were not begun.
 pub async fn a_lease_runs_out(store: &dyn Store) {
-    owe(store, vec![delivery("X.1", "X", "chat", at(0))]).await;
+    enqueue(store, vec![delivery("X.1", "X", "chat", at(0))]).await;
     assert_eq!(lease(store, 0, 9, &[]).await, ["X.1@chat"]);
     assert!(lease(store, 59, 9, &[]).await.is_empty());
     assert_eq!(lease(store, 60, 9, &[]).await, ["X.1@chat"]);
@@ -128,7 +129,7 @@ pub async fn a_lease_runs_out(store: &dyn Store) {
     assert_eq!(get(store, "X.1@chat").await.attempts, 0);
 }
 
-/// Busy destinations are left out; the others get all the room.
+/// Busy destinations are skipped; the others may use the whole limit.
 pub async fn busy_destinations_are_left_out(store: &dyn Store) {
     let mut deliveries = Vec::new();
     for nth in 0..40 {
@@ -136,7 +137,7 @@ pub async fn busy_destinations_are_left_out(store: &dyn Store) {
     }
     deliveries.push(delivery("B.1", "B", "chat", at(100)));
     deliveries.push(delivery("C.1", "C", "pager", at(101)));
-    owe(store, deliveries).await;
+    enqueue(store, deliveries).await;
     assert_eq!(lease(store, 200, 1, &["stuck"]).await, ["B.1@chat"]);
     assert_eq!(lease(store, 200, 9, &["chat", "stuck"]).await, ["C.1@pager"]);
     assert!(lease(store, 200, 9, &["stuck"]).await.is_empty());
@@ -145,9 +146,9 @@ pub async fn busy_destinations_are_left_out(store: &dyn Store) {
     assert!(lease(store, 200, 0, &[]).await.is_empty());
 }
 
-/// A delivery ends once: what another says of it later is harmless, and owes nothing.
+/// A delivery ends once: later outcomes change nothing and enqueue nothing.
 pub async fn a_delivery_ends_once(store: &dyn Store) {
-    owe(store, vec![delivery("X.1", "X", "chat", at(0)), delivery("X.2", "X", "chat", at(0))])
+    enqueue(store, vec![delivery("X.1", "X", "chat", at(0)), delivery("X.2", "X", "chat", at(0))])
         .await;
     assert_eq!(lease(store, 0, 9, &[]).await, ["X.1@chat"]);
     attempted(store, "X.1@chat", delivered(), 1).await;
@@ -161,37 +162,39 @@ pub async fn a_delivery_ends_once(store: &dyn Store) {
     }
     let page = PageRequest::default();
     let all = store.deliveries(&DeliveryFilter::default(), &page).await.expect("deliveries");
-    assert_eq!(all.items.len(), 2, "nobody stands in for what was delivered");
+    assert_eq!(all.items.len(), 2, "nothing replaces a delivered message");
 
     // What fails is stood in for, in the same step, and its thread goes on.
     assert_eq!(lease(store, 4, 9, &[]).await, ["X.2@chat"]);
     let stands_in = Attempt::Failed { error: "gone".to_owned(), instead: vec![instead.clone()] };
-    assert!(attempted(store, "X.2@chat", stands_in.clone(), 5).await, "another is owed instead");
+    assert!(
+        attempted(store, "X.2@chat", stands_in.clone(), 5).await,
+        "another is enqueued instead"
+    );
     assert!(!attempted(store, "X.2@chat", stands_in, 6).await, "it ended before");
     let failed = get(store, "X.2@chat").await;
     assert_eq!((failed.state, failed.ended_at), (DeliveryState::Failed, Some(at(5))));
     assert_eq!(failed.last_error.as_deref(), Some("gone"));
     assert_eq!(lease(store, 6, 9, &[]).await, [instead.id.0]);
-    let missing = store.attempted(&DeliveryId("nobody".to_owned()), delivered(), at(7)).await;
+    let missing = store.record_attempt(&DeliveryId("nobody".to_owned()), delivered(), at(7)).await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "delivery", .. })), "{missing:?}");
 }
 
-/// The next moment is one at which something is leased, and before it nothing is: nobody asks in
-/// vain. Whatever happens, in any order.
-pub async fn nobody_asks_in_vain(store: &dyn Store) {
+/// At the next due time something can be leased, and nothing before it, whatever happens in any order.
+pub async fn the_next_due_time_is_exact(store: &dyn Store) {
     let mut random = Random::of(11);
     assert_eq!(store.next_due().await.expect("due"), None);
     let mut leased: Vec<String> = Vec::new();
-    let (mut now, mut owed) = (0, 0);
+    let (mut now, mut enqueued) = (0, 0);
     for _ in 0..150 {
         match random.below(4) {
             0 => {
                 let thread = ["X", "Y", "Z"][random.below(3)];
                 let to = ["chat", "pager"][random.below(2)];
-                let mut one = delivery(&format!("{thread}.{owed}"), thread, to, at(now));
+                let mut one = delivery(&format!("{thread}.{enqueued}"), thread, to, at(now));
                 one.due_at = at(now + random.below(100) as i64);
-                owe(store, vec![one]).await;
-                owed += 1;
+                enqueue(store, vec![one]).await;
+                enqueued += 1;
             }
             1 if !leased.is_empty() => {
                 let id = leased.remove(random.below(leased.len()));
@@ -228,15 +231,15 @@ pub async fn nobody_asks_in_vain(store: &dyn Store) {
             assert!(one.leased_until.is_none() || *first == one.id, "{}", one.id.0);
         }
     }
-    assert!(owed > 20);
+    assert!(enqueued > 20);
 }
 
-/// Of many who ask at once each delivery is leased to one.
+/// Among concurrent workers each delivery is leased to one.
 pub async fn each_is_leased_to_one(store: &dyn Store) {
     let deliveries: Vec<Delivery> = (0..120)
         .map(|nth| delivery(&format!("A{nth}.1"), &format!("A{nth}"), "chat", at(0)))
         .collect();
-    owe(store, deliveries).await;
+    enqueue(store, deliveries).await;
     let ask = || async {
         let mut all = Vec::new();
         loop {
@@ -253,9 +256,9 @@ pub async fn each_is_leased_to_one(store: &dyn Store) {
     assert_eq!((all.len(), distinct.len()), (120, 120));
 }
 
-/// The numbers by destination and state, and since when the oldest is owed.
+/// Counts by destination and state, and when the oldest pending delivery was enqueued.
 pub async fn deliveries_are_counted(store: &dyn Store) {
-    owe(
+    enqueue(
         store,
         vec![
             delivery("X.1", "X", "chat", at(10)),
@@ -265,18 +268,18 @@ pub async fn deliveries_are_counted(store: &dyn Store) {
     )
     .await;
     let oldest = |secs: i64| -> Option<Timestamp> { Some(at(secs)) };
-    assert_eq!(store.standing().await.expect("standing").oldest_due, oldest(10));
+    assert_eq!(store.stats().await.expect("stats").oldest_due, oldest(10));
     lease(store, 40, 9, &[]).await;
     attempted(store, "X.1@chat", delivered(), 41).await;
     let failed = Attempt::Failed { error: "gone".to_owned(), instead: Vec::new() };
     attempted(store, "X.1@mail", failed, 41).await;
-    let standing = store.standing().await.expect("standing");
+    let stats = store.stats().await.expect("stats");
     let of = |to: &str, state| (to.to_owned(), state);
     let wanted = BTreeMap::from([
         (of("chat", DeliveryState::Delivered), 1),
         (of("chat", DeliveryState::Due), 1),
         (of("mail", DeliveryState::Failed), 1),
     ]);
-    assert_eq!(standing.deliveries, wanted);
-    assert_eq!(standing.oldest_due, oldest(20));
+    assert_eq!(stats.deliveries, wanted);
+    assert_eq!(stats.oldest_due, oldest(20));
 }

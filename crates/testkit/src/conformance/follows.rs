@@ -1,4 +1,4 @@
-//! The store has what correlation has.
+//! The store holds what correlation holds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,7 +11,7 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 use super::all;
 use crate::random::Random;
 use crate::sample::at;
-use rootwatch_store::{Batch, FindingFilter, Handled, PageRequest, Store};
+use rootwatch_store::{Batch, FindingFilter, PageRequest, Resolution, Store};
 
 /// The revisions that changes build on, and what they are afterwards: as a hub keeps them.
 fn step(revisions: &mut BTreeMap<IncidentId, u64>, changes: &[Change]) -> Vec<(IncidentId, u64)> {
@@ -119,8 +119,10 @@ pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding
             if !ids.is_empty() {
                 let state = [IncidentState::Acknowledged, IncidentState::Resolved];
                 let (id, state) = (&ids[random.below(ids.len())], state[random.below(2)]);
-                let handled = Handled { state, by: "maria".to_owned(), at: at(1), note: None };
-                let stored = store.handle(id, &handled, None, Vec::new()).await.expect("handled");
+                let resolution =
+                    Resolution { state, by: "maria".to_owned(), at: at(1), note: None };
+                let stored =
+                    store.resolve(id, &resolution, None, Vec::new()).await.expect("handled");
                 open.set_state(id, state);
                 revisions.insert(id.clone(), stored.revision);
             }
@@ -146,8 +148,8 @@ pub async fn holds_what_correlation_holds(store: &dyn Store, findings: &[Finding
 
 /// Lists agree with the incidents.
 async fn all_are_listed(store: &dyn Store, seen: usize, seed: u64) {
-    let standing = store.standing().await.expect("the standing");
-    assert_eq!(standing.findings, seen as u64, "seed {seed}");
+    let stats = store.stats().await.expect("the stats");
+    assert_eq!(stats.findings, seen as u64, "seed {seed}");
     for stored in all(store).await {
         let id = &stored.incident.id;
         let whole = store.incident(id, usize::MAX).await.expect("it is there");

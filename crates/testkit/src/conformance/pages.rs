@@ -8,9 +8,10 @@ use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 
 use super::{all, save};
 use crate::sample::{PROD, at, call, delivery, lonely, opening, unverified};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, FindingFilter, IncidentFilter, PAGE_ITEMS_MAX, Page,
-    PageRequest, Store, StoreError,
+    Batch, DeliveryFilter, FindingFilter, IncidentFilter, PAGE_ITEMS_MAX, Page, PageRequest, Store,
+    StoreError,
 };
 
 /// One of the lists, as names in its order.
@@ -231,7 +232,7 @@ pub async fn deliveries_are_filtered(store: &dyn Store) {
     for one in store.lease(at(1), at(2), 9, &["mail".to_owned()]).await.expect("a lease") {
         if one.id.0 == "X.1@chat" {
             let delivered = Attempt::Delivered { receipt: "ok".to_owned() };
-            store.attempted(&one.id, delivered, at(1)).await.expect("noted");
+            store.record_attempt(&one.id, delivered, at(1)).await.expect("noted");
         }
     }
     let any = DeliveryFilter::default;
@@ -254,7 +255,7 @@ pub async fn deliveries_are_filtered(store: &dyn Store) {
 }
 
 /// An unverified record is kept as it came, once, and is never known as a finding.
-pub async fn unverified_records_are_kept_apart(store: &dyn Store) {
+pub async fn unverified_records_are_listed_apart(store: &dyn Store) {
     let mut again = unverified(2);
     again.reason = "another reason".to_owned();
     let records = vec![unverified(1), unverified(2), again.clone()];
@@ -265,6 +266,6 @@ pub async fn unverified_records_are_kept_apart(store: &dyn Store) {
     let keys: Vec<_> = found.items.iter().map(|one| one.key.clone()).collect();
     assert_eq!(store.known(&keys).await.expect("known"), HashSet::new());
     assert!(all(store).await.is_empty());
-    let standing = store.standing().await.expect("standing");
-    assert_eq!((standing.unverified, standing.findings), (2, 0));
+    let stats = store.stats().await.expect("stats");
+    assert_eq!((stats.unverified, stats.findings), (2, 0));
 }

@@ -6,7 +6,7 @@ use rootwatch_core::incident::{IncidentId, IncidentState};
 
 use super::{all, save};
 use crate::sample::{PROD, SANDBOX, at, delivery, in_session, lonely, opening};
-use rootwatch_store::{Batch, CaughtUp, Handled, Store, StoreError};
+use rootwatch_store::{Batch, CaughtUp, Resolution, Store, StoreError};
 
 async fn generation(store: &dyn Store) -> u64 {
     match store.catch_up(None).await.expect("the generation") {
@@ -52,28 +52,28 @@ pub async fn a_shared_store_says_what_moved(store: &dyn Store) {
         vec![in_session(PROD, at(11), "B", at(0)), in_session(SANDBOX, at(11), "B", at(0))],
     );
     save(store, Batch { changes, ..Batch::default() }).await;
-    let handled = Handled {
+    let resolution = Resolution {
         state: IncidentState::Acknowledged,
         by: "maria".to_owned(),
         at: at(50),
         note: None,
     };
-    store.handle(&prod, &handled, None, Vec::new()).await.expect("handled");
+    store.resolve(&prod, &resolution, None, Vec::new()).await.expect("handled");
     let found = moved(store, one).await;
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found.contains(&prod));
     let before = generation(store).await;
-    let over = Handled { state: IncidentState::Resolved, ..handled };
-    store.handle(&prod, &over, None, Vec::new()).await.expect("handled");
+    let over = Resolution { state: IncidentState::Resolved, ..resolution };
+    store.resolve(&prod, &over, None, Vec::new()).await.expect("handled");
     store.prune(at(1_000)).await.expect("pruned");
     assert!(moved(store, before).await.contains(&prod), "what is gone has moved, too");
     let future = generation(store).await + 5;
     assert!(matches!(store.catch_up(Some(future)).await, Ok(CaughtUp::Anew { .. })));
 }
 
-/// What was decided on an earlier generation is refused whole; on the present one it is saved, and
-/// so is what does not ask.
-pub async fn who_was_overtaken_is_told_so(store: &dyn Store) {
+/// A batch that was decided on an earlier generation is refused completely. One on the current
+/// generation, or without one, is saved.
+pub async fn a_decision_on_an_earlier_generation_is_refused(store: &dyn Store) {
     let early = generation(store).await;
     let on = |nth: usize, generation: Option<u64>| Batch {
         generation,
@@ -86,16 +86,20 @@ pub async fn who_was_overtaken_is_told_so(store: &dyn Store) {
         assert!(matches!(refused, Err(StoreError::Overtaken)), "{refused:?}");
     }
     assert!(store.known(&[lonely(2).key]).await.expect("known").is_empty());
-    assert_eq!(store.standing().await.expect("standing").deliveries.values().sum::<u64>(), 1);
+    assert_eq!(store.stats().await.expect("stats").deliveries.values().sum::<u64>(), 1);
     save(store, on(2, Some(generation(store).await))).await;
     save(store, on(3, None)).await;
     assert_eq!(all(store).await.len(), 3);
     // A person, or pruning, overtakes too.
     let before = generation(store).await;
     let id = all(store).await[0].incident.id.clone();
-    let handled =
-        Handled { state: IncidentState::Resolved, by: "maria".to_owned(), at: at(9), note: None };
-    store.handle(&id, &handled, None, Vec::new()).await.expect("handled");
+    let resolution = Resolution {
+        state: IncidentState::Resolved,
+        by: "maria".to_owned(),
+        at: at(9),
+        note: None,
+    };
+    store.resolve(&id, &resolution, None, Vec::new()).await.expect("handled");
     let changes = vec![Change::Closed { id, at: at(10) }];
     let late = Batch { changes, generation: Some(before), ..Batch::default() };
     let refused = store.commit(late).await;

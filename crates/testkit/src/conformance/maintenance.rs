@@ -1,4 +1,4 @@
-//! Notes, positions, what people do, and what is taken away.
+//! Notes, positions, operators, digests and pruning.
 
 use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::{Change, CorrelatePolicy, OpenIncidents, correlate_batch};
@@ -8,9 +8,10 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentState};
 
 use super::{all, save};
 use crate::sample::{PROD, at, delivery, in_session, lonely, opening, unverified};
+use rootwatch_core::attempt::Attempt;
 use rootwatch_store::{
-    Attempt, Batch, DeliveryFilter, Handled, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned,
-    Standing, Store, StoreError,
+    Batch, DeliveryFilter, IncidentFilter, NOTE_BYTES_MAX, PageRequest, Pruned, Resolution, Stats,
+    Store, StoreError,
 };
 
 /// Notes and positions are there until they are replaced or cleared.
@@ -56,39 +57,44 @@ pub async fn notes_and_positions_stay(store: &dyn Store) {
     }
 }
 
-/// What somebody does to an incident stays with it, cut where a character ends.
-pub async fn people_handle_incidents(store: &dyn Store) {
+/// The resolution of an incident is saved with it; a long note is cut at the end of a character.
+pub async fn operators_resolve_incidents(store: &dyn Store) {
     save(store, opening(vec![lonely(1)])).await;
     let id = all(store).await[0].incident.id.clone();
     let told =
         NotifiedState { alerts: 2, severity: Some(Severity::Low), closed: false, history: false };
-    let handled =
-        |state, note: Option<String>| Handled { state, by: "maria".to_owned(), at: at(50), note };
-    let acknowledged = handled(IncidentState::Acknowledged, Some("it was me".to_owned()));
+    let resolution = |state, note: Option<String>| Resolution {
+        state,
+        by: "maria".to_owned(),
+        at: at(50),
+        note,
+    };
+    let acknowledged = resolution(IncidentState::Acknowledged, Some("it was me".to_owned()));
     let owed = vec![delivery("A.2", "A", "chat", at(50))];
-    let stored = store.handle(&id, &acknowledged, Some(told), owed.clone()).await.expect("done");
+    let stored = store.resolve(&id, &acknowledged, Some(told), owed.clone()).await.expect("done");
     assert_eq!(stored.incident.state, IncidentState::Acknowledged);
-    assert_eq!((stored.told, stored.by.as_ref()), (told, Some(&acknowledged)));
+    assert_eq!((stored.notified, stored.by.as_ref()), (told, Some(&acknowledged)));
     assert_eq!((stored.revision, stored.changed_at), (2, at(50)));
     assert_eq!((stored.findings_total, stored.incident.findings.len()), (1, 0));
     assert_eq!(store.incident(&id, 0).await.expect("it is there"), stored);
     // Once more: nothing is owed twice.
-    store.handle(&id, &acknowledged, None, owed).await.expect("done");
+    store.resolve(&id, &acknowledged, None, owed).await.expect("done");
     let deliveries =
         store.deliveries(&DeliveryFilter::default(), &PageRequest::default()).await.expect("them");
     assert_eq!(deliveries.items.len(), 1);
     // Bytes that would be cut in the middle of a character.
-    let long = handled(IncidentState::Resolved, Some(format!("x{}", "ü".repeat(NOTE_BYTES_MAX))));
-    let stored = store.handle(&id, &long, None, Vec::new()).await.expect("done");
+    let long =
+        resolution(IncidentState::Resolved, Some(format!("x{}", "ü".repeat(NOTE_BYTES_MAX))));
+    let stored = store.resolve(&id, &long, None, Vec::new()).await.expect("done");
     let note = stored.by.expect("handled").note.expect("a note");
     assert_eq!(note.len(), NOTE_BYTES_MAX - 1);
     assert!(note.ends_with('ü'));
-    assert_eq!((stored.told, stored.revision), (told, 4));
+    assert_eq!((stored.notified, stored.revision), (told, 4));
     let loaded = all(store).await;
     assert_eq!(loaded[0].incident.state, IncidentState::Resolved);
     let nowhere = IncidentId("222-222".to_owned());
     let owed = vec![delivery("B.1", "B", "chat", at(50))];
-    let missing = store.handle(&nowhere, &acknowledged, None, owed).await;
+    let missing = store.resolve(&nowhere, &acknowledged, None, owed).await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "incident", .. })));
     assert!(matches!(store.incident(&nowhere, 1).await, Err(StoreError::NotFound { .. })));
     let deliveries =
@@ -96,7 +102,7 @@ pub async fn people_handle_incidents(store: &dyn Store) {
     assert_eq!(deliveries.items.len(), 1);
 }
 
-/// A digest lists an incident once; one that rose or went meanwhile is no trouble.
+/// A digest lists an incident once; one that escalated or was deleted meanwhile is ignored.
 pub async fn a_digest_lists_once(store: &dyn Store) {
     let mut open = OpenIncidents::new(CorrelatePolicy::default());
     let mut small = in_session(PROD, at(0), "ListUsers", at(0));
@@ -117,8 +123,8 @@ pub async fn a_digest_lists_once(store: &dyn Store) {
     save(store, Batch { changes, ..Batch::default() }).await;
     ids.push(IncidentId("222-222".to_owned()));
     let owed = vec![delivery("digest-1", "digest-1", "chat", at(10))];
-    store.digested(&ids, owed.clone()).await.expect("noted");
-    store.digested(&ids, owed).await.expect("noted");
+    store.mark_digested(&ids, owed.clone()).await.expect("noted");
+    store.mark_digested(&ids, owed).await.expect("noted");
     assert!(store.incidents(&undigested, &page).await.expect("a page").items.is_empty());
     let grave = IncidentFilter { min_severity: Some(Severity::High), ..IncidentFilter::default() };
     assert_eq!(store.incidents(&grave, &page).await.expect("a page").items.len(), 1);
@@ -135,12 +141,12 @@ pub async fn a_digest_lists_once(store: &dyn Store) {
     more.severity = Severity::Informational;
     let changes = correlate_batch(&mut open, vec![more]);
     save(store, Batch { changes, ..Batch::default() }).await;
-    let standing = store.standing().await.expect("standing");
-    assert_eq!(standing.open_incidents.get(&Severity::Critical), Some(&1));
+    let stats = store.stats().await.expect("stats");
+    assert_eq!(stats.open_incidents.get(&Severity::Critical), Some(&1));
 }
 
-/// Pruning takes what ended before, however much, and nothing that is still owed or open.
-pub async fn only_what_ended_is_pruned(store: &dyn Store) {
+/// Pruning deletes everything that ended before, and nothing that is pending or open.
+pub async fn only_ended_items_are_pruned(store: &dyn Store) {
     assert_eq!(store.prune(at(1_000_000)).await.expect("pruned"), Pruned::default());
     let mut batch = opening((0..260).map(lonely).collect());
     batch.now = Some(at(2_000));
@@ -156,13 +162,13 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
     let over = stored.iter().map(|one| &one.incident.id).filter(|id| !open.contains(id));
     let changes = over.map(|id| Change::Closed { id: id.clone(), at: at(2_000) }).collect();
     save(store, Batch { changes, now: Some(at(2_000)), ..Batch::default() }).await;
-    let taken = Handled {
+    let taken = Resolution {
         state: IncidentState::Acknowledged,
         by: "maria".to_owned(),
         at: at(2_000),
         note: None,
     };
-    store.handle(&open[0], &taken, None, Vec::new()).await.expect("handled");
+    store.resolve(&open[0], &taken, None, Vec::new()).await.expect("handled");
     for nth in 0..30 {
         let id = DeliveryId(format!("A{nth}.1@chat"));
         let attempt = if nth % 2 == 0 {
@@ -170,7 +176,7 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
         } else {
             Attempt::Failed { error: "gone".to_owned(), instead: Vec::new() }
         };
-        store.attempted(&id, attempt, at(100 + nth)).await.expect("noted");
+        store.record_attempt(&id, attempt, at(100 + nth)).await.expect("noted");
     }
     // Written too lately, whatever they speak of.
     assert_eq!(store.prune(at(2_000)).await.expect("pruned").incidents, 0);
@@ -179,8 +185,7 @@ pub async fn only_what_ended_is_pruned(store: &dyn Store) {
     let left = store.known(&known).await.expect("known");
     assert_eq!(left, [lonely(3).key, lonely(4).key].into_iter().collect());
     assert_eq!((pruned.incidents, pruned.findings), (258, 258));
-    let Standing { deliveries, unverified, findings, .. } =
-        store.standing().await.expect("standing");
+    let Stats { deliveries, unverified, findings, .. } = store.stats().await.expect("stats");
     assert_eq!(deliveries.values().sum::<u64>(), 10);
     assert_eq!((unverified, findings), (0, 2));
     let ids: Vec<IncidentId> =

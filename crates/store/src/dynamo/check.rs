@@ -1,161 +1,25 @@
-//! What is taken away, and whether the table agrees with itself.
+//! Compares the items of the table with each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use jiff::Timestamp;
-use rootwatch_core::incident::IncidentId;
-
 use super::DynamoStore;
-use super::head::{Plan, Went};
-use super::item::{Item, Key, LIST_SK, PARTS, sorted, unsorted};
-use super::layout::{HEARD, HeadItem, head_of};
-use super::read::is_over;
-use super::table::{BEGIN, Range, parts_of};
-use super::work::Work;
-use crate::rows::{self, micros};
-use crate::{Pruned, StoreError};
+use super::item::{Item, Key, PARTS, sorted, unsorted};
+use super::layout::{HeadItem, MATCHES};
+use super::parts::parts_of;
+use crate::StoreError;
+use crate::rows;
 
-/// Incidents that one commit prunes at most.
-const PRUNE_INCIDENTS: usize = 50;
-/// Findings that one commit prunes at most; of one incident more.
-const PRUNE_FINDINGS: u64 = 2_000;
-/// Beginnings of the names of notes that are pruned by age: message ids that were seen, and what
-/// channels keep of threads.
-pub(super) const AGEING: [&str; 2] = ["seen:", "thread:"];
-/// Problems that a check tells of at most.
+/// Maximum number of problems that a check reports.
 const PROBLEMS_MAX: usize = 100;
 
 impl DynamoStore {
-    pub(super) async fn prune_all(&self, before: Timestamp) -> Result<Pruned, StoreError> {
-        self.clear_journals().await?;
-        let mut pruned = Pruned::default();
-        let mut from = BEGIN.to_owned();
-        loop {
-            let range = Range {
-                from: from.clone(),
-                to: sorted(micros(before)),
-                ..Range::all("IT").first(super::PRUNE_SLICE)
-            };
-            let entries = self.table.range(range).await?;
-            let Some((last, _)) = entries.last() else { break };
-            // The next key that there can be.
-            from = format!("{}\u{1}", last.sk);
-            let ended = entries.iter().filter(|(_, item)| {
-                let state = item.text("state");
-                state == Some("quiet") || state == Some("resolved")
-            });
-            let ids: Vec<IncidentId> = ended
-                .map(|(_, item)| item.needs("id").map(|id| IncidentId(id.to_owned())))
-                .collect::<Result<_, _>>()?;
-            for some in ids.chunks(PRUNE_INCIDENTS) {
-                self.prune_incidents(some, before, &mut pruned).await?;
-            }
-            if entries.len() < super::PRUNE_SLICE {
-                break;
-            }
-        }
-        pruned.deliveries = self.prune_deliveries(before).await?;
-        pruned.unverified = self.prune_unverified(before).await?;
-        self.prune_notes(before).await?;
-        Ok(pruned)
-    }
-
-    async fn prune_incidents(
-        &self,
-        ids: &[IncidentId],
-        before: Timestamp,
-        pruned: &mut Pruned,
-    ) -> Result<(), StoreError> {
-        let mut left = ids;
-        while !left.is_empty() {
-            let (mut taken, mut incidents, mut findings) = (0, 0, 0);
-            let head = self.settled().await?;
-            let received = BTreeMap::new();
-            let mut work = Work::new(self, &received, before);
-            let heads = self.table.get(&left.iter().map(head_of).collect::<Vec<_>>()).await?;
-            for id in left {
-                if findings >= PRUNE_FINDINGS {
-                    break;
-                }
-                taken += 1;
-                let Some(item) = heads.get(&head_of(id)) else { continue };
-                let read = HeadItem::read(item)?;
-                if is_over(&read.incident, read.changed, before) {
-                    findings += work.remove(id).await?;
-                    incidents += 1;
-                }
-            }
-            let plan = work.finish(Vec::new())?;
-            if self.push(&head, plan).await? == Went::Through {
-                pruned.incidents += incidents;
-                pruned.findings += findings;
-                left = &left[taken..];
-            }
-        }
-        Ok(())
-    }
-
-    async fn prune_unverified(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut pruned = 0;
-        loop {
-            let range = Range {
-                to: sorted(micros(before)),
-                of_list: true,
-                ..Range::all("V").first(super::PRUNE_SLICE)
-            };
-            let entries = self.table.range(range).await?;
-            let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
-            let taken = loop {
-                let head = self.settled().await?;
-                // The list may be behind.
-                let there = self.table.get(&keys).await?;
-                let mut work = super::overlay::Overlay::new(&self.table);
-                let taken = there.len();
-                work.fetch(there.into_keys()).await?;
-                for key in &keys {
-                    work.delete(key.clone());
-                }
-                let ops = work.ops();
-                let moves = !ops.is_empty();
-                let plan = Plan { ops, unverified: -(taken as i64), moves, ..Plan::default() };
-                if self.push(&head, plan).await? == Went::Through {
-                    break taken;
-                }
-            };
-            pruned += taken as u64;
-            if entries.len() < super::PRUNE_SLICE || taken == 0 {
-                return Ok(pruned);
-            }
-        }
-    }
-
-    async fn prune_notes(&self, before: Timestamp) -> Result<(), StoreError> {
-        loop {
-            let range = Range {
-                to: sorted(micros(before)),
-                of_list: true,
-                ..Range::all("N").first(super::PRUNE_SLICE)
-            };
-            let entries = self.table.range(range).await?;
-            for (key, entry) in &entries {
-                let at = entry.needs(LIST_SK)?;
-                let edit = super::write::Edit::of(key.clone()).is(LIST_SK, at);
-                // One that was put again meanwhile stays.
-                self.table.write(&super::write::Write::Drop(edit)).await?;
-            }
-            if entries.len() < super::PRUNE_SLICE {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Looks whether the table agrees with itself. Reads all of it, which DynamoDB charges for; while
-    /// others write it may see what is not so.
+    /// Compares the items of the table with each other. Reads all of it, which DynamoDB charges for;
+    /// while others write it may report problems that do not exist.
     ///
     /// # Errors
     /// When it cannot be read at all.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
-        let head = self.settled().await?;
+        let head = self.committed_head().await?;
         let mut collections: BTreeMap<String, BTreeMap<String, Item>> = BTreeMap::new();
         for (key, item) in self.table.scan().await? {
             collections.entry(key.pk).or_default().insert(key.sk, item);
@@ -167,20 +31,20 @@ impl DynamoStore {
         check.parts();
         let unverified = collections.keys().filter(|pk| pk.starts_with("V#")).count() as i64;
         if unverified != head.unverified {
-            check.tell(format!("{unverified} unverified records, counted {}", head.unverified));
+            check.report(format!("{unverified} unverified records, counted {}", head.unverified));
         }
         Ok(check.problems)
     }
 }
 
-/// A table that was read whole.
+/// All items of a table.
 struct Check<'a> {
     collections: &'a BTreeMap<String, BTreeMap<String, Item>>,
     problems: Vec<String>,
 }
 
 impl Check<'_> {
-    fn tell(&mut self, problem: String) {
+    fn report(&mut self, problem: String) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         }
@@ -227,7 +91,7 @@ impl Check<'_> {
             if echoes != counted {
                 problems.push(format!("{pk}: an incident that miscounts its echoes"));
             }
-            // The body may lie in parts.
+            // The body may be stored in parts.
             let Some(entry) = self.entry_of(pk) else {
                 problems.push(format!("{pk}: an incident that no list has, or several times"));
                 continue;
@@ -258,7 +122,7 @@ impl Check<'_> {
                 }
             }
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 
@@ -269,7 +133,7 @@ impl Check<'_> {
         found.next().is_none().then_some(first)
     }
 
-    /// Bodies that lie beside their items.
+    /// Bodies that are stored in parts.
     fn parts(&mut self) {
         let mut wanted: BTreeMap<String, i64> = BTreeMap::new();
         for (pk, items) in self.collections {
@@ -282,7 +146,7 @@ impl Check<'_> {
         let of_parts = self.of("B#").map(|(pk, items)| (pk.clone(), items.len() as i64));
         let found: BTreeMap<String, i64> = of_parts.collect();
         if wanted != found {
-            self.tell(format!("bodies have the parts {wanted:?}, and {found:?} are there"));
+            self.report(format!("bodies have the parts {wanted:?}, and {found:?} are there"));
         }
     }
 
@@ -313,7 +177,7 @@ impl Check<'_> {
                 places.insert((incident, original), pk);
             }
             if let Some(account) = item.text("s") {
-                let sk = format!("{HEARD}{}#{name}", sorted(item.counts("at")?));
+                let sk = format!("{MATCHES}{}#{name}", sorted(item.counts("at")?));
                 if self.get(&format!("A#{account}"), &sk).is_none() {
                     problems.push(format!("{pk}: a finding that rules do not look back at"));
                 }
@@ -329,7 +193,7 @@ impl Check<'_> {
         if known != counted {
             problems.push(format!("{known} findings, counted {counted}"));
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 
@@ -387,7 +251,7 @@ impl Check<'_> {
         if counted != counts {
             problems.push(format!("deliveries are counted as {counted:?}, and are {counts:?}"));
         }
-        problems.into_iter().for_each(|problem| self.tell(problem));
+        problems.into_iter().for_each(|problem| self.report(problem));
         Ok(())
     }
 }

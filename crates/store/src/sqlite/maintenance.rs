@@ -7,21 +7,20 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{SqliteStore, connect, store_error};
+use crate::maintenance::EXPIRING_NOTES;
 use crate::rows::micros;
 use crate::{Pruned, StoreError};
 
-/// Incidents that one transaction prunes at most.
+/// Maximum number of incidents that one transaction prunes.
 const SLICE_INCIDENTS: usize = 50;
-/// Rows of each kind that one transaction prunes at most; of findings those of one incident more.
+/// Maximum number of rows of each kind that one transaction prunes; findings may exceed it by those of
+/// one incident.
 const SLICE_ROWS: usize = 2_000;
 /// Pages that a backup copies at a time, and how long it lets others work in between.
 const BACKUP_PAGES: i32 = 1_000;
 const BACKUP_PAUSE: Duration = Duration::from_millis(5);
-/// Beginnings of the names of notes that are pruned by age: message ids that were seen, and what
-/// channels keep of threads.
-const AGEING: [&str; 2] = ["seen:", "thread:"];
 
-/// Prunes a slice; says whether there may be more.
+/// Prunes a slice; returns whether there may be more.
 pub(super) fn prune(
     connection: &Connection,
     before: Timestamp,
@@ -59,7 +58,7 @@ pub(super) fn prune(
     let mut more = ended.len() == SLICE_INCIDENTS
         || pruned.incidents < ended.len() as u64
         || [pruned.deliveries, pruned.unverified].contains(&(SLICE_ROWS as u64));
-    for begin in AGEING {
+    for begin in EXPIRING_NOTES {
         let notes = connection.execute(
             "DELETE FROM notes WHERE name IN (SELECT name FROM notes WHERE name >= ?3
                  AND substr(name, 1, length(?3)) = ?3 AND put_at < ?1 LIMIT ?2)",
@@ -71,11 +70,11 @@ pub(super) fn prune(
 }
 
 impl SqliteStore {
-    /// Copies the database while it is in use, and looks whether the copy is sound. The copy
-    /// appears under its name when it is whole. Blocks.
+    /// Copies the database while it is in use, and checks that the copy is consistent. The copy
+    /// appears under its name when it is complete. Blocks.
     ///
     /// # Errors
-    /// When the file is there already (unless `replace`), cannot be written, or is not sound.
+    /// When the file exists (unless `replace`), cannot be written, or is damaged.
     pub fn backup(&self, to: &Path, replace: bool) -> Result<(), StoreError> {
         let unavailable = |reason: String| StoreError::Unavailable { reason };
         if to.exists() && !replace {
@@ -95,7 +94,7 @@ impl SqliteStore {
             super::sync_folder(to).map_err(io)
         });
         if copied.is_err() {
-            // The reason is told already.
+            // The caller gets the first error; a leftover `.part` file is deleted by the next backup.
             let _ = std::fs::remove_file(part);
         }
         copied
@@ -104,7 +103,7 @@ impl SqliteStore {
     fn copy(&self, to: &Path) -> Result<(), StoreError> {
         super::private(to)?;
         let source = connect(&self.options, false)?;
-        // One snapshot: a copy that followed the writer would begin again with each write.
+        // One snapshot: a copy that followed the writer would start again with each write.
         source.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
         let mut copy = Connection::open(to)?;
         let backup = rusqlite::backup::Backup::new(&source, &mut copy)?;
@@ -119,7 +118,7 @@ impl SqliteStore {
         copy.close().map_err(|(_, error)| store_error(&error))
     }
 
-    /// Looks whether the database is sound and agrees with itself. Blocks; reads all of it.
+    /// Checks the file and compares its tables with each other. Blocks; reads all of it.
     ///
     /// # Errors
     /// When it cannot be read at all.
@@ -144,16 +143,16 @@ impl SqliteStore {
         Ok(problems)
     }
 
-    /// Bytes of the database file; what is in the log beside it is not counted.
+    /// Bytes of the database file, without the write-ahead log.
     ///
     /// # Errors
-    /// When the file cannot be looked at.
+    /// When the file cannot be read.
     pub fn size_bytes(&self) -> std::io::Result<u64> {
         std::fs::metadata(self.path()).map(|metadata| metadata.len())
     }
 }
 
-/// What must not be there, and what it means.
+/// Queries whose rows are problems, and what each problem is.
 const CHECKS: [(&str, &str); 9] = [
     (
         "SELECT DISTINCT incident FROM findings WHERE incident NOT IN (SELECT id FROM incidents)

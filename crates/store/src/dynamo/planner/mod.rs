@@ -1,6 +1,6 @@
-//! One batch becomes items. What each change means is what it means in [`crate::sqlite`].
+//! Plans the items of a batch. Each change means the same as in [`crate::sqlite`].
 //!
-//! Here is what happens to whole incidents; [`findings`] has what that means for one finding.
+//! This file plans incidents; [`findings`] plans single findings.
 
 mod findings;
 
@@ -17,31 +17,31 @@ use super::DynamoStore;
 use super::head::Plan;
 use super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted};
 use super::layout::{
-    HeadItem, Listed, echoes_key, entry_key, head_of, incident_pk, known_key, position_key,
-    spoken_key, unended_key, unverified_key,
+    HeadItem, Listed, echoes_key, entry_key, head_of, incident_pk, known_key, match_key,
+    position_key, unended_key, unverified_key,
 };
 use super::outbox::keys_of;
 use super::overlay::{Overlay, moved};
 use crate::rows::{head, json, micros};
-use crate::{Batch, Handled, NOTE_BYTES_MAX, StoreError};
+use crate::{Batch, NOTE_BYTES_MAX, Resolution, StoreError};
 
 /// An incident in a batch.
 #[derive(Debug)]
-struct Held {
+struct LoadedIncident {
     head: HeadItem,
-    /// What the lists say of it; `None` for an incident that opens.
+    /// Its list entries; `None` for an incident that opens.
     before: Option<Listed>,
 }
 
-/// A batch on its way to a plan.
+/// Turns a batch into a plan.
 #[derive(Debug)]
-pub(super) struct Work<'a> {
+pub(super) struct Planner<'a> {
     store: &'a DynamoStore,
     overlay: Overlay<'a>,
-    held: BTreeMap<IncidentId, Held>,
+    loaded: BTreeMap<IncidentId, LoadedIncident>,
     received: &'a BTreeMap<FindingKey, Timestamp>,
     now: Timestamp,
-    /// Incidents that the batch knows of: none other loses a finding to it.
+    /// Incidents that the batch names: it takes findings from no other.
     named: HashSet<IncidentId>,
     plan: Plan,
 }
@@ -50,7 +50,7 @@ fn missing(id: &IncidentId) -> StoreError {
     StoreError::NotFound { what: "incident", name: id.0.clone() }
 }
 
-impl<'a> Work<'a> {
+impl<'a> Planner<'a> {
     pub(super) fn new(
         store: &'a DynamoStore,
         received: &'a BTreeMap<FindingKey, Timestamp>,
@@ -59,7 +59,7 @@ impl<'a> Work<'a> {
         Self {
             store,
             overlay: Overlay::new(&store.table),
-            held: BTreeMap::new(),
+            loaded: BTreeMap::new(),
             received,
             now,
             named: HashSet::new(),
@@ -67,57 +67,57 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What a batch comes to, on what the table is now.
+    /// The plan of a batch, from the current items of the table.
     pub(super) async fn of_batch(
         store: &'a DynamoStore,
         batch: &'a Batch,
         now: Timestamp,
     ) -> Result<Plan, StoreError> {
-        let mut work = Self::new(store, &batch.received, now);
-        work.named = batch.changes.iter().filter_map(named).cloned().collect();
-        work.prefetch(batch).await?;
+        let mut planner = Self::new(store, &batch.received, now);
+        planner.named = batch.changes.iter().filter_map(named).cloned().collect();
+        planner.prefetch(batch).await?;
         for (id, revision) in &batch.expected {
-            let found = work.overlay.get(&head_of(id)).await?;
+            let found = planner.overlay.get(&head_of(id)).await?;
             let found = found.map(|item| item.counts("rev")).transpose()?;
             if found != Some(*revision as i64) {
                 return Err(StoreError::Conflict { id: id.clone() });
             }
         }
         for change in &batch.changes {
-            work.change(change).await.map_err(|error| match error {
+            planner.change(change).await.map_err(|error| match error {
                 // Another writer let it join another, or pruned it.
                 StoreError::NotFound { name, .. } => StoreError::Conflict { id: IncidentId(name) },
                 error => error,
             })?;
         }
-        for (id, told) in &batch.told {
-            work.tell(id, *told).await?;
+        for (id, told) in &batch.notified {
+            planner.tell(id, *told).await?;
         }
         for one in &batch.unverified {
             let key = unverified_key(&one.key);
-            if work.overlay.get(&key).await?.is_none() {
+            if planner.overlay.get(&key).await?.is_none() {
                 let place = format!("{}#{}", sorted(micros(one.received_at)), name(&one.key.0));
                 let item = Item::default()
                     .with("ttl", store.expiry(one.received_at))
                     .with(LIST_PK, "V")
                     .with(LIST_SK, place)
                     .with_body(one)?;
-                work.overlay.put(key, item);
-                work.plan.unverified += 1;
+                planner.overlay.put(key, item);
+                planner.plan.unverified += 1;
             }
         }
         for (name, mark) in &batch.positions {
             let item = Item::default().with("name", name.as_str()).with("mark", mark.as_str());
-            work.overlay.put(position_key(name), item);
+            planner.overlay.put(position_key(name), item);
         }
-        work.finish(batch.deliveries.clone())
+        planner.finish(batch.deliveries.clone())
     }
 
-    /// Reads what the batch speaks of, at once.
+    /// Reads all items that the batch needs in one request.
     async fn prefetch(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let mut keys: Vec<Key> = Vec::new();
         keys.extend(batch.expected.iter().map(|(id, _)| head_of(id)));
-        keys.extend(batch.told.iter().map(|(id, _)| head_of(id)));
+        keys.extend(batch.notified.iter().map(|(id, _)| head_of(id)));
         keys.extend(batch.unverified.iter().map(|one| unverified_key(&one.key)));
         keys.extend(batch.positions.iter().map(|(name, _)| position_key(name)));
         keys.extend(keys_of(&batch.deliveries));
@@ -170,21 +170,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn load(&mut self, id: &IncidentId) -> Result<&mut Held, StoreError> {
-        if !self.held.contains_key(id) {
+    async fn load(&mut self, id: &IncidentId) -> Result<&mut LoadedIncident, StoreError> {
+        if !self.loaded.contains_key(id) {
             let Some(item) = self.overlay.get(&head_of(id)).await? else {
                 return Err(missing(id));
             };
             let head = HeadItem::read(&item)?;
             let before = Some(head.listed());
-            self.held.insert(id.clone(), Held { head, before });
+            self.loaded.insert(id.clone(), LoadedIncident { head, before });
         }
-        self.held.get_mut(id).ok_or_else(|| missing(id))
+        self.loaded.get_mut(id).ok_or_else(|| missing(id))
     }
 
     async fn open(&mut self, incident: &Incident) -> Result<(), StoreError> {
         let id = &incident.id;
-        if self.held.contains_key(id) || self.overlay.get(&head_of(id)).await?.is_some() {
+        if self.loaded.contains_key(id) || self.overlay.get(&head_of(id)).await?.is_some() {
             // Another writer opened it, or an old one that the hub does not remember has the
             // same short name.
             return Err(StoreError::Conflict { id: id.clone() });
@@ -192,14 +192,14 @@ impl<'a> Work<'a> {
         let opened = HeadItem {
             incident: head(incident),
             revision: 0,
-            told: NotifiedState::default(),
-            handled: None,
+            notified: NotifiedState::default(),
+            resolution: None,
             total: 0,
             originals: 0,
             digested: false,
             changed: 0,
         };
-        self.held.insert(id.clone(), Held { head: opened, before: None });
+        self.loaded.insert(id.clone(), LoadedIncident { head: opened, before: None });
         let originals: HashMap<&FindingKey, &Finding> =
             incident.superseded.iter().map(|one| (&one.key, one)).collect();
         let mut shown = HashSet::new();
@@ -225,7 +225,7 @@ impl<'a> Work<'a> {
             let original = originals.get(&finding.key).copied();
             self.put(id, finding, Some(finding), original, None).await?;
         }
-        // Of what the incident judges otherwise from now on, or no more, only the difference.
+        // Only the difference: findings whose classification within the incident changed.
         let before = self.with_original(id).await?;
         for original in &growth.superseded {
             if written.contains(&original.key) {
@@ -244,7 +244,7 @@ impl<'a> Work<'a> {
             }
         }
         for key in before.iter().filter(|key| !originals.contains_key(key)) {
-            // Judged as it stood by itself again, unless it has gone elsewhere by now.
+            // Classified as on its own again, unless it has moved to another incident.
             if !written.contains(key)
                 && !growth.removed.contains(key)
                 && let Some(known) = self.known(key).await?
@@ -300,8 +300,8 @@ impl<'a> Work<'a> {
 
     /// Takes an incident away, but for its findings.
     fn remove_head(&mut self, id: &IncidentId) {
-        if let Some(held) = self.held.remove(id)
-            && let Some(before) = held.before
+        if let Some(loaded) = self.loaded.remove(id)
+            && let Some(before) = loaded.before
         {
             self.overlay.delete(head_of(id));
             self.overlay.delete(entry_key(before.last, id));
@@ -313,8 +313,8 @@ impl<'a> Work<'a> {
     }
 
     async fn tell(&mut self, id: &IncidentId, told: NotifiedState) -> Result<(), StoreError> {
-        if let Some(held) = self.held.get_mut(id) {
-            held.head.told = told;
+        if let Some(loaded) = self.loaded.get_mut(id) {
+            loaded.head.notified = told;
         } else if let Some(item) = self.overlay.get(&head_of(id)).await? {
             self.overlay.put(head_of(id), moved(item).with("told", json(&told)?));
             self.plan.touched.push(id.clone());
@@ -323,27 +323,27 @@ impl<'a> Work<'a> {
     }
 
     /// Gives an incident a state by hand.
-    pub(super) async fn handle(
+    pub(super) async fn resolve(
         &mut self,
         id: &IncidentId,
-        handled: &Handled,
+        resolution: &Resolution,
         told: Option<NotifiedState>,
     ) -> Result<(), StoreError> {
-        let mut handled = handled.clone();
-        if let Some(note) = &mut handled.note {
+        let mut resolution = resolution.clone();
+        if let Some(note) = &mut resolution.note {
             let end = note.floor_char_boundary(NOTE_BYTES_MAX);
             note.truncate(end);
         }
         let head = &mut self.load(id).await?.head;
-        head.incident.state = handled.state;
-        head.handled = Some(handled);
+        head.incident.state = resolution.state;
+        head.resolution = Some(resolution);
         if let Some(told) = told {
-            head.told = told;
+            head.notified = told;
         }
         Ok(())
     }
 
-    /// Notes that a digest listed these incidents; what is not there any more is no trouble.
+    /// Marks these incidents as listed in a digest; deleted ones are ignored.
     pub(super) async fn digest(&mut self, ids: &[IncidentId]) -> Result<(), StoreError> {
         self.overlay.fetch(ids.iter().map(head_of)).await?;
         for id in ids {
@@ -375,9 +375,9 @@ impl<'a> Work<'a> {
         for key in &findings {
             let of = FindingKey(key.clone());
             if let Some(known) = self.known(&of).await?
-                && let Some(account) = &known.spoken
+                && let Some(account) = &known.matched_account
             {
-                self.overlay.delete(spoken_key(account, known.at, key));
+                self.overlay.delete(match_key(account, known.at, key));
             }
             self.overlay.delete(known_key(&of));
         }
@@ -389,7 +389,7 @@ impl<'a> Work<'a> {
     /// Writes each incident that was touched, once, and gives the plan.
     pub(super) fn finish(mut self, deliveries: Vec<Delivery>) -> Result<Plan, StoreError> {
         let changed = micros(self.now);
-        for (id, Held { mut head, before }) in std::mem::take(&mut self.held) {
+        for (id, LoadedIncident { mut head, before }) in std::mem::take(&mut self.loaded) {
             head.revision += 1;
             head.changed = changed;
             let after = head.listed();

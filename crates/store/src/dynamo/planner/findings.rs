@@ -1,5 +1,5 @@
-//! One finding becomes items: where it lies now, what was there before it, the echoes that follow it,
-//! and what later records are judged by.
+//! Plans the items of one finding: the finding, its redundant findings, and the history that rules refer
+//! to.
 
 use std::collections::HashSet;
 
@@ -9,20 +9,23 @@ use rootwatch_core::incident::IncidentId;
 
 use super::super::item::{Item, Key, LIST_PK, LIST_SK, name, sorted, unsorted};
 use super::super::layout::{
-    Known, account_key, echoes_key, incident_pk, known_key, original_key, past_pk, spoken_key,
+    KnownFinding, account_key, echoes_key, incident_pk, known_key, match_key, original_key, past_pk,
 };
 use super::super::overlay::moved;
-use super::Work;
+use super::Planner;
 use crate::StoreError;
 use crate::rows::{NO_TIME, micros, micros_or_none};
 
-impl Work<'_> {
-    pub(super) async fn known(&mut self, key: &FindingKey) -> Result<Option<Known>, StoreError> {
+impl Planner<'_> {
+    pub(super) async fn known(
+        &mut self,
+        key: &FindingKey,
+    ) -> Result<Option<KnownFinding>, StoreError> {
         let item = self.overlay.get(&known_key(key)).await?;
-        item.map(|item| Known::read(&item)).transpose()
+        item.map(|item| KnownFinding::read(&item)).transpose()
     }
 
-    /// Writes a finding; one that comes from another incident brings its echoes.
+    /// Writes a finding. The redundant findings of one that moves from another incident move with it.
     pub(super) async fn put(
         &mut self,
         id: &IncidentId,
@@ -49,14 +52,14 @@ impl Work<'_> {
         let account = finding.account_id.clone().unwrap_or_default();
         let at = micros_or_none(finding.event_time);
         let speaks = !finding.rules.is_empty() && at != NO_TIME;
-        let after = Known {
+        let after = KnownFinding {
             incident: id.clone(),
             at,
             letter: letter.to_owned(),
             redundant_to: redundant_to.map(|key| key.0.clone()),
             has_original: original.is_some(),
             received: before.as_ref().map_or(micros(received), |known| known.received),
-            spoken: speaks.then(|| account.clone()),
+            matched_account: speaks.then(|| account.clone()),
         };
         if let Some(known) = &before {
             self.take(known, &key.0);
@@ -80,7 +83,7 @@ impl Work<'_> {
         }
         if speaks {
             let item = Item::default().with("at", at).with("rules", finding.rules.clone());
-            self.overlay.put(spoken_key(&account, at, &key.0), item);
+            self.overlay.put(match_key(&account, at, &key.0), item);
         }
         self.overlay.put(known_key(key), after.item());
         self.remember(finding);
@@ -118,7 +121,7 @@ impl Work<'_> {
                 let head = &mut self.load(id).await?.head;
                 head.total += is_shown + echoes;
                 head.originals += is_original;
-                // The other one may be gone already.
+                // The other incident may have been deleted.
                 match self.load(&known.incident).await {
                     Ok(other) => {
                         other.head.total -= was_shown + echoes;
@@ -132,20 +135,20 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the items of a finding away, but for what says that it is known.
-    fn take(&mut self, known: &Known, key: &str) {
+    /// Deletes the items of a finding, except the one that marks it as known.
+    fn take(&mut self, known: &KnownFinding, key: &str) {
         if known.is_shown() {
             self.overlay.delete(known.shown_key(key));
         }
         if known.has_original {
             self.overlay.delete(original_key(&known.incident, key));
         }
-        if let Some(account) = &known.spoken {
-            self.overlay.delete(spoken_key(account, known.at, key));
+        if let Some(account) = &known.matched_account {
+            self.overlay.delete(match_key(account, known.at, key));
         }
     }
 
-    /// Counts one more echo; these come by the thousand.
+    /// Counts one more redundant finding; there may be thousands.
     async fn count_echo(
         &mut self,
         id: &IncidentId,
@@ -161,7 +164,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Counts the echoes of a finding from what there is.
+    /// Counts the redundant findings of a finding from their items.
     async fn recount_echoes(&mut self, id: &IncidentId, echoed: &str) -> Result<(), StoreError> {
         let echoes = self.overlay.collection(&incident_pk(id), "X#").await?;
         let mut of = echoes.iter().filter(|(_, item)| item.text("e") == Some(echoed)).peekable();
@@ -179,14 +182,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Lets the echoes of a finding follow it; says how many there are.
+    /// Moves the redundant findings of a finding with it; returns how many there are.
     async fn carry_echoes(
         &mut self,
         from: &IncidentId,
         to: &IncidentId,
         echoed: &str,
     ) -> Result<i64, StoreError> {
-        // Mostly all findings of an incident go on at once.
+        // Usually all findings of an incident move together.
         self.overlay.load(&incident_pk(from), "E#").await?;
         let counted = echoes_key(from, echoed);
         let Some(counts) = self.overlay.get(&counted).await? else { return Ok(0) };
@@ -215,10 +218,10 @@ impl Work<'_> {
         Ok(carried)
     }
 
-    /// What is not shown keeps its original, whatever the batch says: nothing else is left of it.
+    /// A hidden finding keeps its original, whatever the batch says: nothing else is left of it.
     pub(super) async fn put_original(
         &mut self,
-        mut known: Known,
+        mut known: KnownFinding,
         key: &FindingKey,
         original: Option<&Finding>,
     ) -> Result<(), StoreError> {
@@ -237,14 +240,14 @@ impl Work<'_> {
         known.has_original = original.is_some();
         self.overlay.put(known_key(key), known.item());
         match self.load(&known.incident).await {
-            Ok(held) => held.head.originals += by,
+            Ok(loaded) => loaded.head.originals += by,
             Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Findings of an incident that it judges otherwise than they stood by themselves.
+    /// Findings that their incident classifies differently from the finding on its own.
     pub(super) async fn with_original(
         &mut self,
         id: &IncidentId,
@@ -256,7 +259,7 @@ impl Work<'_> {
         found.iter().map(|(_, item)| Ok(FindingKey(item.needs("k")?.to_owned()))).collect()
     }
 
-    /// Where later records find what they are judged by: see [`crate::Past`].
+    /// The keys of the history that rules refer to: see [`crate::LookBack`].
     pub(super) fn past_keys(&self, finding: &Finding) -> Vec<Key> {
         let account = finding.account_id.as_deref().unwrap_or_default();
         let pk = past_pk(account);
@@ -264,13 +267,13 @@ impl Work<'_> {
         if let Some(key) = &finding.access_key_id {
             keys.push(Key::new(&pk, format!("K#{}", name(key))));
         }
-        if let Some(address) = came_through(finding) {
+        if let Some(address) = successful_address(finding) {
             keys.push(Key::new(&pk, format!("I#{}", name(address))));
         }
         if !keys.is_empty() || !finding.rules.is_empty() {
             keys.push(account_key(account));
         }
-        keys.retain(|key| !self.store.knows(key));
+        keys.retain(|key| !self.store.knows_key(key));
         keys
     }
 
@@ -284,13 +287,13 @@ impl Work<'_> {
             };
             let item = Item::default().with("of", of).with("v", value.unwrap_or_default());
             self.overlay.put(key.clone(), item);
-            self.plan.learned.push(key);
+            self.plan.known_keys.push(key);
         }
     }
 }
 
-/// The address from which the root user came through.
-fn came_through(finding: &Finding) -> Option<&str> {
+/// The address of a successful call by the root user.
+fn successful_address(finding: &Finding) -> Option<&str> {
     let came = finding.root_use == RootUse::Direct && finding.outcome == Outcome::Success;
     finding.source_ip.as_deref().filter(|ip| came && is_client_address(ip))
 }
