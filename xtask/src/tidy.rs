@@ -49,7 +49,7 @@ Checks the conventions that are tests:
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 17] = [
+const CHECKS: [(&str, Check); 19] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
