@@ -2,6 +2,7 @@
 //!
 //! Each check is a function of the [`Tree`], so that a test can show it a broken one.
 
+mod imports;
 mod limits;
 mod links;
 mod permissions;
@@ -32,6 +33,8 @@ Checks the conventions that are tests:
   lock          every crate in Cargo.lock comes from crates.io
   markers       no ignored tests, no to-do marks, no debugging macros in sources
   formatted     rustfmt reaches every source file: plain `mod` lines, none made by a macro
+  arrows        crates depend on crates of lower layers only; testkit is for tests only
+  circles       no files of one crate import each other
   length        no source file above 700 lines, tests not counted
   machine       no absolute paths of somebody's machine
   accounts      only account ids that AWS's documentation uses
@@ -46,7 +49,7 @@ Checks the conventions that are tests:
 /// Says what is wrong, a line each: the place and the fault.
 type Check = fn(&Tree) -> Vec<String>;
 
-const CHECKS: [(&str, Check); 17] = [
+const CHECKS: [(&str, Check); 19] = [
     ("map", map),
     ("pure core", pure_core),
     ("rules", rules),
@@ -55,6 +58,8 @@ const CHECKS: [(&str, Check); 17] = [
     ("lock", lock),
     ("markers", text::markers),
     ("formatted", source::formatted),
+    ("arrows", imports::arrows),
+    ("circles", imports::circles),
     ("length", text::length),
     ("machine", text::machine),
     ("accounts", text::accounts),
@@ -300,7 +305,7 @@ mod tests {
     fn the_map_names_exactly_the_folders() {
         assert_eq!(failing("ARCHITECTURE.md", "nothing"), ["map"]);
         assert_eq!(failing("ARCHITECTURE.md", "`crates/core/` `crates/gone/`"), ["map"]);
-        assert_eq!(failing("crates/new/Cargo.toml", MANIFEST), ["map"]);
+        assert_eq!(failing("crates/audit/Cargo.toml", MANIFEST), ["map"]);
         assert!(failing("crates/core/other/Cargo.toml", MANIFEST).is_empty());
     }
 

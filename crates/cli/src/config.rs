@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rootwatch_hub::SystemClock;
-use rootwatch_hub::config::{self, Inputs, Loaded, Problem, Refused, secrets};
+use rootwatch_hub::config::{self, ConfigFile, Inputs, Loaded, Problem, Refused, secrets};
 
 use crate::args::{ConfigArgs, ConfigCommand};
 use crate::report::EXIT_USAGE;
@@ -64,7 +64,7 @@ fn inputs(args: &ConfigArgs, flags: &[(&str, &str, Option<&String>)]) -> Inputs 
             Some(((*key).to_owned(), (*flag).to_owned(), (*value)?.clone()))
         })
         .collect();
-    Inputs { file: file(args), environment, flags }
+    Inputs { file: file(args).map(ConfigFile::Path), environment, flags }
 }
 
 fn print_warnings(warnings: &[Problem]) {

@@ -20,7 +20,7 @@ use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::config::{AccountConfig, Config, Scope, TelemetryConfig, TokenConfig};
 use rootwatch_hub::telemetry;
-use rootwatch_hub::{Parts, Running};
+use rootwatch_hub::{HubParts, RunningHub};
 use rootwatch_store::{DeliveryFilter, PageRequest, Store};
 
 use self::clock::StoryClock;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let telemetry = telemetry::start(&quiet)?;
         let clock = Arc::new(StoryClock::at(story::start()?));
         let bar = bar(steps.len());
-        let parts = Parts {
+        let parts = HubParts {
             store: store::open(&settings.store).await?,
             rules: Ruleset::built_in(),
             clock: Arc::clone(&clock) as _,
@@ -141,7 +141,7 @@ impl Write for AboveBar {
 
 /// The hub with its clock and its output.
 struct Stage<'a> {
-    running: &'a Running,
+    running: &'a RunningHub,
     clock: &'a StoryClock,
     bar: &'a ProgressBar,
     secret: &'a str,

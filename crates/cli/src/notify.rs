@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rootwatch_core::alert::Alert;
 use rootwatch_core::delivery::{Delivery, DeliveryState};
 use rootwatch_core::rules::Ruleset;
-use rootwatch_hub::Parts;
+use rootwatch_hub::HubParts;
 use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::SourceConfig;
 use rootwatch_hub::config::secrets::Resolver;
@@ -209,7 +209,7 @@ fn test(names: &[String], all: bool, args: &ConfigArgs) -> anyhow::Result<ExitCo
         let deliveries = selected.iter().map(|name| Delivery::new(alert.clone(), name, now));
         let batch = Batch { deliveries: deliveries.collect(), now: Some(now), ..Batch::default() };
         store.commit(batch).await.context(Failed::to("save the test alert"))?;
-        let running = serve::start(Parts {
+        let running = serve::start(HubParts {
             config: settings,
             store: Arc::clone(&store),
             rules: Ruleset::built_in(),

@@ -9,7 +9,7 @@ use rootwatch_hub::SystemClock;
 use rootwatch_hub::config::secrets::Resolver;
 use rootwatch_hub::config::{Loaded, rules};
 use rootwatch_hub::telemetry::{self, Telemetry};
-use rootwatch_hub::{Hub, Parts, Running};
+use rootwatch_hub::{Hub, HubParts, RunningHub};
 use rootwatch_notify::standard_output;
 
 use crate::args::ServeArgs;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen()?;
         let telemetry = telemetry::start(&loaded.config.telemetry)?;
         let resolver = Resolver::new(&loaded.folder);
-        let parts = Parts {
+        let parts = HubParts {
             config: loaded.config.clone(),
             store: store::open(&loaded.config.store).await?,
             rules,
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts a hub. An invalid configuration is an error of usage.
-pub(crate) async fn start(parts: Parts) -> anyhow::Result<Running> {
+pub(crate) async fn start(parts: HubParts) -> anyhow::Result<RunningHub> {
     match Hub::start(parts).await {
         Ok(running) => Ok(running),
         Err(error) if error.is_configuration() => Err(error.into()),
@@ -72,7 +72,7 @@ pub(crate) async fn start(parts: Parts) -> anyhow::Result<Running> {
 }
 
 /// Prints one line: address, sources and destinations.
-fn print_start(loaded: &Loaded, running: &Running, telemetry: &Telemetry) {
+fn print_start(loaded: &Loaded, running: &RunningHub, telemetry: &Telemetry) {
     let address = running.address();
     let sources = config::sources(loaded).join(", ");
     let destinations = config::destinations(loaded).join(", ");

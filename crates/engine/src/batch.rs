@@ -1,4 +1,4 @@
-//! One batch: what the records of many requests mean, saved in one transaction.
+//! One batch: the records of many requests, decided together and saved in one transaction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,80 +15,84 @@ use rootwatch_core::window::left;
 use rootwatch_store::{Batch, StoreError, Unverified};
 use tracing::Instrument as _;
 
-use crate::command::Parcel;
+use crate::command::IngestRequest;
 use crate::engine::{Engine, keys};
-use crate::intake::Judged;
-use crate::memory::Beside;
+use crate::intake::CheckedRecord;
+use crate::memory::IncidentMeta;
 use crate::metrics;
-use crate::outcome::Outcome;
+use crate::outcome::IntakeOutcome;
 
-/// What a batch brings.
+/// The findings that a batch adds.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct BatchContext {
     /// When each new finding reached the hub.
     received: BTreeMap<FindingKey, Timestamp>,
-    /// Those of them that came by a look into the past.
+    /// Those that come from a scan of old log files.
     history: HashSet<FindingKey>,
 }
 
-/// What is known of an incident's part in a batch.
+/// The incidents that a batch changes.
 #[derive(Default)]
 struct Touched {
+    /// Changed, ordered by id.
     order: Vec<IncidentId>,
+    /// Joined into another: from, into.
     gone: Vec<(IncidentId, IncidentId)>,
 }
 
 impl Engine {
-    /// Decides about the records of some requests and saves what comes of it; gives each request's
-    /// outcomes.
+    /// Decides about the records of some requests and saves the result; returns the outcomes of each
+    /// request.
     pub(crate) async fn decide(
         &mut self,
-        parcels: &mut [Parcel],
-    ) -> Result<Vec<Vec<Outcome>>, StoreError> {
-        self.step().await?;
+        requests: &mut [IngestRequest],
+    ) -> Result<Vec<Vec<IntakeOutcome>>, StoreError> {
+        self.sync_memory().await?;
         let now = self.parts.clock.now();
-        let mut known = self.parts.store.known(&keys(parcels)).await?;
-        let accounts = accounts(parcels);
+        let mut known = self.parts.store.known(&keys(requests)).await?;
+        let accounts = accounts(requests);
         self.memory
-            .look_back(&*self.parts.store, &self.parts.rules, now, accounts.into_iter())
+            .load_pasts(&*self.parts.store, &self.parts.rules, now, accounts.into_iter())
             .await?;
 
-        // In the order of time, so that what looks back sees as much as possible.
+        // In the order of time, so that rules that look back see as much as possible.
         let mut order: Vec<(usize, usize)> = Vec::new();
-        for (request, parcel) in parcels.iter().enumerate() {
-            let detected = parcel.judged.iter().enumerate();
+        for (number, request) in requests.iter().enumerate() {
+            let detected = request.checked.iter().enumerate();
             order.extend(
                 detected
-                    .filter(|(_, judged)| matches!(judged, Judged::Detected(_)))
-                    .map(|(place, _)| (request, place)),
+                    .filter(|(_, checked)| matches!(checked, CheckedRecord::Detected(_)))
+                    .map(|(place, _)| (number, place)),
             );
         }
-        order.sort_by_key(|&(request, place)| match &parcels[request].judged[place] {
-            Judged::Detected(detected) => {
+        order.sort_by_key(|&(request, place)| match &requests[request].checked[place] {
+            CheckedRecord::Detected(detected) => {
                 let at = detected.finding.event_time;
                 (at.is_none(), at)
             }
             _ => (true, None),
         });
 
-        let mut outcomes: Vec<Vec<Option<Outcome>>> =
-            parcels.iter().map(|parcel| vec![None; parcel.judged.len()]).collect();
+        let mut outcomes: Vec<Vec<Option<IntakeOutcome>>> =
+            requests.iter().map(|request| vec![None; request.checked.len()]).collect();
         let mut waiting: Vec<(usize, usize, FindingKey)> = Vec::new();
-        let mut news = News::default();
+        let mut context = BatchContext::default();
         let mut findings = Vec::new();
         for (request, place) in order {
-            let Judged::Detected(detected) = &parcels[request].judged[place] else { continue };
+            let CheckedRecord::Detected(detected) = &requests[request].checked[place] else {
+                continue;
+            };
             let key = detected.finding.key.clone();
             if !known.insert(key.clone()) {
-                outcomes[request][place] = Some(Outcome::Known);
+                outcomes[request][place] = Some(IntakeOutcome::Known);
                 continue;
             }
             match self.memory.history.finalize((**detected).clone(), &self.parts.rules) {
-                None => outcomes[request][place] = Some(Outcome::NoFinding),
+                None => outcomes[request][place] = Some(IntakeOutcome::NoFinding),
                 Some(finding) => {
-                    news.received.insert(key.clone(), parcels[request].received_at);
-                    if parcels[request].origin.history {
-                        news.history.insert(key.clone());
+                    context.received.insert(key.clone(), requests[request].received_at);
+                    if requests[request].source.history {
+                        context.history.insert(key.clone());
                     }
                     waiting.push((request, place, key));
                     findings.push(finding);
@@ -96,155 +100,154 @@ impl Engine {
             }
         }
 
-        // Else what was read decided nothing.
-        let is_judged = !findings.is_empty()
-            || outcomes.iter().flatten().any(|outcome| *outcome == Some(Outcome::NoFinding));
+        // Otherwise nothing depends on what was loaded.
+        let is_decided = !findings.is_empty()
+            || outcomes.iter().flatten().any(|outcome| *outcome == Some(IntakeOutcome::NoFinding));
         let times = findings.iter().filter_map(|finding| finding.event_time);
-        self.memory.reach_back(&*self.parts.store, times).await?;
+        self.memory.load_around(&*self.parts.store, times).await?;
         let changes = correlate_batch(&mut self.memory.open, findings);
         let homes = homes(&changes);
 
-        let mut batch = self.batch(changes, &news, now).await?;
-        batch.received = news.received;
-        for (parcel, outcomes) in parcels.iter_mut().zip(&mut outcomes) {
-            batch.positions.extend(parcel.position.clone());
-            for (judged, outcome) in parcel.judged.iter().zip(outcomes) {
-                match judged {
-                    Judged::Detected(_) => {}
-                    Judged::Done(done) => *outcome = Some(done.clone()),
-                    Judged::Doubtful { finding, reason } => {
+        let mut batch = self.batch(changes, &context, now).await?;
+        batch.received = context.received;
+        for (request, outcomes) in requests.iter_mut().zip(&mut outcomes) {
+            batch.positions.extend(request.position.clone());
+            for (checked, outcome) in request.checked.iter().zip(outcomes) {
+                match checked {
+                    CheckedRecord::Detected(_) => {}
+                    CheckedRecord::Done(done) => *outcome = Some(done.clone()),
+                    CheckedRecord::Doubtful { finding, reason } => {
                         batch.unverified.push(Unverified {
                             key: finding.key.clone(),
-                            received_at: parcel.received_at,
-                            source: parcel.origin.source.clone(),
+                            received_at: request.received_at,
+                            source: request.source.source.clone(),
                             reason: reason.clone(),
                             finding: (**finding).clone(),
                         });
-                        *outcome = Some(Outcome::Unverified { reason: reason.clone() });
+                        *outcome = Some(IntakeOutcome::Unverified { reason: reason.clone() });
                     }
                 }
             }
         }
         for (request, place, key) in waiting {
             let incident = self.memory.open.holder(&key).or_else(|| homes.get(&key)).cloned();
-            // Correlation leaves no finding without an incident; were it to, the truth is that the
-            // finding cannot be found again.
+            // Correlation assigns every finding to an incident. If it did not, the finding would not be
+            // saved, and the outcome has to say so.
             outcomes[request][place] = Some(match incident {
-                Some(incident) => Outcome::Saved { incident },
-                None => Outcome::NoFinding,
+                Some(incident) => IntakeOutcome::Saved { incident },
+                None => IntakeOutcome::NoFinding,
             });
         }
-        if !self.save(batch).await? && is_judged {
-            self.memory.is_last(&*self.parts.store).await?;
+        if !self.save(batch).await? && is_decided {
+            self.memory.ensure_current(&*self.parts.store).await?;
         }
-        let whole = |outcomes: Vec<Option<Outcome>>| outcomes.into_iter().flatten().collect();
+        let whole = |outcomes: Vec<Option<IntakeOutcome>>| outcomes.into_iter().flatten().collect();
         Ok(outcomes.into_iter().map(whole).collect())
     }
 
-    /// What changes come to: the revisions that they build on, and whom to tell.
+    /// Turns changes into a batch: the revisions that they build on, and the alerts.
     pub(crate) async fn batch(
         &mut self,
         changes: Vec<Change>,
-        news: &News,
+        context: &BatchContext,
         now: Timestamp,
     ) -> Result<Batch, StoreError> {
         let touched = touched(&changes);
         self.memory.unsaved.extend(touched.order.iter().cloned());
         self.memory.unsaved.extend(touched.gone.iter().map(|(from, _)| from.clone()));
-        self.memory.recall_names(&*self.parts.store, &changes).await?;
-        let generation = self.memory.generation;
+        self.memory.load_alert_counts(&*self.parts.store, &changes).await?;
+        let generation = self.memory.generation();
         let mut batch = Batch { now: Some(now), generation, ..Batch::default() };
-        // What has no revision is new in this batch.
+        // An incident without a revision is new in this batch.
         for id in touched.order.iter().chain(touched.gone.iter().map(|(from, _)| from)) {
-            let revision = self.memory.beside.get(id).map(|beside| beside.revision);
+            let revision = self.memory.meta.get(id).map(|meta| meta.revision);
             if let Some(revision) = revision.filter(|revision| *revision > 0) {
                 batch.expected.push((id.clone(), revision));
             }
         }
         let was_history =
-            |id: &IncidentId| self.memory.beside.get(id).is_some_and(|beside| beside.told.history);
-        let mut live = live(&changes, news, &was_history);
+            |id: &IncidentId| self.memory.meta.get(id).is_some_and(|meta| meta.told.history);
+        let mut live = live(&changes, context, &was_history);
         for (from, into) in &touched.gone {
-            let is_live = |beside: &Beside| beside.revision > 0 && !beside.told.history;
-            if live.contains(from) || self.memory.beside.get(from).is_some_and(is_live) {
+            let is_live = |meta: &IncidentMeta| meta.revision > 0 && !meta.told.history;
+            if live.contains(from) || self.memory.meta.get(from).is_some_and(is_live) {
                 live.insert(into.clone());
             }
-            self.tell_joined(&mut batch, from, into, now).await?;
+            self.alert_joined(&mut batch, from, into, now).await?;
         }
         self.memory.note_fresh(&changes);
-        let earliest = earliest(&changes, &news.received);
+        let earliest = earliest(&changes, &context.received);
         for id in &touched.order {
             if self.is_history(&mut batch, id, live.contains(id)) {
-                self.memory.beside(id).touched_at = now;
+                self.memory.meta(id).touched_at = now;
             } else {
-                self.tell(&mut batch, id, earliest.get(id).copied(), now);
+                self.alert_if_due(&mut batch, id, earliest.get(id).copied(), now);
             }
         }
         batch.changes = changes;
         Ok(batch)
     }
 
-    /// True for an incident of which all came by a look into the past: nobody is told. It is history
-    /// until something of it happens now.
+    /// True for an incident whose findings all come from old log files. It raises no alert until it
+    /// gets a live finding.
     fn is_history(&mut self, batch: &mut Batch, id: &IncidentId, is_live: bool) -> bool {
-        let beside = self.memory.beside(id);
-        let was = beside.told.history;
-        let is = !is_live && (was || beside.revision == 0);
+        let meta = self.memory.meta(id);
+        let was = meta.told.history;
+        let is = !is_live && (was || meta.revision == 0);
         if was != is {
-            beside.told.history = is;
-            batch.notified.push((id.clone(), beside.told));
+            meta.told.history = is;
+            batch.notified.push((id.clone(), meta.told));
         }
         is
     }
 
-    /// Owes an alert of an incident, if there is something to tell.
-    fn tell(
+    /// Adds an alert for an incident to the batch if its change is worth one.
+    fn alert_if_due(
         &mut self,
         batch: &mut Batch,
         id: &IncidentId,
         received_at: Option<Timestamp>,
         now: Timestamp,
     ) {
-        self.memory.beside(id).touched_at = now;
-        let (Some(incident), Some(beside)) = (self.memory.open.get(id), self.memory.beside.get(id))
+        self.memory.meta(id).touched_at = now;
+        let (Some(incident), Some(meta)) = (self.memory.open.get(id), self.memory.meta.get(id))
         else {
             return;
         };
-        // That telling is broken has an alert of its own.
+        // The notifier has already sent its own alert about the outage.
         if incident.kind == IncidentKind::DeliveryOutage {
             return;
         }
-        let Some(kind) = decide(beside.told, incident).or_else(|| self.left(incident, beside))
-        else {
+        let Some(kind) = decide(meta.told, incident).or_else(|| self.left(incident, meta)) else {
             return;
         };
-        let told = beside.told.after(incident);
-        let alert = self.alert(incident, beside, kind, received_at, now);
+        let told = meta.told.after(incident);
+        let alert = self.alert(incident, meta, kind, received_at, now);
         batch.deliveries.extend(self.deliveries(&alert, now));
         batch.notified.push((id.clone(), told));
-        let beside = self.memory.beside(id);
-        beside.told = told;
-        beside.fresh.clear();
+        let meta = self.memory.meta(id);
+        meta.told = told;
+        meta.fresh.clear();
     }
 
-    /// Owes an alert that an incident turned out to be part of another, if it was ever told.
-    async fn tell_joined(
+    /// Adds an alert that an incident joined another, if people were notified of it.
+    async fn alert_joined(
         &mut self,
         batch: &mut Batch,
         from: &IncidentId,
         into: &IncidentId,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Some(beside) = self.memory.beside.remove(from) else { return Ok(()) };
-        if beside.told.alerts == 0 {
+        let Some(meta) = self.memory.meta.remove(from) else { return Ok(()) };
+        if meta.told.alerts == 0 {
             return Ok(());
         }
-        let mut told = beside.told;
+        let mut told = meta.told;
         if let Some(kind) = joined_closing(told, into) {
-            // Memory has moved on; the store still has it as it was.
+            // Memory no longer holds the incident; the store still does.
             let mut gone = self.parts.store.incident(from, ALERT_FINDINGS_MAX).await?;
             gone.incident.related = vec![into.clone()];
-            let alert = self.alert(&gone.incident, &beside, kind, None, now);
+            let alert = self.alert(&gone.incident, &meta, kind, None, now);
             batch.deliveries.extend(self.deliveries(&alert, now));
             told.alerts = told.alerts.saturating_add(1);
         }
@@ -255,37 +258,37 @@ impl Engine {
     pub(crate) fn alert(
         &self,
         incident: &Incident,
-        beside: &Beside,
+        meta: &IncidentMeta,
         kind: AlertKind,
         received_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Alert {
-        let seen = |key: &FindingKey| beside.told.severity.is_some() && !beside.fresh.contains(key);
-        let telling = AlertContext {
+        let seen = |key: &FindingKey| meta.told.severity.is_some() && !meta.fresh.contains(key);
+        let context = AlertContext {
             decided_at: now,
             received_at,
             findings_total: incident.findings_total(),
             seen: &seen,
-            by: beside.by.as_deref(),
+            by: meta.by.as_deref(),
             names: &|id| self.name(id),
             rules: &self.parts.rules,
             windows: &self.inner.settings.windows,
         };
-        let number = beside.told.alerts.saturating_add(1);
-        let alert = compose(format!("{}.{number}", incident.id), kind, incident, &telling);
+        let number = meta.told.alerts.saturating_add(1);
+        let alert = compose(format!("{}.{number}", incident.id), kind, incident, &context);
         tracing::info!(
             alert = alert.id,
             kind = alert.kind.name(),
             severity = alert.severity.name(),
-            "decided to tell"
+            "alert decided"
         );
         alert
     }
 
-    /// NotifiedState when an incident that was approved goes beyond what was.
-    fn left(&self, incident: &Incident, beside: &Beside) -> Option<AlertKind> {
-        let is_told = beside.told.severity.is_some() && !beside.told.closed;
-        let seen = |key: &FindingKey| !beside.fresh.contains(key);
+    /// The alert for an incident that exceeds the window that approved it.
+    fn left(&self, incident: &Incident, meta: &IncidentMeta) -> Option<AlertKind> {
+        let is_told = meta.told.severity.is_some() && !meta.told.closed;
+        let seen = |key: &FindingKey| !meta.fresh.contains(key);
         let window = is_told.then(|| left(incident, &self.inner.settings.windows, &seen))?;
         window.map(|window| AlertKind::OutsideWindow { window })
     }
@@ -297,13 +300,18 @@ impl Engine {
 
     pub(crate) fn deliveries(&self, alert: &Alert, now: Timestamp) -> Vec<Delivery> {
         let to = self.parts.notifier.route(alert);
-        if to.is_empty() {
-            tracing::info!(alert = alert.id, "no destination is told of this alert");
+        // Few channels show acknowledgements, so one without a destination is usual.
+        if to.is_empty() && !matches!(alert.kind, AlertKind::Acknowledged { .. }) {
+            tracing::warn!(
+                alert = alert.id,
+                kind = alert.kind.name(),
+                "no route matched: the alert is not sent to any destination"
+            );
         }
         to.iter().map(|destination| Delivery::new(alert.clone(), destination, now)).collect()
     }
 
-    /// Commits, and follows in memory what the store has now. False when there was nothing to commit.
+    /// Commits a batch and updates memory. False if there was nothing to commit.
     pub(crate) async fn save(&mut self, batch: Batch) -> Result<bool, StoreError> {
         let is_nothing = batch.unverified.is_empty()
             && batch.positions.is_empty()
@@ -313,42 +321,37 @@ impl Engine {
             self.memory.unsaved.clear();
             return Ok(false);
         }
-        let is_shared = batch.generation.is_some();
         let touched = touched(&batch.changes);
-        let owes = !batch.deliveries.is_empty();
+        let has_deliveries = !batch.deliveries.is_empty();
         let findings = batch.received.len();
         let begin = std::time::Instant::now();
         let span = tracing::info_span!("commit", findings, incidents = touched.order.len());
         self.parts.store.commit(batch).instrument(span).await?;
-        self.works();
-        self.memory.unsaved.clear();
-        // A commit that touches no incident need not move the store's generation: were it taken for one
-        // that did, the next commit of another would be taken for ours.
-        let has_touched = !touched.order.is_empty() || !touched.gone.is_empty();
-        self.memory.has_committed = is_shared && has_touched;
+        self.store_recovered();
+        self.memory.note_commit(!touched.order.is_empty() || !touched.gone.is_empty());
         metrics::committed(begin.elapsed(), findings);
         for id in &touched.order {
-            self.memory.beside(id).revision += 1;
+            self.memory.meta(id).revision += 1;
         }
-        if owes {
+        if has_deliveries {
             self.parts.wake.notify_one();
         }
         Ok(true)
     }
 }
 
-/// Accounts of the findings that parcels bring.
-fn accounts(parcels: &[Parcel]) -> Vec<&str> {
-    let judged = parcels.iter().flat_map(|parcel| &parcel.judged);
-    judged
-        .filter_map(|judged| match judged {
-            Judged::Detected(detected) => detected.finding.account_id.as_deref(),
+/// Accounts of the findings of requests.
+fn accounts(requests: &[IngestRequest]) -> Vec<&str> {
+    let checked = requests.iter().flat_map(|request| &request.checked);
+    checked
+        .filter_map(|checked| match checked {
+            CheckedRecord::Detected(detected) => detected.finding.account_id.as_deref(),
             _ => None,
         })
         .collect()
 }
 
-/// The incidents that changes touch, each once, and those that are no more.
+/// The incidents that changes touch, each once, and those that joined others.
 fn touched(changes: &[Change]) -> Touched {
     let mut touched = Touched::default();
     let mut here: HashSet<&IncidentId> = HashSet::new();
@@ -369,7 +372,7 @@ fn touched(changes: &[Change]) -> Touched {
     touched
 }
 
-/// Where changes put findings.
+/// The incident of each finding after the changes.
 fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
     let mut homes: HashMap<FindingKey, IncidentId> = HashMap::new();
     let mut heirs: HashMap<IncidentId, IncidentId> = HashMap::new();
@@ -390,7 +393,7 @@ fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
         }
     }
     for home in homes.values_mut() {
-        // Each step leads to an incident that lived longer; a chain is as short as the batch.
+        // Each step leads to an incident that joined later, so a chain is at most as long as the batch.
         for _ in 0..heirs.len() {
             match heirs.get(home) {
                 Some(heir) => home.clone_from(heir),
@@ -401,12 +404,11 @@ fn homes(changes: &[Change]) -> HashMap<FindingKey, IncidentId> {
     homes
 }
 
-/// The incidents to which changes bring what happens now, or happened when it came. A finding that was
-/// there and is judged otherwise does not count; one that leaves an incident for another is what it was
-/// in the first.
+/// The incidents to which changes add live findings. A finding that was there before and is only scored
+/// differently does not count; one that moves between incidents is as live as its first incident.
 fn live(
     changes: &[Change],
-    news: &News,
+    context: &BatchContext,
     was_history: &dyn Fn(&IncidentId) -> bool,
 ) -> HashSet<IncidentId> {
     let mut left: HashMap<&FindingKey, bool> = HashMap::new();
@@ -415,14 +417,14 @@ fn live(
             left.extend(growth.removed.iter().map(|key| (key, !was_history(&growth.id))));
         }
     }
-    // `None` for what was there, and nobody says where.
+    // `None` if the finding already existed and no change says where it was.
     let is_live = |finding: &Finding| {
         let key = &finding.key;
-        let is_new = news.received.contains_key(key).then(|| !news.history.contains(key));
+        let is_new = context.received.contains_key(key).then(|| !context.history.contains(key));
         is_new.or_else(|| left.get(key).copied())
     };
     let live = changes.iter().filter_map(|change| match change {
-        // What has no findings is an incident of our own. Better told once too often than never.
+        // An incident without findings is about the hub itself. One alert too many is better than none.
         Change::Opened(incident) => (incident.findings.is_empty()
             || incident.findings.iter().any(|one| is_live(one).unwrap_or(true)))
         .then(|| incident.id.clone()),
@@ -434,7 +436,7 @@ fn live(
     live.collect()
 }
 
-/// When the first of an incident's new findings reached the hub.
+/// When the first new finding of each incident reached the hub.
 fn earliest(
     changes: &[Change],
     received: &BTreeMap<FindingKey, Timestamp>,
@@ -462,8 +464,8 @@ mod tests {
 
     use super::*;
 
-    /// A sign-in goes to a nearer session, in a batch that brings only what happened long ago: what it
-    /// leaves behind is an incident of its own from then on. Says whether that one is live.
+    /// A sign-in moves to a nearer session, in a batch of old log files only. Its former incident becomes
+    /// an incident of its own. Returns whether that one is live.
     fn rest_is_live(was_history: bool) -> bool {
         let mut open = OpenIncidents::new(CorrelatePolicy::default());
         let first = sign_in(PROD, at(100), "198.51.100.7", Outcome::Success);
@@ -471,18 +473,18 @@ mod tests {
         correlate_batch(&mut open, vec![first.clone(), far.clone()]);
         let before = open.holder(&first.key).cloned().expect("an incident");
         let near = in_session(PROD, at(210), "ListRoles", at(101));
-        let news = News {
+        let context = BatchContext {
             received: BTreeMap::from([(near.key.clone(), at(500))]),
             history: HashSet::from([near.key.clone()]),
         };
         let changes = correlate_batch(&mut open, vec![near]);
         let after = open.holder(&far.key).cloned().expect("an incident");
         assert_ne!(before, after, "the nearer session takes the sign-in");
-        live(&changes, &news, &|id| was_history && *id == before).contains(&after)
+        live(&changes, &context, &|id| was_history && *id == before).contains(&after)
     }
 
     #[test]
-    fn what_was_news_is_no_history_when_it_becomes_an_incident_of_its_own() {
+    fn a_live_finding_stays_live_when_it_becomes_an_incident_of_its_own() {
         assert!(rest_is_live(false));
         assert!(!rest_is_live(true));
     }

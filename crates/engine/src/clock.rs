@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::Clock;
 
-/// The clock of this machine.
+/// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -16,7 +16,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved: for tests and simulations.
+/// A clock that stands still until it is advanced, for tests and simulations.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
 
@@ -27,7 +27,7 @@ impl ManualClock {
         Self(Mutex::new(now))
     }
 
-    /// Moves it, forwards or back; at the end of time it stops.
+    /// Advances it, or sets it back; it stops at the last possible moment.
     pub fn advance(&self, by: SignedDuration) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *now = now.saturating_add(by).unwrap_or(*now);

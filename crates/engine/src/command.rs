@@ -1,4 +1,4 @@
-//! What the handle asks of the engine's task.
+//! The commands that the handle sends to the engine's task.
 
 use jiff::Timestamp;
 use rootwatch_core::alert::Alert;
@@ -6,23 +6,23 @@ use rootwatch_core::incident::IncidentId;
 use rootwatch_store::{Resolution, StoreError, StoredIncident};
 use tokio::sync::oneshot;
 
-use crate::intake::Judged;
-use crate::outcome::{IngestError, Origin, Outcome};
-use crate::permit::Room;
+use crate::intake::CheckedRecord;
+use crate::outcome::{IngestError, IntakeOutcome, RecordSource};
+use crate::permit::MemoryPermit;
 
-/// Something for the engine to do.
+/// A command to the engine.
 #[derive(Debug)]
-pub(crate) enum Job {
-    Records(Box<Parcel>),
+pub(crate) enum Command {
+    Records(Box<IngestRequest>),
     Handle {
         id: IncidentId,
         handled: Resolution,
         answer: oneshot::Sender<Result<StoredIncident, StoreError>>,
     },
-    Telling {
+    SetOutage {
         destination: String,
-        /// Why it does not work; `None` when it works again.
-        broken: Option<String>,
+        /// Why deliveries fail; `None` if they work again.
+        failure: Option<String>,
         answer: oneshot::Sender<Result<(), StoreError>>,
     },
     Raise {
@@ -37,12 +37,12 @@ pub(crate) enum Job {
 
 /// The records of one request.
 #[derive(Debug)]
-pub(crate) struct Parcel {
-    pub(crate) origin: Origin,
+pub(crate) struct IngestRequest {
+    pub(crate) source: RecordSource,
     pub(crate) received_at: Timestamp,
-    pub(crate) judged: Vec<Judged>,
+    pub(crate) checked: Vec<CheckedRecord>,
     pub(crate) position: Option<(String, String)>,
-    /// Held until the answer is given.
-    pub(crate) _room: Room,
-    pub(crate) answer: oneshot::Sender<Result<Vec<Outcome>, IngestError>>,
+    /// Held until the request is answered.
+    pub(crate) _permit: MemoryPermit,
+    pub(crate) answer: oneshot::Sender<Result<Vec<IntakeOutcome>, IngestError>>,
 }

@@ -1,5 +1,5 @@
-//! Drills: events that somebody puts on a spoke's bus to see whether what it sends comes through to
-//! people. Where one is from stands in its envelope, which EventBridge writes and not the sender.
+//! Drills: test events that an operator puts on a spoke's bus, to see whether its events reach people.
+//! The account and region come from the envelope, which EventBridge writes and not the sender.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use rootwatch_core::forwarding::DRILL_SOURCE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Bytes of an event at most: EventBridge takes no larger ones.
+/// Largest event in bytes: EventBridge accepts no larger ones.
 const EVENT_BYTES_MAX: usize = 1 << 20;
-/// Bytes of an account's or a region's name at most.
+/// Longest account id or region name in bytes.
 const NAME_BYTES_MAX: usize = 32;
-/// Why a drill cannot be told of.
-pub const NOWHERE: &str = "a drill that does not say where it is from";
+/// Why a drill cannot raise a test alert.
+pub const NOWHERE: &str = "a drill without the account and region that EventBridge adds";
 
-/// Where a drill came from.
+/// The place from which a drill was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drill {
     /// The account, as EventBridge states it.
@@ -24,27 +24,25 @@ pub struct Drill {
     pub region: String,
 }
 
-/// The members of one object, unparsed; of a repeated one the last counts.
+/// The members of one object, unparsed; the last of repeated ones counts.
 #[derive(Deserialize)]
 struct Members<'a>(#[serde(borrow)] BTreeMap<Cow<'a, str>, &'a RawValue>);
 
 impl Drill {
-    /// Of what an envelope states; `None` where that cannot be EventBridge's.
+    /// From the members of an envelope; `None` if EventBridge cannot have written them.
+    #[must_use]
     pub fn of(account: Option<String>, region: Option<String>) -> Option<Self> {
         let named = |text: Option<String>| text.filter(|text| is_name(text));
         Some(Self { account: named(account)?, region: named(region)? })
     }
 
-    /// Reads a text that is one drill and nothing else, as an API destination of EventBridge sends
-    /// it; `None` for any other text.
-    ///
-    /// # Errors
-    /// It is one, and cannot be used: lower case, no full stop.
+    /// Reads a text that is one drill and nothing else, as an API destination of EventBridge sends it;
+    /// `None` for any other text. The error says why a drill cannot be used.
     pub(crate) fn read(text: &[u8]) -> Option<Result<Self, &'static str>> {
         if text.len() > EVENT_BYTES_MAX {
             return None;
         }
-        // Hardly any text names it, and to look for it is much faster than to parse.
+        // Few texts name the source, and searching is much faster than parsing.
         let text = std::str::from_utf8(text).ok().filter(|text| text.contains(DRILL_SOURCE))?;
         let Members(members) = serde_json::from_str(text).ok()?;
         let stated = |name: &str| {
@@ -78,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drill_says_where_it_is_from_or_is_refused() {
+    fn a_drill_names_its_account_and_region_or_is_refused() {
         let expected = Drill { account: "222233334444".to_owned(), region: "eu-west-1".to_owned() };
         assert_eq!(Drill::read(drill().to_string().as_bytes()), Some(Ok(expected)));
         for account in [json!(""), json!("2222 3333"), json!("2".repeat(40)), json!(2), json!(null)]
@@ -94,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_speaks_of_drills_is_none() {
+    fn texts_that_only_mention_drills_are_not_drills() {
         let mut other = drill();
         other["source"] = json!("rootwatch.drill2");
         let mut record = drill();

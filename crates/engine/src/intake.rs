@@ -1,9 +1,9 @@
-//! Bytes to judged records, on the task of whoever brings them.
+//! From bytes to checked records, on the task of the sender.
 //!
-//! What a record says about itself is checked against what else is known: an envelope that
-//! contradicts it, or an account that is not ours, makes it *unverified*. Such a record is kept
-//! apart and shown; it is never part of an incident, or somebody could raise false alarms, or tie
-//! a real one to a false story, by posting events.
+//! What a record says about itself is compared with its envelope and with the configured accounts. If
+//! they contradict each other, or the account is not configured, the record is *unverified*: it is saved
+//! and shown, but is never part of an incident. Otherwise anybody who can post events could raise false
+//! alarms, or attach false findings to a real incident.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -17,23 +17,23 @@ use rootwatch_core::finding::Finding;
 use rootwatch_core::rules::Ruleset;
 
 use crate::drill::Drill;
-use crate::outcome::{EXPANSION_MAX, IngestError, Outcome};
-use crate::permit::Room;
+use crate::outcome::{EXPANSION_MAX, IngestError, IntakeOutcome};
+use crate::permit::MemoryPermit;
 
 /// First bytes of a gzip member.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 /// Bytes of a body above which it is classified on a thread of its own.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// Which records are ours.
+/// Which accounts records are trusted to be of.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
-    /// Accounts of the organisation; empty where all count.
+    /// Accounts of the organization. Empty: all accounts.
     pub accounts: BTreeSet<String>,
 }
 
 impl Trust {
-    /// Why a record in its envelope is not trusted.
+    /// Why a record in its envelope is not trusted, if it is not.
     pub fn doubt(&self, event: &Event<'_>) -> Option<String> {
         let (envelope, record) = (&event.envelope, &event.record);
         if envelope.stated {
@@ -62,22 +62,24 @@ impl Trust {
         }
         let account =
             envelope.account.as_deref().or(record.recipient_account_id.as_deref()).map(digits);
-        self.stranger(account.as_deref())
+        self.unknown_account(account.as_deref())
     }
 
-    /// Why a finding without an envelope is not trusted.
+    /// Why a finding without an envelope is not trusted, if it is not.
     pub fn doubt_finding(&self, finding: &Finding) -> Option<String> {
         let account = finding.recipient_account_id.as_deref().or(finding.account_id.as_deref());
-        self.stranger(account)
+        self.unknown_account(account)
     }
 
-    fn stranger(&self, account: Option<&str>) -> Option<String> {
+    fn unknown_account(&self, account: Option<&str>) -> Option<String> {
         if self.accounts.is_empty() {
             return None;
         }
         match account {
             Some(account) if self.accounts.contains(account) => None,
-            Some(account) => Some(format!("account {} is not ours", short(account))),
+            Some(account) => {
+                Some(format!("account {} is not one of the configured accounts", short(account)))
+            }
             None => Some("the record names no account".to_owned()),
         }
     }
@@ -87,27 +89,27 @@ fn digits(account: &str) -> String {
     account.chars().filter(|letter| *letter != '-').collect()
 }
 
-/// As much of a text as belongs in a reason.
+/// The beginning of a text by others, for a reason.
 fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-/// One record of a request, judged.
+/// One record of a request after decoding, detection and the check of its account.
 #[derive(Debug)]
-pub(crate) enum Judged {
-    /// To be weighed by the engine.
+pub(crate) enum CheckedRecord {
+    /// A finding for the engine.
     Detected(Box<Detected>),
-    /// To be kept apart.
+    /// A finding that is not trusted.
     Doubtful { finding: Box<Finding>, reason: String },
-    /// Nothing to keep.
-    Done(Outcome),
+    /// Nothing to save.
+    Done(IntakeOutcome),
 }
 
 /// What a body holds.
 #[derive(Debug)]
 pub(crate) enum BodyContent {
     /// Its records, in their order.
-    Records(Vec<Judged>),
+    Records(Vec<CheckedRecord>),
     /// One drill and nothing else.
     Drill(Drill),
 }
@@ -126,77 +128,83 @@ impl Classifier {
     pub(crate) async fn classify_body(
         self: &Arc<Self>,
         body: Bytes,
-        room: Room,
-    ) -> Result<(BodyContent, Room), IngestError> {
+        permit: MemoryPermit,
+    ) -> Result<(BodyContent, MemoryPermit), IngestError> {
         if body.len() <= INLINE_BYTES_MAX && !is_gzip(&body) {
-            return self.read(body, room);
+            return self.read(body, permit);
         }
         let classifier = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || classifier.read(body, room));
+        let task = tokio::task::spawn_blocking(move || classifier.read(body, permit));
         task.await.map_err(|_| IngestError::Closing)?
     }
 
-    fn read(&self, body: Bytes, mut room: Room) -> Result<(BodyContent, Room), IngestError> {
+    fn read(
+        &self,
+        body: Bytes,
+        mut permit: MemoryPermit,
+    ) -> Result<(BodyContent, MemoryPermit), IngestError> {
         let sent = body.len();
         let text = inflate(body, self.body_bytes_max)?;
-        room.grow(text.len().saturating_sub(sent))?;
+        permit.grow(text.len().saturating_sub(sent))?;
         let content = match Drill::read(&text) {
             Some(Ok(drill)) => BodyContent::Drill(drill),
             Some(Err(reason)) => {
                 let reason = reason.to_owned();
-                let skipped = Outcome::Skipped { reason, record: 1, offset: 0 };
-                BodyContent::Records(vec![Judged::Done(skipped)])
+                let skipped = IntakeOutcome::Skipped { reason, record: 1, offset: 0 };
+                BodyContent::Records(vec![CheckedRecord::Done(skipped)])
             }
             None => {
                 let limits = Limits::default();
-                BodyContent::Records(judge_text(&text, &self.rules, &self.trust, &limits))
+                BodyContent::Records(check_text(&text, &self.rules, &self.trust, &limits))
             }
         };
-        Ok((content, room))
+        Ok((content, permit))
     }
 
     /// Checks the findings of a scan, in their order.
-    pub(crate) fn classify_detected(&self, detected: Vec<Detected>) -> Vec<Judged> {
+    pub(crate) fn classify_detected(&self, detected: Vec<Detected>) -> Vec<CheckedRecord> {
         let check = |detected: Detected| match self.trust.doubt_finding(&detected.finding) {
-            None => Judged::Detected(Box::new(detected)),
-            Some(reason) => Judged::Doubtful { finding: Box::new(detected.finding), reason },
+            None => CheckedRecord::Detected(Box::new(detected)),
+            Some(reason) => CheckedRecord::Doubtful { finding: Box::new(detected.finding), reason },
         };
         detected.into_iter().map(check).collect()
     }
 }
 
-/// Judges all records of a text, in their order.
-fn judge_text(text: &[u8], rules: &Ruleset, trust: &Trust, limits: &Limits) -> Vec<Judged> {
+/// Checks all records of a text, in their order.
+fn check_text(text: &[u8], rules: &Ruleset, trust: &Trust, limits: &Limits) -> Vec<CheckedRecord> {
     let mut detector = Detector::new(rules);
-    let mut judged = Vec::new();
+    let mut checked = Vec::new();
     decode_log(text, limits, &mut |_, item| {
-        judged.push(match item {
+        checked.push(match item {
             Item::Event(event) => match detector.detect(&event) {
-                None => Judged::Done(Outcome::NoFinding),
+                None => CheckedRecord::Done(IntakeOutcome::NoFinding),
                 Some(detected) => match trust.doubt(&event) {
-                    None => Judged::Detected(Box::new(detected)),
+                    None => CheckedRecord::Detected(Box::new(detected)),
                     Some(reason) => {
-                        Judged::Doubtful { finding: Box::new(detected.finding), reason }
+                        CheckedRecord::Doubtful { finding: Box::new(detected.finding), reason }
                     }
                 },
             },
-            Item::PassedOver(what) => Judged::Done(Outcome::PassedOver { what: what.name() }),
-            Item::Skipped(skipped) => Judged::Done(Outcome::Skipped {
+            Item::PassedOver(what) => {
+                CheckedRecord::Done(IntakeOutcome::PassedOver { what: what.name() })
+            }
+            Item::Skipped(skipped) => CheckedRecord::Done(IntakeOutcome::Skipped {
                 reason: skipped.reason,
                 record: skipped.place.record,
                 offset: skipped.place.offset,
             }),
         });
     });
-    judged
+    checked
 }
 
-/// True for what begins as gzip does.
+/// True for bytes that begin like gzip.
 fn is_gzip(body: &[u8]) -> bool {
     body.starts_with(&GZIP)
 }
 
-/// The text of a body, inflated if it is gzip, within bounds.
+/// Inflates a body if it is gzip, within bounds.
 fn inflate(body: Bytes, bytes_max: usize) -> Result<Bytes, IngestError> {
     if body.len() > bytes_max {
         return Err(IngestError::TooLarge { bytes_max });
@@ -204,11 +212,11 @@ fn inflate(body: Bytes, bytes_max: usize) -> Result<Bytes, IngestError> {
     if !is_gzip(&body) {
         return Ok(body);
     }
-    let room = bytes_max.min(body.len().saturating_mul(EXPANSION_MAX).max(1 << 16));
-    let mut text = Vec::with_capacity(body.len().saturating_mul(4).min(room));
-    let mut reader = MultiGzDecoder::new(&body[..]).take(room as u64 + 1);
+    let inflated_bytes_max = bytes_max.min(body.len().saturating_mul(EXPANSION_MAX).max(1 << 16));
+    let mut text = Vec::with_capacity(body.len().saturating_mul(4).min(inflated_bytes_max));
+    let mut reader = MultiGzDecoder::new(&body[..]).take(inflated_bytes_max as u64 + 1);
     match reader.read_to_end(&mut text) {
-        Ok(_) if text.len() > room => Err(IngestError::TooLarge { bytes_max }),
+        Ok(_) if text.len() > inflated_bytes_max => Err(IngestError::TooLarge { bytes_max }),
         Ok(_) => Ok(text.into()),
         Err(error) => Err(IngestError::Damaged { reason: error.to_string() }),
     }
@@ -228,9 +236,9 @@ mod tests {
 
     fn doubt(text: &str, trust: &Trust) -> Option<String> {
         let rules = Ruleset::built_in();
-        match judge_text(text.as_bytes(), &rules, trust, &Limits::default()).pop() {
-            Some(Judged::Doubtful { reason, .. }) => Some(reason),
-            Some(Judged::Detected(_)) => None,
+        match check_text(text.as_bytes(), &rules, trust, &Limits::default()).pop() {
+            Some(CheckedRecord::Doubtful { reason, .. }) => Some(reason),
+            Some(CheckedRecord::Detected(_)) => None,
             other => panic!("not a finding: {other:?}"),
         }
     }
@@ -249,7 +257,10 @@ mod tests {
         let cases = [
             (event("my.app", "222233334444", "222233334444"), "not one of AWS's own"),
             (event("aws.iam", "111122223333", "222233334444"), "was delivered to 222233334444"),
-            (event("aws.iam", "333344445555", "333344445555"), "account 333344445555 is not ours"),
+            (
+                event("aws.iam", "333344445555", "333344445555"),
+                "account 333344445555 is not one of the configured accounts",
+            ),
         ];
         for (text, expected) in cases {
             let reason = doubt(&text, &trust).unwrap_or_default();

@@ -21,9 +21,9 @@ pub mod shutdown;
 pub mod status;
 
 pub use engine::{BATCH_RECORDS_MAX, Engine};
-pub use handle::Ingest;
+pub use handle::EngineHandle;
 pub use intake::Trust;
 pub use outbox::StoreOutbox;
-pub use outcome::{IngestError, Origin, Outcome};
-pub use permit::Room;
-pub use settings::{Parts, Settings};
+pub use outcome::{IngestError, IntakeOutcome, RecordSource};
+pub use permit::MemoryPermit;
+pub use settings::{EngineParts, EngineSettings};

@@ -1,8 +1,8 @@
-//! What time alone changes: incidents end in silence, digests fall due, old things are let go of.
+//! What time alone changes: quiet incidents close, digests fall due, old data is pruned and evicted.
 //!
-//! Clocks jump. Forwards by a day, incidents close early and open again with the next record, a
-//! digest comes early, and nothing is pruned until a day has really passed. Backwards, all goes on:
-//! what was noted in what is now the future is taken as noted now.
+//! Clocks jump. After a jump forwards by a day, incidents close early and open again with the next
+//! record, a digest is sent early, and nothing is pruned until a day has really passed. After a jump
+//! backwards, everything continues: times that now lie in the future count as now.
 
 use std::time::{Duration, Instant};
 
@@ -13,74 +13,74 @@ use rootwatch_core::finding::Severity;
 use rootwatch_core::incident::IncidentId;
 use rootwatch_store::{IncidentFilter, PAGE_ITEMS_MAX, PageRequest, StoreError};
 
-use crate::batch::News;
+use crate::batch::BatchContext;
 use crate::engine::Engine;
 
 /// How often the store is pruned.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
-/// How often memory is tidied.
+/// How often memory is evicted.
 const EVICT_EVERY: Duration = Duration::from_secs(60);
-/// Silence of an incident's own, at least, whatever the times of its findings: log files of last
-/// week come one after the other, and what they tell should not end and begin again between two.
-const SETTLE: SignedDuration = SignedDuration::from_mins(5);
-/// How long the hub is not ready after the store failed, unless it saves something before.
-const TROUBLE: Duration = Duration::from_secs(30);
-/// Names the note of when a shared store was pruned last.
+/// How long an incident has to get no new finding before it closes, whatever the times of its findings.
+/// Log files of last week arrive one after the other, and an incident should not close between two.
+const UNTOUCHED_MIN: SignedDuration = SignedDuration::from_mins(5);
+/// How long the hub is not ready after the store failed, unless it saves something earlier.
+const NOT_READY: Duration = Duration::from_secs(30);
+/// Name of the note that keeps when a shared store was pruned last.
 const PRUNE_NOTE: &str = "pruned";
-/// Names the note of the last digest.
+/// Name of the note that keeps when the last digest was sent.
 const DIGEST_NOTE: &str = "digest";
 
 impl Engine {
-    /// What time alone changes.
+    /// Applies what time alone changes.
     pub(crate) async fn tick(&mut self) -> Result<(), StoreError> {
         let mut tries = 0;
         let done = loop {
             let done = self.tick_once().await;
-            if !self.is_to_try_again(&done, &mut tries).await {
+            if !self.should_retry(&done, &mut tries).await {
                 break done;
             }
         };
-        self.in_step &= done.is_ok();
-        self.note(done)
+        self.in_sync &= done.is_ok();
+        self.record_result(done)
     }
 
     async fn tick_once(&mut self) -> Result<(), StoreError> {
         if self.inner.trouble.borrow().is_some() {
-            // Reading may work where writing does not, and a small write where a batch has no room:
+            // Reading may work where writing does not, and a small write where a batch has no permit:
             // only after a while without trouble does this count.
             self.parts.store.ping().await?;
-            if self.upkeep.failed_at.elapsed() >= TROUBLE {
-                self.works();
+            if self.schedule.failed_at.elapsed() >= NOT_READY {
+                self.store_recovered();
             }
         }
-        self.step().await?;
+        self.sync_memory().await?;
         let now = self.parts.clock.now();
-        self.upkeep.look(now);
+        self.schedule.check_clock(now);
         self.memory.load_unended(&*self.parts.store).await?;
         self.close(now).await?;
         self.digest(now).await?;
-        if self.memory.is_full() || self.upkeep.evicted_at.elapsed() >= EVICT_EVERY {
+        if self.memory.is_full() || self.schedule.evicted_at.elapsed() >= EVICT_EVERY {
             self.memory.evict(&self.parts.rules, now);
-            self.upkeep.evicted_at = Instant::now();
+            self.schedule.evicted_at = Instant::now();
         }
-        let due = self.upkeep.pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
-        if due && self.upkeep.trusts_clock() && !self.is_pruned_by_others(now).await? {
+        let due = self.schedule.pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
+        if due && self.schedule.trusts_clock() && !self.is_pruned_by_others(now).await? {
             self.prune(now).await?;
-            self.upkeep.pruned_at = Some(Instant::now());
+            self.schedule.pruned_at = Some(Instant::now());
         }
         Ok(())
     }
 
-    /// True when another that shares the store has pruned it of late; if not, says to the others
-    /// that this one is about to.
+    /// True if another engine pruned a shared store recently. If not, notes for the others that this one
+    /// is about to.
     async fn is_pruned_by_others(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        if self.memory.generation.is_none() {
+        if !self.memory.is_shared() {
             return Ok(false);
         }
         let note = self.parts.store.note(PRUNE_NOTE).await?;
         let at: Option<Timestamp> = note.and_then(|text| text.parse().ok());
         let every = SignedDuration::try_from(PRUNE_EVERY).unwrap_or(SignedDuration::MAX);
-        // Noted by a clock that was set back since: not of late.
+        // A note from the future was written before the clock was set back: not recent.
         let is_recent = at.is_some_and(|at| at <= now && now.duration_since(at) < every);
         if !is_recent {
             self.parts.store.put_note(PRUNE_NOTE, Some(&now.to_string())).await?;
@@ -88,20 +88,20 @@ impl Engine {
         Ok(is_recent)
     }
 
-    /// Closes incidents of which nothing is heard any more.
+    /// Closes incidents that got no new finding for long enough.
     async fn close(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let mut changes = close_quiet(&self.memory.open, now);
         changes.retain(|change| {
             let Change::Closed { id, .. } = change else { return false };
-            let beside = self.memory.beside(id);
-            beside.touched_at = beside.touched_at.min(now);
-            now.duration_since(beside.touched_at) >= SETTLE
+            let meta = self.memory.meta(id);
+            meta.touched_at = meta.touched_at.min(now);
+            now.duration_since(meta.touched_at) >= UNTOUCHED_MIN
         });
         if changes.is_empty() {
             return Ok(());
         }
         self.memory.open.apply(&changes);
-        let batch = self.batch(changes, &News::default(), now).await?;
+        let batch = self.batch(changes, &BatchContext::default(), now).await?;
         self.save(batch).await.map(drop)
     }
 
@@ -117,19 +117,19 @@ impl Engine {
                 deliveries = pruned.deliveries,
                 unverified = pruned.unverified,
                 %before,
-                "pruned what is older than the configured {days} days"
+                "pruned data older than the configured {days} days"
             );
-            // Memory may hold what is gone.
-            self.in_step &= pruned.incidents == 0;
+            // Memory may hold pruned incidents.
+            self.in_sync &= pruned.incidents == 0;
         }
         Ok(())
     }
 
-    /// Tells of informational incidents together, when the time has come.
+    /// Enqueues the digest of informational incidents when it is due.
     async fn digest(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let Some(due) = self.inner.settings.digest.last_due(now) else { return Ok(()) };
-        // Another that shares the store may have told one since.
-        if self.memory.generation.is_some() {
+        // Another engine of a shared store may have sent one since.
+        if self.memory.is_shared() {
             self.memory.digested_at = None;
         }
         if self.memory.digested_at.is_none() {
@@ -137,9 +137,9 @@ impl Engine {
             self.memory.digested_at = note.and_then(|text| text.parse().ok());
         }
         match self.memory.digested_at {
-            // The first start: what is there now waits for the next time.
+            // The first start: present incidents wait for the next digest.
             None => return self.note_digest(now).await,
-            // Noted by a clock that was set back since.
+            // Noted before the clock was set back.
             Some(last) if last > now => return self.note_digest(now).await,
             Some(last) if last >= due => return Ok(()),
             Some(_) => {}
@@ -147,7 +147,7 @@ impl Engine {
         let filter = IncidentFilter { undigested: true, ..IncidentFilter::default() };
         let mut page = PageRequest { items_max: PAGE_ITEMS_MAX, after: None };
         let mut ids: Vec<IncidentId> = Vec::new();
-        // What a look into the past brought counts as listed, and is not.
+        // Incidents from old log files are marked as listed without being listed.
         let mut history: Vec<IncidentId> = Vec::new();
         loop {
             let found = self.parts.store.incidents(&filter, &page).await?;

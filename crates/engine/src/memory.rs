@@ -1,4 +1,5 @@
-//! What the engine keeps in memory: the incidents that may still grow, and what was told of them.
+//! What the engine keeps in memory: incidents that may still grow, what people were notified of, and
+//! which spans of time are loaded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,117 +12,164 @@ use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState
 use rootwatch_core::rules::Ruleset;
 use rootwatch_store::{CaughtUp, Decisions, LookBack, Store, StoreError, StoredIncident};
 
-use crate::settings::Settings;
+use crate::settings::EngineSettings;
 
 /// How far before and after a late finding incidents are loaded: farther than any link reaches.
-const NEIGHBOURHOOD: SignedDuration = SignedDuration::from_hours(48);
-/// Findings of one incident that are remembered as not told yet.
+const NEIGHBORHOOD: SignedDuration = SignedDuration::from_hours(48);
+/// Findings of one incident that are remembered as new since its last alert.
 const FRESH_MAX: usize = 1_000;
-/// Findings that were loaded for late records, after which memory is tidied at once.
+/// Findings loaded for late records after which memory is evicted at once.
 const LOADED_FINDINGS_MAX: usize = 100_000;
-/// Incidents that others changed and that are read again one by one; beyond them, memory is read
-/// anew.
+/// Incidents changed by other writers that are reloaded one by one; beyond it, everything is reloaded.
 const CHANGED_MAX: usize = 200;
 /// Findings of an incident that is loaded whole.
 const WHOLE_FINDINGS_MAX: usize = 1_000_000;
-/// Begins the names of positions that hold how many alerts there were of an incident that joined
-/// another: were one of its name to open again, its alerts would otherwise have the names of
-/// earlier ones, and be taken for repeats.
+/// Prefix of the positions that keep how many alerts an incident had before it joined another. If an
+/// incident with its id opened again, its alerts would otherwise repeat the ids of earlier alerts and
+/// be dropped as duplicates. (Stores hold this prefix: it stays as it is.)
 const GONE: &str = "told:";
 
-/// What is kept beside an incident.
+/// What is kept about an incident beside the incident itself.
 #[derive(Debug, Default)]
-pub(crate) struct Beside {
-    /// The store's revision.
+pub(crate) struct IncidentMeta {
+    /// The store's revision; 0 for an incident that is not saved yet.
     pub(crate) revision: u64,
-    /// What was told.
+    /// What people were notified of.
     pub(crate) told: NotifiedState,
     /// Who acknowledged or resolved it.
     pub(crate) by: Option<String>,
-    /// Findings since the last alert. After a restart nothing counts as fresh.
+    /// Findings since the last alert. After a restart no finding counts as fresh.
     pub(crate) fresh: HashSet<FindingKey>,
     /// When it was last part of a batch.
     pub(crate) touched_at: Timestamp,
 }
 
+/// Whether other engines write to the same store.
+#[derive(Debug)]
+enum Mode {
+    /// This engine is the only writer: it loads the last days once and follows its own changes.
+    Alone,
+    /// Others write, too: before each batch the engine asks what they committed.
+    Shared {
+        /// The store's generation that memory agrees with.
+        generation: u64,
+        /// Whether all incidents that have not ended are loaded. They are loaded when time alone may
+        /// change one, so that a new process does not read what its batch does not need.
+        has_unended: bool,
+        last_step: SharedStep,
+    },
+}
+
+/// The engine's last step in a shared store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SharedStep {
+    /// Memory was just loaded. A newer generation shows when something is committed; asking for it
+    /// first would be one request more.
+    Loaded,
+    /// A batch of this engine was committed: the next generation is its own.
+    Committed,
+    /// Anything else.
+    Other,
+}
+
 /// Everything that the engine knows without asking the store.
 ///
-/// An engine that has its store for itself loads the last days once and follows its own changes. One
-/// that shares it with others loads what a batch needs: incidents around the times of its findings,
-/// the past of their accounts, and, when time asks for it, whatever has not ended. Before each batch
-/// it asks what the others committed, and reads that again.
+/// Alone, it holds the last days. With a shared store it loads what a batch needs: incidents around the
+/// times of its findings, the past of their accounts, and all incidents that have not ended when time
+/// may end one.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) open: OpenIncidents,
     pub(crate) history: History,
-    pub(crate) beside: HashMap<IncidentId, Beside>,
-    /// Incidents to load although nothing else asks for them: their names are taken.
+    pub(crate) meta: HashMap<IncidentId, IncidentMeta>,
+    /// Incidents to load although no time span needs them: their ids are taken.
     pub(crate) wanted: HashSet<IncidentId>,
-    /// How many alerts there were of incidents that joined others.
-    pub(crate) gone: HashMap<IncidentId, u32>,
-    /// Incidents with findings since then are all here.
+    /// How many alerts incidents had that joined others.
+    gone: HashMap<IncidentId, u32>,
+    /// All incidents with findings since then are loaded.
     complete_since: Timestamp,
-    /// So are those with findings of these spans.
+    /// All incidents with findings in these spans are loaded, too.
     loaded: Vec<(Timestamp, Timestamp)>,
     loaded_findings: usize,
     keep: SignedDuration,
-    /// The generation of a store that others decide over, too; `None` when this engine is alone.
-    pub(crate) generation: Option<u64>,
-    /// Whether all that has not ended is here. Of a shared store it is loaded when time asks for it,
-    /// so that a process that has just begun need not read what does not concern it.
-    has_unended: bool,
-    /// True when nothing was decided since this was loaded: what came after its generation is found out
-    /// when something is saved, and need not be asked for before.
-    pub(crate) is_new: bool,
-    /// True when a batch of our own was saved on that generation: the next commit is ours.
-    pub(crate) has_committed: bool,
-    /// Incidents that a batch which is not saved yet has changed here.
+    mode: Mode,
+    /// Incidents that were changed here by a batch that is not committed yet.
     pub(crate) unsaved: Vec<IncidentId>,
-    /// Accounts whose past is in `history`; of a store that is not shared, all are.
+    /// Accounts whose past is in `history`; alone, the past of all accounts is.
     pasts: HashSet<String>,
-    /// When the last digest was told, once that is known.
+    /// When the last digest was sent, once that is known.
     pub(crate) digested_at: Option<Timestamp>,
 }
 
 impl Memory {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &EngineSettings) -> Self {
         let mut policy = CorrelatePolicy::default();
         policy.quiet_after_secs = i64::from(settings.quiet_after_secs);
         Self {
             open: OpenIncidents::new(policy),
             history: History::of_store(),
-            beside: HashMap::new(),
+            meta: HashMap::new(),
             wanted: HashSet::new(),
             gone: HashMap::new(),
             complete_since: Timestamp::MAX,
             loaded: Vec::new(),
             loaded_findings: 0,
             keep: SignedDuration::from_hours(24 * i64::from(settings.memory_days.max(1)))
-                + NEIGHBOURHOOD,
-            generation: None,
-            has_unended: false,
-            is_new: false,
-            has_committed: false,
+                + NEIGHBORHOOD,
+            mode: Mode::Alone,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
             digested_at: None,
         }
     }
 
-    /// Reads what has to be known from the store.
+    /// True when other engines write to the same store.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.mode, Mode::Shared { .. })
+    }
+
+    /// The generation on which the next commit builds; `None` when this engine is alone.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match self.mode {
+            Mode::Alone => None,
+            Mode::Shared { generation, .. } => Some(generation),
+        }
+    }
+
+    /// Follows a commit. One that touches no incident need not move the store's generation: if it
+    /// counted as ours, the next commit of another engine would be taken for it.
+    pub(crate) fn note_commit(&mut self, has_touched: bool) {
+        self.unsaved.clear();
+        if let Mode::Shared { last_step, .. } = &mut self.mode {
+            *last_step = match *last_step {
+                _ if has_touched => SharedStep::Committed,
+                SharedStep::Loaded => SharedStep::Loaded,
+                _ => SharedStep::Other,
+            };
+        }
+    }
+
+    /// The next catch-up has to ask the store, although memory was just loaded.
+    pub(crate) fn require_catch_up(&mut self) {
+        if let Mode::Shared { last_step, .. } = &mut self.mode {
+            *last_step = SharedStep::Other;
+        }
+    }
+
+    /// Loads what has to be known from the store.
     pub(crate) async fn load(
         &mut self,
         store: &dyn Store,
         rules: &Ruleset,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.generation = match store.catch_up(None).await? {
-            CaughtUp::Moved { generation, .. } | CaughtUp::Anew { generation } => Some(generation),
-            _ => None,
+        self.mode = match store.catch_up(None).await? {
+            CaughtUp::Moved { generation, .. } | CaughtUp::Anew { generation } => {
+                Mode::Shared { generation, has_unended: false, last_step: SharedStep::Loaded }
+            }
+            _ => Mode::Alone,
         };
-        let is_shared = self.generation.is_some();
-        self.has_unended = !is_shared;
-        self.is_new = is_shared;
+        let is_shared = self.is_shared();
         let since = if is_shared { Timestamp::MAX } else { earlier(now, self.keep) };
         let incidents = if is_shared {
             Vec::new()
@@ -130,7 +178,7 @@ impl Memory {
         };
         let mut whole = Vec::with_capacity(incidents.len());
         for stored in incidents {
-            self.beside.insert(stored.incident.id.clone(), beside(&stored));
+            self.meta.insert(stored.incident.id.clone(), meta_of(&stored));
             whole.push(stored.incident);
         }
         self.open = OpenIncidents::from_incidents(self.open.policy().clone(), whole);
@@ -143,7 +191,7 @@ impl Memory {
             }
             match store.incident(id, WHOLE_FINDINGS_MAX).await {
                 Ok(stored) => {
-                    self.beside.insert(id.clone(), beside(&stored));
+                    self.meta.insert(id.clone(), meta_of(&stored));
                     self.open.insert(stored.incident);
                 }
                 Err(StoreError::NotFound { .. }) => {}
@@ -159,26 +207,34 @@ impl Memory {
         Ok(())
     }
 
-    /// Sees to it that all that has not ended is in memory.
+    /// Loads all incidents that have not ended, if they are not loaded yet.
     pub(crate) async fn load_unended(&mut self, store: &dyn Decisions) -> Result<(), StoreError> {
-        if self.has_unended {
+        if !matches!(self.mode, Mode::Shared { has_unended: false, .. }) {
             return Ok(());
         }
-        // A span in which nothing is.
+        // An empty span: only what has not ended.
         for stored in store.incidents_within(Timestamp::MAX, Timestamp::MAX, true).await? {
             if self.open.get(&stored.incident.id).is_none() {
-                self.beside.insert(stored.incident.id.clone(), beside(&stored));
+                self.meta.insert(stored.incident.id.clone(), meta_of(&stored));
                 self.open.insert(stored.incident);
             }
         }
-        self.has_unended = true;
+        if let Mode::Shared { has_unended, .. } = &mut self.mode {
+            *has_unended = true;
+        }
         Ok(())
     }
 
     async fn load_gone(&mut self, store: &dyn Decisions, prefix: &str) -> Result<(), StoreError> {
         for (name, count) in store.positions(prefix).await? {
-            if let (Some(id), Ok(count)) = (name.strip_prefix(GONE), count.parse()) {
-                self.gone.insert(IncidentId(id.to_owned()), count);
+            let Some(id) = name.strip_prefix(GONE) else { continue };
+            match count.parse() {
+                Ok(count) => _ = self.gone.insert(IncidentId(id.to_owned()), count),
+                Err(_) => tracing::warn!(
+                    position = name,
+                    "the saved number of alerts is not a number: later alerts of this incident may \
+                     repeat ids"
+                ),
             }
         }
         Ok(())
@@ -196,38 +252,39 @@ impl Memory {
         }
     }
 
-    /// Sees to it that the past of these accounts is known.
-    pub(crate) async fn look_back(
+    /// Loads the past of these accounts, if it is not loaded yet.
+    pub(crate) async fn load_pasts(
         &mut self,
         store: &dyn Decisions,
         rules: &Ruleset,
         now: Timestamp,
         accounts: impl Iterator<Item = &str>,
     ) -> Result<(), StoreError> {
-        if self.generation.is_none() {
+        if !self.is_shared() {
             return Ok(());
         }
-        let mut fresh: Vec<String> =
+        let mut missing: Vec<String> =
             accounts.filter(|one| !self.pasts.contains(*one)).map(str::to_owned).collect();
-        fresh.sort_unstable();
-        fresh.dedup();
-        if fresh.is_empty() {
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
             return Ok(());
         }
         let since = earlier(now, rules.look_back().max(self.keep));
-        let past = store.look_back(since, Some(&fresh)).await?;
+        let past = store.look_back(since, Some(&missing)).await?;
         self.note_past(&past);
-        self.pasts.extend(fresh);
+        self.pasts.extend(missing);
         Ok(())
     }
 
-    /// Sees to it that the numbers of alerts go on where incidents of these names ended.
-    pub(crate) async fn recall_names(
+    /// Loads how many alerts earlier incidents with the ids of new ones had, so that alert numbers
+    /// continue from there.
+    pub(crate) async fn load_alert_counts(
         &mut self,
         store: &dyn Decisions,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        if self.generation.is_none() {
+        if !self.is_shared() {
             return Ok(());
         }
         for change in changes {
@@ -239,27 +296,32 @@ impl Memory {
         Ok(())
     }
 
-    /// Fails when others that share the store committed since memory was brought in step: a commit
-    /// finds that out by itself, a decision to save nothing does not.
-    pub(crate) async fn is_last(&self, store: &dyn Decisions) -> Result<(), StoreError> {
-        let Some(generation) = self.generation else { return Ok(()) };
+    /// Fails if others committed since the last catch-up. A commit finds that out by itself; a decision
+    /// to save nothing does not.
+    pub(crate) async fn ensure_current(&self, store: &dyn Decisions) -> Result<(), StoreError> {
+        let Some(generation) = self.generation() else { return Ok(()) };
         match store.catch_up(Some(generation)).await? {
             CaughtUp::Moved { generation: now, .. } if now == generation => Ok(()),
             _ => Err(StoreError::Overtaken),
         }
     }
 
-    /// Brings memory in step with a shared store after others committed, or after a batch of our own
-    /// was not taken. Says whether that was possible; if not, all is to be loaded anew.
+    /// Reloads what others committed to a shared store, and what a failed batch of this engine changed.
+    /// False if that is not possible: then everything has to be loaded again.
     pub(crate) async fn catch_up(&mut self, store: &dyn Decisions) -> Result<bool, StoreError> {
-        let Some(before) = self.generation else { return Ok(true) };
-        if std::mem::take(&mut self.is_new) {
+        let Mode::Shared { generation: before, last_step, .. } = &mut self.mode else {
+            return Ok(true);
+        };
+        let before = *before;
+        let step = std::mem::replace(last_step, SharedStep::Other);
+        if step == SharedStep::Loaded {
             return Ok(true);
         }
-        let CaughtUp::Moved { generation, incidents } = store.catch_up(Some(before)).await? else {
+        let CaughtUp::Moved { generation: now, incidents } = store.catch_up(Some(before)).await?
+        else {
             return Ok(false);
         };
-        let is_ours = std::mem::take(&mut self.has_committed) && generation == before + 1;
+        let is_ours = step == SharedStep::Committed && now == before + 1;
         let mut changed: Vec<IncidentId> = std::mem::take(&mut self.unsaved);
         if !is_ours {
             changed.extend(incidents);
@@ -270,35 +332,46 @@ impl Memory {
             return Ok(false);
         }
         if !changed.is_empty() {
-            // What rules look back at is read again when it is asked for.
-            self.history = History::of_store();
-            self.pasts.clear();
-            let found = store.incidents_of(&changed).await?;
-            for id in &changed {
-                if !found.iter().any(|stored| stored.incident.id == *id) {
-                    self.open.evict(id);
-                    self.beside.remove(id);
-                }
-            }
-            for stored in found {
-                let id = stored.incident.id.clone();
-                let mut aside = beside(&stored);
-                // What another told of is no longer news.
-                if let Some(before) = self.beside.remove(&id)
-                    && before.told.alerts == aside.told.alerts
-                {
-                    aside.fresh = before.fresh;
-                }
-                self.beside.insert(id, aside);
-                self.open.insert(stored.incident);
-            }
+            self.reload(store, &changed).await?;
         }
-        self.generation = Some(generation);
+        if let Mode::Shared { generation, .. } = &mut self.mode {
+            *generation = now;
+        }
         Ok(true)
     }
 
-    /// Sees to it that whatever findings of these moments could belong to is in memory.
-    pub(crate) async fn reach_back(
+    async fn reload(
+        &mut self,
+        store: &dyn Decisions,
+        changed: &[IncidentId],
+    ) -> Result<(), StoreError> {
+        // The past of accounts is loaded again when a rule needs it.
+        self.history = History::of_store();
+        self.pasts.clear();
+        let found = store.incidents_of(changed).await?;
+        for id in changed {
+            if !found.iter().any(|stored| stored.incident.id == *id) {
+                self.open.evict(id);
+                self.meta.remove(id);
+            }
+        }
+        for stored in found {
+            let id = stored.incident.id.clone();
+            let mut meta = meta_of(&stored);
+            // If another engine sent an alert, its findings are no longer fresh.
+            if let Some(before) = self.meta.remove(&id)
+                && before.told.alerts == meta.told.alerts
+            {
+                meta.fresh = before.fresh;
+            }
+            self.meta.insert(id, meta);
+            self.open.insert(stored.incident);
+        }
+        Ok(())
+    }
+
+    /// Loads all incidents to which findings of these times could belong.
+    pub(crate) async fn load_around(
         &mut self,
         store: &dyn Decisions,
         times: impl Iterator<Item = Timestamp>,
@@ -307,7 +380,7 @@ impl Memory {
             for stored in store.incidents_within(from, to, false).await? {
                 if self.open.get(&stored.incident.id).is_none() {
                     self.loaded_findings += stored.incident.findings.len();
-                    self.beside.insert(stored.incident.id.clone(), beside(&stored));
+                    self.meta.insert(stored.incident.id.clone(), meta_of(&stored));
                     self.open.insert(stored.incident);
                 }
             }
@@ -316,36 +389,36 @@ impl Memory {
         Ok(())
     }
 
-    /// Spans around late moments that were not loaded, in whole days, so that the next late record
-    /// of the same time needs no other.
+    /// Spans around late times that are not loaded, in whole days, so that the next late record of the
+    /// same day needs no further request.
     fn missing(&self, times: impl Iterator<Item = Timestamp>) -> Vec<(Timestamp, Timestamp)> {
-        let safe = self.complete_since.saturating_add(NEIGHBOURHOOD).unwrap_or(Timestamp::MAX);
+        let safe = self.complete_since.saturating_add(NEIGHBORHOOD).unwrap_or(Timestamp::MAX);
         let mut late: Vec<Timestamp> = times.filter(|at| *at < safe).collect();
         late.sort_unstable();
         let mut spans: Vec<(Timestamp, Timestamp)> = Vec::new();
         for at in late {
-            let from = day(earlier(at, NEIGHBOURHOOD), 0);
-            let to = day(at.saturating_add(NEIGHBOURHOOD).unwrap_or(at), 1);
+            let from = day(earlier(at, NEIGHBORHOOD), 0);
+            let to = day(at.saturating_add(NEIGHBORHOOD).unwrap_or(at), 1);
             match spans.last_mut() {
                 Some((_, end)) if from <= *end => *end = to.max(*end),
                 _ => spans.push((from, to)),
             }
         }
-        let is_here = |(from, to): &(Timestamp, Timestamp)| {
+        let is_loaded = |(from, to): &(Timestamp, Timestamp)| {
             self.loaded.iter().any(|(begin, end)| begin <= from && to <= end)
         };
-        spans.retain(|span| !is_here(span));
+        spans.retain(|span| !is_loaded(span));
         spans
     }
 
-    /// True when so much was loaded for late records that memory should be tidied.
+    /// True when so much was loaded for late records that memory should be evicted now.
     pub(crate) fn is_full(&self) -> bool {
         self.loaded_findings > LOADED_FINDINGS_MAX
     }
 
-    /// Lets go of what is over and older than the configured days.
+    /// Evicts incidents that ended before the configured days.
     pub(crate) fn evict(&mut self, rules: &Ruleset, now: Timestamp) {
-        // A clock that was set back brings nothing back into memory.
+        // A clock that is set back must not claim that more is in memory.
         let since = self.complete_since.max(earlier(now, self.keep));
         self.complete_since = since;
         self.loaded.clear();
@@ -358,28 +431,29 @@ impl Memory {
         if self.open.incidents().any(is_over) {
             self.open.retain(|incident| !is_over(incident));
             let open = &self.open;
-            self.beside.retain(|id, _| open.get(id).is_some());
+            self.meta.retain(|id, _| open.get(id).is_some());
         }
         self.history.evict_before(earlier(now, rules.look_back().max(self.keep)));
     }
 
-    /// The position that keeps how many alerts there were of an incident that is no more.
+    /// The position that keeps how many alerts an incident had that joined another.
     pub(crate) fn note_gone(&mut self, id: &IncidentId, told: NotifiedState) -> (String, String) {
         self.gone.insert(id.clone(), told.alerts);
         (format!("{GONE}{id}"), told.alerts.to_string())
     }
 
-    /// What is kept beside an incident; a new one goes on counting where one of its name ended.
-    pub(crate) fn beside(&mut self, id: &IncidentId) -> &mut Beside {
+    /// What is kept about an incident. The alerts of a new one are numbered after those of an earlier
+    /// incident with the same id.
+    pub(crate) fn meta(&mut self, id: &IncidentId) -> &mut IncidentMeta {
         let alerts = self.gone.get(id).copied().unwrap_or_default();
-        self.beside.entry(id.clone()).or_insert_with(|| Beside {
+        self.meta.entry(id.clone()).or_insert_with(|| IncidentMeta {
             told: NotifiedState { alerts, ..NotifiedState::default() },
-            ..Beside::default()
+            ..IncidentMeta::default()
         })
     }
 
-    /// The open incident that says that a destination cannot be reached.
-    pub(crate) fn telling(&self, destination: &str) -> Option<&Incident> {
+    /// The open incident about failing deliveries to a destination.
+    pub(crate) fn delivery_outage(&self, destination: &str) -> Option<&Incident> {
         let title = Incident::telling(destination, Timestamp::UNIX_EPOCH, "").head.title;
         self.open.incidents().find(|incident| {
             incident.kind == IncidentKind::DeliveryOutage
@@ -389,7 +463,7 @@ impl Memory {
         })
     }
 
-    /// Remembers which findings came since the last alert.
+    /// Remembers which findings arrived since the last alert.
     pub(crate) fn note_fresh(&mut self, changes: &[Change]) {
         for change in changes {
             let (id, findings) = match change {
@@ -397,7 +471,7 @@ impl Memory {
                 Change::Grew(growth) => (&growth.id, &growth.added),
                 _ => continue,
             };
-            let fresh = &mut self.beside(id).fresh;
+            let fresh = &mut self.meta(id).fresh;
             for finding in findings {
                 if fresh.len() < FRESH_MAX {
                     fresh.insert(finding.key.clone());
@@ -407,8 +481,9 @@ impl Memory {
     }
 }
 
-pub(crate) fn beside(stored: &StoredIncident) -> Beside {
-    Beside {
+/// What is kept about a stored incident.
+pub(crate) fn meta_of(stored: &StoredIncident) -> IncidentMeta {
+    IncidentMeta {
         revision: stored.revision,
         told: stored.notified,
         by: stored.by.as_ref().map(|handled| handled.by.clone()),
@@ -417,7 +492,7 @@ pub(crate) fn beside(stored: &StoredIncident) -> Beside {
     }
 }
 
-/// Midnight (UTC) of a moment's day, or of as many days later.
+/// Midnight (UTC) of the day of a moment, or some days later.
 fn day(at: Timestamp, later: i64) -> Timestamp {
     const DAY_SECS: i64 = 86_400;
     let midnight = (at.as_second().div_euclid(DAY_SECS) + later).saturating_mul(DAY_SECS);
@@ -428,7 +503,7 @@ fn day(at: Timestamp, later: i64) -> Timestamp {
     })
 }
 
-/// A moment before another, at most as early as time goes.
+/// A moment before another; the first possible moment if there is no earlier one.
 fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
@@ -445,17 +520,14 @@ mod tests {
         Memory {
             open: OpenIncidents::default(),
             history: History::of_store(),
-            beside: HashMap::new(),
+            meta: HashMap::new(),
             wanted: HashSet::new(),
             gone: HashMap::new(),
             complete_since: at(complete_since),
             loaded: Vec::new(),
             loaded_findings: 0,
             keep: SignedDuration::from_hours(72),
-            generation: None,
-            has_unended: true,
-            is_new: false,
-            has_committed: false,
+            mode: Mode::Alone,
             unsaved: Vec::new(),
             pasts: HashSet::new(),
             digested_at: None,
@@ -463,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn late_records_ask_for_their_days_once_and_others_for_nothing() {
+    fn days_of_late_records_are_loaded_once() {
         let mut memory = memory("2026-05-01T00:00:00Z");
         let recent = [at("2026-05-03T00:00:00Z"), at("2026-05-09T00:00:00Z")];
         assert_eq!(memory.missing(recent.into_iter()), []);

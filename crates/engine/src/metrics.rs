@@ -1,4 +1,4 @@
-//! What the hub counts, by the names under which Prometheus reads it.
+//! The metrics of the engine. The hub's recorder describes them.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use rootwatch_core::delivery::DeliveryState;
 use rootwatch_core::finding::Severity;
 use rootwatch_store::Stats;
 
-use crate::intake::Judged;
-use crate::outcome::{Origin, Outcome};
+use crate::intake::CheckedRecord;
+use crate::outcome::{IntakeOutcome, RecordSource};
 
-/// Records came.
-pub(crate) fn received(origin: &Origin, judged: &[Judged], received_at: Timestamp) {
-    let source = origin.kind().to_owned();
+/// Records were received.
+pub(crate) fn received(source: &RecordSource, checked: &[CheckedRecord], received_at: Timestamp) {
+    let source = source.kind().to_owned();
     counter!("rootwatch_records_received_total", "source" => source.clone())
-        .increment(judged.len() as u64);
-    for judged in judged {
-        if let Judged::Done(Outcome::Skipped { .. }) = judged {
+        .increment(checked.len() as u64);
+    for checked in checked {
+        if let CheckedRecord::Done(IntakeOutcome::Skipped { .. }) = checked {
             counter!("rootwatch_records_skipped_total", "source" => source.clone(), "reason" => "undecodable")
                 .increment(1);
         }
-        let finding = match judged {
-            Judged::Detected(detected) => Some(&detected.finding),
-            Judged::Doubtful { finding, .. } => Some(&**finding),
-            Judged::Done(_) => None,
+        let finding = match checked {
+            CheckedRecord::Detected(detected) => Some(&detected.finding),
+            CheckedRecord::Doubtful { finding, .. } => Some(&**finding),
+            CheckedRecord::Done(_) => None,
         };
         if finding.is_some_and(|finding| finding.rules_undecided().is_some()) {
             counter!("rootwatch_rules_undecided_total", "source" => source.clone()).increment(1);
         }
-        if let Judged::Detected(detected) = judged
+        if let CheckedRecord::Detected(detected) = checked
             && let Some(at) = detected.finding.event_time
         {
             let late = secs(at, received_at);
@@ -38,13 +38,19 @@ pub(crate) fn received(origin: &Origin, judged: &[Judged], received_at: Timestam
     }
 }
 
-/// Records are on disk.
-pub(crate) fn saved(origin: &Origin, outcomes: &[Outcome], received_at: Timestamp, now: Timestamp) {
-    let source = origin.kind().to_owned();
-    let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|one| is(one)).count() as u64;
-    let saved = count(|one| matches!(one, Outcome::Saved { .. }));
-    let known = count(|one| matches!(one, Outcome::Known));
-    let unverified = count(|one| matches!(one, Outcome::Unverified { .. }));
+/// A request is on disk.
+pub(crate) fn saved(
+    source: &RecordSource,
+    outcomes: &[IntakeOutcome],
+    received_at: Timestamp,
+    now: Timestamp,
+) {
+    let source = source.kind().to_owned();
+    let count =
+        |is: fn(&IntakeOutcome) -> bool| outcomes.iter().filter(|one| is(one)).count() as u64;
+    let saved = count(|one| matches!(one, IntakeOutcome::Saved { .. }));
+    let known = count(|one| matches!(one, IntakeOutcome::Known));
+    let unverified = count(|one| matches!(one, IntakeOutcome::Unverified { .. }));
     counter!("rootwatch_records_saved_total", "source" => source.clone()).increment(saved);
     counter!("rootwatch_records_known_total", "source" => source.clone()).increment(known);
     counter!("rootwatch_records_unverified_total", "source" => source).increment(unverified);
@@ -63,38 +69,38 @@ pub(crate) fn store_failed() {
     counter!("rootwatch_store_failures_total").increment(1);
 }
 
-/// Somebody was told of what was owed since `owed_at`, because of a record of `received_at`.
-pub(crate) fn delivered(received_at: Option<Timestamp>, owed_at: Timestamp, now: Timestamp) {
+/// A delivery that was enqueued at `enqueued_at`, because of a record of `received_at`, was sent.
+pub(crate) fn delivered(received_at: Option<Timestamp>, enqueued_at: Timestamp, now: Timestamp) {
     let record = |step: &'static str, since| {
         histogram!("rootwatch_latency_seconds", "step" => step).record(secs(since, now));
     };
-    record("saved_to_delivered", owed_at);
+    record("saved_to_delivered", enqueued_at);
     if let Some(received_at) = received_at {
         record("received_to_delivered", received_at);
     }
 }
 
-/// Seconds between two moments; none where a clock was set.
+/// Seconds between two moments; 0 if the clock was set back.
 fn secs(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
 }
 
-/// How things stand, as the store counts them.
-pub fn standing(standing: &Stats, now: Timestamp) {
+/// Sets the gauges of open incidents and deliveries, as the store counts them.
+pub fn stats(stats: &Stats, now: Timestamp) {
     for severity in Severity::ALL {
-        let count = standing.open_incidents.get(&severity).copied().unwrap_or_default();
+        let count = stats.open_incidents.get(&severity).copied().unwrap_or_default();
         gauge!("rootwatch_incidents_open", "severity" => severity.name()).set(count as f64);
     }
     let destinations: std::collections::BTreeSet<&String> =
-        standing.deliveries.keys().map(|(destination, _)| destination).collect();
+        stats.deliveries.keys().map(|(destination, _)| destination).collect();
     for destination in destinations {
         for state in DeliveryState::ALL {
             let key = (destination.clone(), state);
-            let count = standing.deliveries.get(&key).copied().unwrap_or_default();
+            let count = stats.deliveries.get(&key).copied().unwrap_or_default();
             gauge!("rootwatch_deliveries", "destination" => destination.clone(), "state" => state.name())
                 .set(count as f64);
         }
     }
-    let age = standing.oldest_due.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+    let age = stats.oldest_due.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
     gauge!("rootwatch_deliveries_oldest_due_age_seconds").set(age);
 }

@@ -1,4 +1,4 @@
-//! The outbox over the store, and what it means for incidents when telling people is broken.
+//! The store as the notifier's outbox. Alerts about failing deliveries also open and close an incident.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,31 +10,32 @@ use rootwatch_core::delivery::{Delivery, DeliveryId};
 use rootwatch_notify::{Attempt, Outbox, OutboxError};
 use rootwatch_store::{Batch, Store};
 
-use crate::handle::Ingest;
+use crate::handle::EngineHandle;
 use crate::metrics;
 
 /// The store as an outbox.
 #[derive(Debug)]
 pub struct StoreOutbox {
     store: Arc<dyn Store>,
-    ingest: Ingest,
+    engine: EngineHandle,
     clock: Arc<dyn Clock>,
-    /// When what is being sent was received, if a record caused it, and owed.
+    /// For each delivery that is being sent: when its record was received, if there is one, and when it was
+    /// enqueued.
     leased: Mutex<HashMap<DeliveryId, (Option<Timestamp>, Timestamp)>>,
 }
 
-/// Deliveries of which the times are kept.
+/// Deliveries whose times are kept.
 const LEASED_MAX: usize = 10_000;
 
 impl StoreOutbox {
     /// An outbox over this store, which reports outages of destinations to this engine.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, ingest: Ingest, clock: Arc<dyn Clock>) -> Self {
-        Self { store, ingest, clock, leased: Mutex::default() }
+    pub fn new(store: Arc<dyn Store>, engine: EngineHandle, clock: Arc<dyn Clock>) -> Self {
+        Self { store, engine, clock, leased: Mutex::default() }
     }
 
-    /// Alerts about telling itself open and close an incident, too.
-    async fn follow(&self, deliveries: &[Delivery]) {
+    /// Opens or closes the incident that belongs to an alert about failing deliveries.
+    async fn record_outages(&self, deliveries: &[Delivery]) {
         let mut done: Vec<&AlertKind> = Vec::new();
         for kind in deliveries.iter().map(|delivery| &delivery.alert.kind) {
             if done.contains(&kind) {
@@ -45,16 +46,16 @@ impl StoreOutbox {
             let why = note.and_then(|delivery| delivery.alert.note.clone()).unwrap_or_default();
             let noted = match kind {
                 AlertKind::DeliveryFailing { destination } => {
-                    self.ingest.telling(destination.clone(), Some(why)).await
+                    self.engine.set_outage(destination.clone(), Some(why)).await
                 }
                 AlertKind::DeliveryRecovered { destination } => {
-                    self.ingest.telling(destination.clone(), None).await
+                    self.engine.set_outage(destination.clone(), None).await
                 }
                 _ => Ok(()),
             };
             if let Err(error) = noted {
-                // The alert itself is owed already, and says the same.
-                tracing::warn!(%error, "no incident says that telling is broken or mended");
+                // The alert itself is enqueued and says the same.
+                tracing::warn!(%error, "could not record the delivery-outage incident");
             }
         }
     }
@@ -72,7 +73,7 @@ impl Outbox for StoreOutbox {
         let leased = self.store.lease(now, until, max, busy).await.map_err(OutboxError::new)?;
         let mut times = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
         if times.len() > LEASED_MAX {
-            // Leases that ran out; only a measurement is lost.
+            // From leases that expired; only a measurement is lost.
             times.clear();
         }
         let since = |delivery: &Delivery| (delivery.alert.received_at, delivery.created_at);
@@ -89,9 +90,9 @@ impl Outbox for StoreOutbox {
         let begun = self.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let is_delivered = matches!(attempt, Attempt::Delivered { .. });
         if let Attempt::Failed { instead, .. } = &attempt {
-            // First: were the process to end in between, the attempt is made again, and the incident
-            // exists already.
-            self.follow(instead).await;
+            // First: if the process ends in between, the attempt is repeated, and the incident exists
+            // already.
+            self.record_outages(instead).await;
         }
         let readies =
             self.store.record_attempt(id, attempt, now).await.map_err(OutboxError::new)?;
@@ -125,7 +126,7 @@ impl Outbox for StoreOutbox {
             now: Some(self.clock.now()),
             ..Batch::default()
         };
-        self.follow(&deliveries).await;
+        self.record_outages(&deliveries).await;
         self.store.commit(batch).await.map_err(OutboxError::new)
     }
 }

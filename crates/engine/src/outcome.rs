@@ -1,70 +1,70 @@
-//! Who sent records, what became of each, and why a request failed.
+//! Where records come from, the outcome of each, and why a request fails.
 
 use rootwatch_core::incident::IncidentId;
 use rootwatch_store::StoreError;
 use serde::Serialize;
 
-/// Times that a compressed body may grow.
+/// How many times larger than sent a body may become when it is inflated.
 pub(crate) const EXPANSION_MAX: usize = 200;
 /// Seconds after which a sender that finds the queue full should retry.
 const BUSY_SECS: u64 = 1;
 
-/// Who brought records.
+/// Where records come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct RecordSource {
     /// `http:<token name>`, `sns`, `sqs:<name>`, `directory:<name>` or `lambda`.
     pub source: String,
-    /// True for records of the past that somebody has looked for: what they tell is kept and shown
-    /// as history, and wakes nobody.
+    /// True for records from a scan of old log files. Their incidents are saved and shown as history and
+    /// raise no alert.
     pub history: bool,
 }
 
-impl Origin {
-    /// Records as they happen, from this source.
+impl RecordSource {
+    /// Live records from this source.
     #[must_use]
     pub fn live(source: impl Into<String>) -> Self {
         Self { source: source.into(), history: false }
     }
 
-    /// The same source, bringing records of the past.
+    /// The same source with records of old log files.
     #[must_use]
-    pub fn of_the_past(&self) -> Self {
+    pub fn as_history(&self) -> Self {
         Self { history: true, ..self.clone() }
     }
 
-    /// The kind of source, for metrics: what stands before the colon.
+    /// The kind of source, for metrics: the part before the colon.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.source.split(':').next().unwrap_or_default()
     }
 }
 
-/// What became of one record.
+/// The outcome of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
-pub enum Outcome {
-    /// It is a finding, and on disk.
+pub enum IntakeOutcome {
+    /// A finding, on disk.
     Saved {
         /// The incident that holds it.
         incident: IncidentId,
     },
-    /// It was saved before.
+    /// A finding that was saved before.
     Known,
-    /// No root use, and no rule speaks: nothing to keep.
+    /// No root use, and no rule matched: nothing to save.
     NoFinding,
-    /// It says what it may not: kept apart.
+    /// Not trusted: saved apart from incidents.
     Unverified {
         /// Why it is not trusted.
         reason: String,
     },
-    /// Somebody tries the way: a test alert is owed, and on disk.
+    /// A drill: a test alert is enqueued, on disk.
     Drill {
         /// The account from which it came.
         account: String,
         /// The region from which it came.
         region: String,
     },
-    /// Sound, and no API record.
+    /// Valid, but not an API record.
     PassedOver {
         /// What it is.
         what: &'static str,
@@ -80,25 +80,25 @@ pub enum Outcome {
     },
 }
 
-/// Why records were not taken. Nothing of the request was saved: the sender still has it.
+/// Why a request fails. Nothing of it was saved: the sender keeps its records and may retry.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// Too much is waiting already.
-    #[error("the hub is busy: come again in {retry_after_secs} s")]
+    /// The queue is full.
+    #[error("hub overloaded: retry in {retry_after_secs} s")]
     Busy {
-        /// When to come again, in seconds.
+        /// Seconds to wait before the retry.
         retry_after_secs: u64,
     },
-    /// The body is larger than is taken, as sent or inflated.
+    /// The body is too large, as sent or inflated.
     #[error(
-        "the body is larger than {bytes_max} bytes, or grows by more than {EXPANSION_MAX} times"
+        "the body is larger than {bytes_max} bytes, or inflates to more than {EXPANSION_MAX} times its size"
     )]
     TooLarge {
         /// Bytes at most.
         bytes_max: usize,
     },
     /// The body cannot be inflated.
-    #[error("the body is not sound gzip: {reason}")]
+    #[error("the body is not valid gzip: {reason}")]
     Damaged {
         /// What is wrong.
         reason: String,
@@ -106,8 +106,8 @@ pub enum IngestError {
     /// The store could not save.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The hub is closing.
-    #[error("the hub is closing")]
+    /// The hub shuts down.
+    #[error("the hub is shutting down")]
     Closing,
 }
 

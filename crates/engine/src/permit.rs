@@ -16,20 +16,20 @@ impl MemoryBudget {
     }
 
     /// A permit for no bytes yet, which grows as long as all permits together hold at most `bytes_max`.
-    pub(crate) fn permit(&self, bytes_max: usize) -> Room {
-        Room { used: Arc::clone(&self.0), bytes: 0, bytes_max }
+    pub(crate) fn permit(&self, bytes_max: usize) -> MemoryPermit {
+        MemoryPermit { used: Arc::clone(&self.0), bytes: 0, bytes_max }
     }
 }
 
 /// Bytes that one request holds while it waits. Dropping the permit releases them.
 #[derive(Debug)]
-pub struct Room {
+pub struct MemoryPermit {
     used: Arc<AtomicUsize>,
     bytes: usize,
     bytes_max: usize,
 }
 
-impl Room {
+impl MemoryPermit {
     /// Adds bytes to the permit.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
         self.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }

@@ -12,44 +12,45 @@ use tokio::sync::Notify;
 
 use crate::intake::Trust;
 
-/// What the engine needs of the configuration.
+/// The engine's part of the configuration.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Requests that wait at most.
+pub struct EngineSettings {
+    /// Requests that may wait.
     pub queue_requests_max: usize,
-    /// Bytes that wait at most.
+    /// Bytes that may wait.
     pub queue_bytes_max: usize,
-    /// Bytes of one body at most, before and after inflating.
+    /// Largest body in bytes, before and after inflating.
     pub body_bytes_max: usize,
-    /// Days for which incidents that are over stay in memory.
+    /// Days for which ended incidents stay in memory.
     pub memory_days: u32,
-    /// Seconds of silence that close an incident.
+    /// Seconds without a finding after which an incident closes.
     pub quiet_after_secs: u32,
-    /// Days that the store keeps.
+    /// Days for which the store keeps ended incidents.
     pub retention_days: u32,
-    /// When informational incidents are told together.
+    /// When the digest of informational incidents is sent.
     pub digest: DigestConfig,
     /// Names of accounts.
     pub accounts: BTreeMap<String, AccountName>,
     /// Approved root use.
     pub windows: Vec<Window>,
-    /// Which records are ours.
+    /// Which accounts records are trusted to be of.
     pub trust: Trust,
-    /// Whether the engine looks by itself what time alone changes; else [`Ingest::tick`] does.
+    /// Whether the engine itself applies what time alone changes; otherwise
+    /// [`EngineHandle::tick`](crate::EngineHandle::tick) does.
     pub ticks: bool,
 }
 
-/// What the engine works with.
+/// What the engine works with: its services.
 #[derive(Debug, Clone)]
-pub struct Parts {
-    /// Where it saves.
+pub struct EngineParts {
+    /// Where decisions are saved.
     pub store: Arc<dyn Store>,
-    /// What it looks for.
+    /// The detection rules.
     pub rules: Arc<Ruleset>,
-    /// Whom it tells.
+    /// Routes alerts to destinations.
     pub notifier: Arc<Notifier>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Wakes who sends deliveries.
+    /// Wakes the worker that sends deliveries.
     pub wake: Arc<Notify>,
 }

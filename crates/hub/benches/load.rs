@@ -1,6 +1,6 @@
 //! The load command: `cargo bench -p rootwatch-hub --bench load`.
 //!
-//! Runs the hub with its store on a real disk and its doors on loopback, and prints
+//! Runs the hub with its store on a real disk and its state on loopback, and prints
 //!
 //! - **durable ingest**: events a second over HTTP, beside what the very same transactions reach in
 //!   a bare loop over the store;
@@ -38,7 +38,7 @@ use rootwatch_core::incident::IncidentId;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::config::Config;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::{Hub, Parts, Running, SystemClock};
+use rootwatch_hub::{Hub, HubParts, RunningHub, SystemClock};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{
     Batch, Decisions, DeliveryFilter, FindingFilter, IncidentFilter, Lists, LookBack, Maintenance,
@@ -244,7 +244,7 @@ struct Heard(Mutex<HashMap<String, Instant>>);
 
 /// A hub, and what is needed to feed it.
 struct Bench {
-    running: Running,
+    running: RunningHub,
     url: String,
     folder: tempfile::TempDir,
 }
@@ -271,7 +271,7 @@ impl Bench {
             "[hub]\nlisten = \"127.0.0.1:0\"\n[source.http]\nrequests_per_second_max = 1000000\n{notify}"
         );
         let config: Config = toml::from_str(&text)?;
-        let parts = Parts {
+        let parts = HubParts {
             config,
             store,
             rules: Ruleset::built_in(),

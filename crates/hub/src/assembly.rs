@@ -6,33 +6,33 @@ use std::sync::Arc;
 use rootwatch_core::alert::{AccountName, Clock};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::status::Status;
-use rootwatch_engine::{Engine, Ingest, Parts as EngineParts, Settings, StoreOutbox, Trust};
+use rootwatch_engine::{Engine, EngineHandle, EngineParts, EngineSettings, StoreOutbox, Trust};
 use rootwatch_notify::{AwsAccess, ConfigProblem, LogSink, Notifier, Worker};
 use rootwatch_store::{Store, StoreError};
-use rootwatch_web::{Doors, Sns, Tokens};
+use rootwatch_web::{AppState, Sns, Tokens};
 
 use crate::config::Config;
 use crate::config::secrets::Resolver;
 use crate::metrics;
 use crate::sources::SourceError;
 
-/// What a hub is made of.
-pub struct Parts {
-    /// Its configuration.
+/// What a hub is assembled from.
+pub struct HubParts {
+    /// The configuration.
     pub config: Config,
-    /// Where it keeps things.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// What it looks for.
+    /// The detection rules.
     pub rules: Ruleset,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Where the channel `log` writes.
     pub log: LogSink,
-    /// Who knows the secrets that the configuration names.
+    /// Resolves the secrets that the configuration refers to.
     pub secrets: Arc<Resolver>,
 }
 
-/// Why a hub cannot start, or cannot go on.
+/// Why a hub cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
@@ -42,8 +42,8 @@ pub enum HubError {
     /// A source is wrong.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The hub would listen to everybody, and ask nobody for a token.
-    #[error("{address} can be reached from elsewhere, and no [[token]] is configured")]
+    /// The hub would accept requests from other machines without a token.
+    #[error("{address} accepts requests from other machines, but no [[token]] is configured")]
     Open {
         /// The address.
         address: SocketAddr,
@@ -59,19 +59,19 @@ pub enum HubError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The HTTP client could not be made.
-    #[error("no HTTP client: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client: {0}")]
     Client(String),
-    /// A part of the hub ended that should not have.
+    /// A task of the hub ended that should not.
     #[error("{part} ended unexpectedly")]
     Ended {
-        /// `engine`, `doors`, `notify` or `a source`.
+        /// `engine`, `web`, `notify` or `a source`.
         part: &'static str,
     },
 }
 
 impl HubError {
-    /// True when the configuration has to be mended before another try makes sense.
+    /// True if the configuration must be fixed before a retry makes sense.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -82,29 +82,28 @@ impl HubError {
     }
 }
 
-/// The parts of a hub, put together, before any of them runs.
+/// The parts of a hub before they run.
 pub(crate) struct Assembled {
     pub(crate) engine: Engine,
-    pub(crate) ingest: Ingest,
+    pub(crate) ingest: EngineHandle,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) rules: Arc<Ruleset>,
     pub(crate) worker: Worker,
-    pub(crate) doors: Doors,
+    pub(crate) app: AppState,
     pub(crate) status: Status,
 }
 
-/// Puts a hub together. `ticks` says whether it runs by itself: whether its engine has a clock, and
-/// whether it counts what it does. What is only called, in processes that come and go, has no numbers
-/// of its own to show.
+/// Assembles a hub. `ticks` is true for one that runs: its engine applies what time changes, and metrics
+/// are recorded. A function, whose processes are short-lived, has no metrics of its own.
 pub(crate) async fn assemble(
-    parts: Parts,
+    parts: HubParts,
     tokens: Tokens,
     ticks: bool,
     aws: &AwsAccess,
 ) -> Result<Assembled, HubError> {
-    let Parts { config, store, rules, clock, log, secrets } = parts;
+    let HubParts { config, store, rules, clock, log, secrets } = parts;
     let metrics = if ticks { metrics::install() } else { None };
-    // Whoever was first has made the choice.
+    // If a provider is already installed, it stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     secrets.fetch(&config.notify, aws).await;
     let resolve = |at: &_| secrets.resolve(at);
@@ -120,11 +119,11 @@ pub(crate) async fn assemble(
         clock: Arc::clone(&clock),
         wake: Arc::default(),
     };
-    let settings = Settings { ticks, ..settings(&config) };
+    let settings = EngineSettings { ticks, ..settings(&config) };
     let (mut engine, ingest) = Engine::new(engine_parts, settings).await?;
     let status = Status::default();
-    let doors = Doors {
-        ingest: ingest.clone(),
+    let app = AppState {
+        engine: ingest.clone(),
         store: Arc::clone(&store),
         tokens,
         clock: Arc::clone(&clock),
@@ -137,11 +136,11 @@ pub(crate) async fn assemble(
     let outbox = StoreOutbox::new(Arc::clone(&store), ingest.clone(), Arc::clone(&clock));
     let worker = Worker::new(notifier, Arc::new(outbox), clock);
     engine.wakes(worker.waker());
-    Ok(Assembled { engine, ingest, store, rules, worker, doors, status })
+    Ok(Assembled { engine, ingest, store, rules, worker, app, status })
 }
 
-/// What the engine needs to know of the configuration.
-fn settings(config: &Config) -> Settings {
+/// The engine's part of the configuration.
+fn settings(config: &Config) -> EngineSettings {
     let named = config.account.iter().map(|account| {
         let name = AccountName {
             id: account.id.clone(),
@@ -155,7 +154,7 @@ fn settings(config: &Config) -> Settings {
     if !accounts.is_empty() {
         accounts.extend(config.account.iter().map(|account| account.id.clone()));
     }
-    Settings {
+    EngineSettings {
         queue_requests_max: config.hub.queue_requests_max,
         queue_bytes_max: config.hub.queue_bytes_max,
         body_bytes_max: config.hub.body_bytes_max,

@@ -1,10 +1,10 @@
-//! A hub, from its configuration to its end.
+//! A running hub: start, run, shut down.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rootwatch_engine::Ingest;
+use rootwatch_engine::EngineHandle;
 use rootwatch_engine::status::Status;
 use rootwatch_notify::AwsAccess;
 use rootwatch_scan::ScanOptions;
@@ -15,19 +15,19 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::assembly::{Assembled, HubError, Parts, assemble};
-use crate::sources::{self, Surroundings};
+use crate::assembly::{Assembled, HubError, HubParts, assemble};
+use crate::sources::{self, SourceContext};
 
-/// Makes hubs.
+/// Starts hubs.
 #[derive(Debug)]
 pub struct Hub;
 
 impl Hub {
-    /// Starts everything: when this returns, the doors are open.
+    /// Starts everything. When this returns, the HTTP service accepts requests.
     ///
     /// # Errors
     /// When the configuration is wrong, the address is taken, or the store cannot be read.
-    pub async fn start(parts: Parts) -> Result<Running, HubError> {
+    pub async fn start(parts: HubParts) -> Result<RunningHub, HubError> {
         let config = parts.config.clone();
         let address = config.hub.listen;
         if config.token.is_empty() && !address.ip().is_loopback() {
@@ -36,7 +36,7 @@ impl Hub {
         sources::check(&config.source.sqs, &config.source.directory)?;
         let tokens = Tokens::new(&config.token, config.source.http.requests_per_second_max);
         let assembled = assemble(parts, tokens, true, &AwsAccess::default()).await?;
-        let Assembled { engine, ingest, store, rules, worker, doors, status } = assembled;
+        let Assembled { engine, ingest, store, rules, worker, app, status } = assembled;
 
         let listener = TcpListener::bind(address)
             .await
@@ -44,42 +44,46 @@ impl Hub {
         let address =
             listener.local_addr().map_err(|source| HubError::Listen { address, source })?;
 
-        let patience = Duration::from_secs(u64::from(config.hub.shutdown_secs));
+        let grace = Duration::from_secs(u64::from(config.hub.shutdown_secs));
         let (incoming, stop_incoming) = watch::channel(false);
         let (deciding, stop_deciding) = watch::channel(false);
-        let (telling, stop_telling) = watch::channel(false);
-        let around = Surroundings {
-            intake: Arc::new(sources::Engine { ingest: ingest.clone(), store: store.clone() }),
+        let (sending, stop_sending) = watch::channel(false);
+        let context = SourceContext {
+            intake: Arc::new(sources::EngineIntake {
+                ingest: ingest.clone(),
+                store: store.clone(),
+            }),
             scanner: Arc::new(ObjectScanner::new(rules, ScanOptions::default())),
             status: status.clone(),
             shutdown: stop_incoming.clone(),
         };
 
         let mut incoming_tasks = JoinSet::new();
-        let sources = sources::start(&config.source.sqs, &config.source.directory, &around).await?;
+        let sources =
+            sources::start(&config.source.sqs, &config.source.directory, &context).await?;
         for source in sources {
             incoming_tasks.spawn(watched("a source", source));
         }
-        let serve = tokio::spawn(rootwatch_web::serve(listener, doors, stop_incoming, patience));
-        incoming_tasks.spawn(watched("doors", serve));
+        let serve = tokio::spawn(rootwatch_web::serve(listener, app, stop_incoming, grace));
+        incoming_tasks.spawn(watched("web", serve));
         let engine = tokio::spawn(noted(status.clone(), "engine", engine.run(stop_deciding)));
-        let worker = tokio::spawn(noted(status, "notify", worker.run(stop_telling)));
-        Ok(Running {
+        let worker = tokio::spawn(noted(status, "notify", worker.run(stop_sending)));
+        Ok(RunningHub {
             address,
             ingest,
             store,
             incoming,
             deciding,
-            telling,
+            sending,
             incoming_tasks,
             engine,
             worker,
-            patience,
+            grace,
         })
     }
 }
 
-/// Runs a part and notes on the board that it ended, however it did.
+/// Runs a task and records in the status when it ends, for whatever reason.
 async fn noted(status: Status, part: &'static str, run: impl Future<Output = ()>) {
     struct Note(Status, &'static str);
     impl Drop for Note {
@@ -91,31 +95,31 @@ async fn noted(status: Status, part: &'static str, run: impl Future<Output = ()>
     run.await;
 }
 
-/// Says which part it was that ended.
+/// Returns the name of the task when it ends.
 async fn watched(part: &'static str, task: JoinHandle<()>) -> &'static str {
     if let Err(error) = task.await {
-        tracing::error!(part, %error, "a part of the hub broke");
+        tracing::error!(part, %error, "a task of the hub failed");
     }
     part
 }
 
-/// A hub that runs. Dropping it ends it without care; [`Running::shutdown`] ends it well.
+/// A hub that runs. Dropping it aborts it; [`RunningHub::shutdown`] ends it in order.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningHub {
     address: SocketAddr,
-    ingest: Ingest,
+    ingest: EngineHandle,
     store: Arc<dyn Store>,
     incoming: watch::Sender<bool>,
     deciding: watch::Sender<bool>,
-    telling: watch::Sender<bool>,
+    sending: watch::Sender<bool>,
     incoming_tasks: JoinSet<&'static str>,
     engine: JoinHandle<()>,
     worker: JoinHandle<()>,
-    patience: Duration,
+    grace: Duration,
 }
 
-impl Running {
-    /// Where the doors are.
+impl RunningHub {
+    /// The address of the HTTP service.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -123,17 +127,17 @@ impl Running {
 
     /// A handle to the engine.
     #[must_use]
-    pub fn ingest(&self) -> Ingest {
+    pub fn ingest(&self) -> EngineHandle {
         self.ingest.clone()
     }
 
-    /// What the hub remembers.
+    /// The store.
     #[must_use]
     pub fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
 
-    /// Waits until the hub cannot go on: a part of it ended that should not have.
+    /// Waits until a task of the hub ends that should not.
     ///
     /// # Errors
     /// Always: a hub does not end by itself.
@@ -141,7 +145,7 @@ impl Running {
         let part = tokio::select! {
             ended = self.incoming_tasks.join_next() => match ended {
                 Some(Ok(part)) => part,
-                _ => "doors",
+                _ => "web",
             },
             _ = &mut self.engine => "engine",
             _ = &mut self.worker => "notify",
@@ -149,31 +153,31 @@ impl Running {
         Err(HubError::Ended { part })
     }
 
-    /// Ends the hub well: what was begun is finished, what is owed and not sent stays owed.
+    /// Shuts down in order: open requests finish, and pending deliveries stay in the outbox.
     pub async fn shutdown(mut self) {
-        // From the front to the back, so that nothing is cut off on its way.
+        // In the order of the data: first what receives, then what sends, then what decides.
         self.incoming.send_replace(true);
         let all = async { while self.incoming_tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.patience + PATIENCE_MORE, all).await.is_err() {
-            tracing::warn!("a source did not end in time");
+        if tokio::time::timeout(self.grace + GRACE_EXTRA, all).await.is_err() {
+            tracing::warn!("a source did not end in time and was aborted");
             self.incoming_tasks.abort_all();
         }
-        self.telling.send_replace(true);
-        end("notify", &mut self.worker, self.patience + PATIENCE_MORE).await;
+        self.sending.send_replace(true);
+        end("notify", &mut self.worker, self.grace + GRACE_EXTRA).await;
         self.deciding.send_replace(true);
-        end("engine", &mut self.engine, self.patience + PATIENCE_MORE).await;
+        end("engine", &mut self.engine, self.grace + GRACE_EXTRA).await;
     }
 }
 
-/// How much longer than the parts themselves the hub waits for them.
-const PATIENCE_MORE: Duration = Duration::from_secs(1);
+/// How much longer than the tasks themselves the hub waits for them.
+const GRACE_EXTRA: Duration = Duration::from_secs(1);
 
-async fn end(part: &'static str, task: &mut JoinHandle<()>, patience: Duration) {
+async fn end(part: &'static str, task: &mut JoinHandle<()>, grace: Duration) {
     if task.is_finished() {
         return;
     }
-    if tokio::time::timeout(patience, &mut *task).await.is_err() {
-        tracing::warn!(part, "did not end in time");
+    if tokio::time::timeout(grace, &mut *task).await.is_err() {
+        tracing::warn!(part, "a task did not end in time and was aborted");
         task.abort();
     }
 }

@@ -11,8 +11,8 @@ pub mod sources;
 mod store;
 pub mod telemetry;
 
-pub use assembly::{HubError, Parts};
-pub use function::{Function, Message, NotDone};
-pub use hub::{Hub, Running};
+pub use assembly::{HubError, HubParts};
+pub use function::{Function, NotDone, QueueMessage};
+pub use hub::{Hub, RunningHub};
 pub use rootwatch_engine::clock::SystemClock;
 pub use store::{create_table, open_table};

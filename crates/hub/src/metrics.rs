@@ -47,7 +47,7 @@ pub(crate) fn install() -> Option<fn() -> String> {
                 Some(handle)
             }
             Err(error) => {
-                tracing::error!(%error, "nothing can be counted");
+                tracing::error!(%error, "metrics disabled: cannot install the recorder");
                 None
             }
         }

@@ -1,8 +1,8 @@
-//! What an invocation is, by its shape alone.
+//! Recognizes an invocation by its shape.
 
 use serde_json::Value;
 
-/// What a scheduler sends every minute.
+/// What a schedule sends every minute.
 pub(crate) const TICK: &str = "tick";
 
 /// A message of a queue.
@@ -12,21 +12,21 @@ pub(crate) struct Message {
     pub(crate) body: String,
 }
 
-/// What is to be done.
+/// An invocation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invocation {
-    /// A batch of messages of SQS: each is done or not by itself.
+    /// A batch of SQS messages; each succeeds or fails by itself.
     Queue(Vec<Message>),
-    /// Texts that come with an invocation of their own: an event of EventBridge, a notification of
-    /// S3 or SNS. They are done together.
+    /// Texts with an invocation of their own: an EventBridge event, an S3 or SNS notification. They succeed or
+    /// fail together.
     Bodies(Vec<String>),
-    /// Time has passed.
+    /// A tick of the schedule.
     Tick,
     /// A request to the function URL.
     Request,
 }
 
-/// What cannot be told from anything that is known here.
+/// An invocation of an unknown shape.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unknown(String);
 
@@ -34,8 +34,8 @@ impl std::fmt::Display for Unknown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "this is no batch of SQS, event of EventBridge, notification of S3 or SNS, tick or \
-             request to a function URL: {}",
+            "unsupported invocation payload (expected an SQS batch, an EventBridge event, an S3 or SNS \
+             notification, a schedule tick or a function URL request): {}",
             self.0
         )
     }
@@ -44,7 +44,7 @@ impl std::fmt::Display for Unknown {
 impl std::error::Error for Unknown {}
 
 impl Invocation {
-    /// Tells what an invocation is.
+    /// Recognizes an invocation.
     pub(crate) fn of(payload: &Value) -> Result<Self, Unknown> {
         let text = |pointer: &str| payload.pointer(pointer).and_then(Value::as_str);
         if text("/rootwatch") == Some(TICK)
@@ -91,14 +91,14 @@ fn message(record: &Value) -> Result<Message, Unknown> {
     }
 }
 
-/// The names of its members, for people: the values may be anybody's.
+/// The names of its members, for people; the values may be anything.
 fn members(payload: &Value) -> String {
     match payload.as_object() {
         Some(members) => {
             let names: Vec<&str> = members.keys().map(String::as_str).take(8).collect();
             format!("an object with {names:?}")
         }
-        None => "no object".to_owned(),
+        None => "not an object".to_owned(),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_source_is_told_by_its_shape() {
+    fn each_source_is_recognized_by_its_shape() {
         let record = |id: &str| json!({ "messageId": id, "body": "b", "eventSource": "aws:sqs" });
         let message = |id: &str| Message { id: id.to_owned(), body: "b".to_owned() };
         let event = json!({ "source": "aws.iam", "detail-type": "AWS API Call via CloudTrail", "detail": {} });
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused_without_its_values() {
+    fn unknown_payloads_are_refused_without_their_values() {
         for payload in [
             json!({ "secret": "hush" }),
             json!({ "Records": [] }),

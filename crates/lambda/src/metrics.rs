@@ -1,5 +1,5 @@
-//! Numbers for CloudWatch, as lines of its embedded metric format: an alarm can stand on them, and
-//! nothing has to be asked for to send them.
+//! Metrics for CloudWatch, as lines in its embedded metric format: alarms can use them, and sending them
+//! needs no request and no permission.
 //!
 //! Source of the shape: CloudWatch user guide, "Specification: Embedded metric format".
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 /// The namespace of all of them.
 const NAMESPACE: &str = "Rootwatch";
 
-/// A batch of messages or events was worked on.
+/// A batch of messages or events was handled.
 pub(crate) fn worked(not_done: usize, round: &Round) {
     if not_done > 0 || round.leased > 0 {
         print(&[("MessagesNotDone", not_done), ("Ticks", 0)], round);
     }
 }
 
-/// A tick was done, or failed.
+/// A tick succeeded or failed.
 pub(crate) fn ticked(done: bool, round: &Round) {
     print(&[("Ticks", usize::from(done)), ("MessagesNotDone", 0)], round);
 }

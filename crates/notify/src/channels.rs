@@ -44,8 +44,8 @@ pub mod zendesk;
 /// Generates the configuration and the dispatch from the names of the channels.
 macro_rules! channel_table {
     ($($name:ident),+ $(,)?) => {
-        /// The configuration of a destination's channel. The variants bear the names that the
-        /// configuration knows.
+        /// The configuration of a destination's channel. The variants are named as in the
+        /// configuration.
         #[allow(non_camel_case_types)]
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(tag = "channel")]
@@ -89,8 +89,8 @@ macro_rules! channel_table {
                 match self { $(Self::$name(config) => config,)+ }
             }
 
-            /// What a destination of the channel with this name looks like; `None` when there is no
-            /// such channel.
+            /// An example destination of the channel with this name; `None` if the channel does not
+            /// exist.
             #[must_use]
             pub fn example(name: &str) -> Option<Self> {
                 match name {
@@ -128,12 +128,12 @@ impl ChannelConfig {
         self.settings().behavior()
     }
 
-    /// True where the channel hears that somebody looks after an incident.
+    /// True if the channel receives acknowledgements.
     pub(crate) fn keeps_tickets(&self) -> bool {
         self.settings().keeps_tickets()
     }
 
-    /// True where people read: what `[notify.redact]` says is masked by default.
+    /// True if `[notify.redact]` applies by default.
     #[must_use]
     pub fn is_read_by_people(&self) -> bool {
         self.behavior().is_chat
@@ -159,12 +159,12 @@ impl ChannelConfig {
 /// A fault of a channel's configuration: the key, and what is wrong.
 pub(crate) type Fault = (&'static str, String);
 
-/// What a channel is like.
+/// The behavior of a channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behavior {
-    /// True where messages lie open to many: what `[notify.redact]` says is masked by default.
+    /// True for chats and tickets, which many people read: `[notify.redact]` applies by default.
     pub(crate) is_chat: bool,
-    /// Messages a minute that the channel bears; 0 for no limit.
+    /// Messages per minute that the channel supports; 0: unlimited.
     pub(crate) rate_per_minute: u32,
 }
 
@@ -173,18 +173,19 @@ fn example_secret(name: &str) -> SecretRef {
     SecretRef::Env(name.to_owned())
 }
 
-/// What is known of a channel: `docs/reference/channels.md` is made of it. Texts are Markdown.
+/// The documentation of a channel, from which `docs/reference/channels.md` is generated. Texts are
+/// Markdown.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// What it is, and what somebody has to set up on the other side; sentences.
+    /// What the channel does and how to set up the other side; sentences.
     pub about: &'static str,
-    /// Limits that every message keeps: what, and how much.
+    /// Limits of every message: what, and how much.
     pub limits: &'static [(&'static str, &'static str)],
-    /// What an answer means: the answer, and what follows from it.
+    /// Answers of the other side, and their consequences.
     pub answers: &'static [(&'static str, &'static str)],
-    /// What happens when a message is sent again because its answer was lost.
+    /// What happens when a message is resent because its answer was lost.
     pub repeats: &'static str,
-    /// What `probe` asks, and what it cannot know.
+    /// What `probe` checks, and what it cannot check.
     pub probe: &'static str,
 }
 
@@ -246,7 +247,7 @@ impl<S: Settings> AnySettings for S {
     }
 }
 
-/// What channels are made with.
+/// What a channel needs when it is opened.
 pub(crate) struct Tools<'a> {
     /// The destination's name.
     pub(crate) destination: &'a str,
@@ -267,12 +268,12 @@ impl Tools<'_> {
     }
 }
 
-/// What a channel is given to send.
+/// A message for a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// The words, the same for every channel.
     pub wording: &'a Wording,
-    /// What is told.
+    /// The alert to send.
     pub alert: &'a Alert,
     /// Names the delivery, the same in every retry: the idempotency key.
     pub id: &'a DeliveryId,
@@ -325,7 +326,7 @@ impl<'a> ThreadMemory<'a> {
         Self { outbox, name: format!("thread:{destination}:{thread}") }
     }
 
-    /// What was kept last; `Err` is what has to be said of the attempt.
+    /// The stored value; `Err` is the outcome of the attempt.
     pub(crate) async fn get(&self) -> Result<Option<String>, Sent> {
         self.outbox.note(&self.name).await.map_err(|error| Self::refused(&error))
     }
@@ -341,13 +342,13 @@ impl<'a> ThreadMemory<'a> {
     }
 }
 
-/// A way to tell people, made ready.
+/// An opened channel.
 #[async_trait]
 pub(crate) trait Channel: fmt::Debug + Send + Sync {
     /// One attempt. The caller bounds its time.
     async fn send(&self, message: &Message<'_>, memory: &ThreadMemory<'_>) -> Sent;
 
-    /// Asks whether sending would work, by the same way, without telling anybody anything where the
-    /// channel can be asked so.
+    /// Checks whether sending would work, over the same connection, without a visible message where
+    /// the channel allows that.
     async fn probe(&self, now: Timestamp) -> Sent;
 }

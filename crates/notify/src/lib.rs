@@ -1,11 +1,24 @@
-//! Alerts to messages to channels.
+//! Alerts: routing, wording, channels, delivery and retries.
 //!
-//! [`Notifier`] knows the destinations: it routes an alert ([`route`]), words it ([`wording`]) and
-//! sends it by a channel ([`channels`]), one attempt at a time. [`Worker`] empties an [`Outbox`]:
-//! it leases what is due, tries again, gives up, escalates, and says when telling people is broken.
+//! [`Notifier`] holds the destinations. For each alert, [`route`] selects destinations, [`wording`]
+//! writes the texts once for all channels, and the `render` of each channel fits them into the
+//! channel's limits. These three are pure functions of their arguments. `send` makes one attempt, with
+//! one of four outcomes ([`Sent`]): delivered, retry later, rejected, misconfigured.
 //!
-//! Wording and routing are functions of their arguments. Only [`Worker`] and the channels' `send`
-//! reach outside, and every answer that they read is bounded.
+//! [`Worker`] delivers what an [`Outbox`] holds. It leases due deliveries, keeps destinations apart so
+//! that one that hangs delays no other, backs off with jitter, obeys `Retry-After`, and opens a circuit
+//! breaker on a destination that keeps failing. A delivery that is rejected or too old is sent to
+//! `escalate_to` instead, and begins an outage: an alert of its own to all other destinations.
+//!
+//! A channel documents itself as data ([`channels::Facts`]): limits, answers and their consequences,
+//! what a repeat does. Documentation, previews and snapshots come from the same functions as messages.
+//! What a channel must remember of a thread, such as a ticket's id, is a note in the outbox, so that a
+//! restart neither loses nor duplicates it; if the vendor can be searched for our id, the channel does
+//! that first. AWS calls are signed requests without an SDK per service. Every answer that is read is
+//! bounded.
+//!
+//! Texts are masked before templates see them, and templates run before channels escape them. A
+//! template that fails leaves the built-in text: no alert is lost to a template.
 
 pub mod aws;
 pub mod channels;
@@ -61,7 +74,7 @@ pub enum Sent {
         /// What it said.
         error: String,
     },
-    /// Nothing was sent, and nothing can be until somebody changes the configuration.
+    /// Nothing was sent, and nothing can be sent until the configuration changes.
     Misconfigured {
         /// What is wrong.
         error: String,
@@ -70,7 +83,7 @@ pub enum Sent {
 
 impl Sent {
     /// What attempts at several receivers of one message come to, each with the receiver's name: to be
-    /// tried again while one of them may still work, delivered only when all were told.
+    /// retried while one of them may still work, delivered only when all have it.
     pub(crate) fn together(results: Vec<(String, Self)>) -> Self {
         let mut receipts = Vec::new();
         let (mut later, mut after, mut never, mut is_ours) = (Vec::new(), None, Vec::new(), false);
@@ -88,17 +101,17 @@ impl Sent {
                 Self::Rejected { error } => never.push(format!("{name}: {error}")),
             }
         }
-        let told = match receipts.len() {
+        let delivered = match receipts.len() {
             0 => String::new(),
-            count => format!(" ({count} told)"),
+            count => format!(" ({count} delivered)"),
         };
         if !later.is_empty() {
             later.append(&mut never);
-            Self::RetryAfter { after, error: format!("{}{told}", later.join("; ")) }
+            Self::RetryAfter { after, error: format!("{}{delivered}", later.join("; ")) }
         } else if is_ours {
-            Self::Misconfigured { error: format!("{}{told}", never.join("; ")) }
+            Self::Misconfigured { error: format!("{}{delivered}", never.join("; ")) }
         } else if !never.is_empty() {
-            Self::Rejected { error: format!("{}{told}", never.join("; ")) }
+            Self::Rejected { error: format!("{}{delivered}", never.join("; ")) }
         } else {
             Self::Delivered { receipt: receipts.join(", ") }
         }

@@ -1,4 +1,4 @@
-//! The destinations, made ready.
+//! Routes, words and sends alerts to the configured destinations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +18,10 @@ use crate::wording::config::{RedactConfig, TemplateConfig};
 use crate::wording::{Wording, WordingOptions};
 use crate::{AwsAccess, Outbox, Sent, route};
 
-/// Columns of an error that is kept with a delivery.
+/// Longest error that is stored with a delivery, in columns.
 const ERROR_COLUMNS_MAX: usize = 400;
 
-/// One destination, made ready.
+/// One opened destination.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) common: Common,
@@ -47,11 +47,10 @@ impl fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    /// Makes all destinations ready: resolves their secrets, once, and builds their clients. Sends
-    /// nothing.
+    /// Opens all destinations: resolves their secrets once and builds their clients. Sends nothing.
     ///
     /// # Errors
-    /// All faults that were found, in the order of the configuration.
+    /// All errors in the configuration, in its order.
     pub fn new(
         config: &NotifyConfig,
         resolve: &dyn Fn(&SecretRef) -> Result<Secret, String>,
@@ -60,7 +59,7 @@ impl Notifier {
         Self::with_log(config, resolve, clock, standard_output())
     }
 
-    /// As [`Notifier::new`], and `log` writes there.
+    /// As [`Notifier::new`]; the channel `log` writes to `log`.
     ///
     /// # Errors
     /// As for [`Notifier::new`].
@@ -73,7 +72,7 @@ impl Notifier {
         Self::with_aws(config, resolve, clock, log, &AwsAccess::default())
     }
 
-    /// As [`Notifier::with_log`], and what AWS's tools find was found before.
+    /// As [`Notifier::with_log`]; AWS credentials and regions come from `aws`.
     ///
     /// # Errors
     /// As for [`Notifier::new`].
@@ -121,15 +120,15 @@ impl Notifier {
         Ok(Self { config: config.clone(), destinations, clock, link_base: None })
     }
 
-    /// The hub's address as people reach it, for links in messages: `https://hub.example.com`.
+    /// The hub's public address, for links in messages: `https://hub.example.com`.
     #[must_use]
     pub fn with_public_url(mut self, url: Option<&str>) -> Self {
         self.link_base = url.map(|url| url.trim_end_matches('/').to_owned());
         self
     }
 
-    /// Faults of the configuration that can be found offline: unknown destinations, circles of
-    /// `escalate_to`, times and zones that do not exist, keys out of their bounds.
+    /// Finds errors in the configuration offline: unknown destinations, circles of `escalate_to`,
+    /// invalid times and zones, values out of range.
     #[must_use]
     pub fn check(config: &NotifyConfig) -> Vec<ConfigProblem> {
         config::check(config)
@@ -153,26 +152,27 @@ impl Notifier {
         })
     }
 
-    /// After what time a delivery is given up.
+    /// The age at which an undelivered message fails permanently.
     pub(crate) fn age_max(&self, name: &str) -> SignedDuration {
         let hours = self.destinations.get(name).map_or(24, |one| one.common.age_max_hours);
         SignedDuration::from_hours(i64::from(hours))
     }
 
-    /// Who is told instead when a destination fails.
+    /// The destination that receives a message if this one fails.
     pub(crate) fn escalates_to(&self, name: &str) -> Option<&str> {
         self.destinations.get(name)?.common.escalate_to.as_deref()
     }
 
-    /// After what time of trying the next one is told as well; `None` when only at the end.
+    /// The age at which `escalate_to` also receives a message; `None`: only after it has failed
+    /// permanently.
     pub(crate) fn escalates_after(&self, name: &str) -> Option<SignedDuration> {
         let common = &self.destinations.get(name)?.common;
         let minutes = i64::from(common.escalate_after_mins);
         (common.escalate_to.is_some() && minutes > 0).then(|| SignedDuration::from_mins(minutes))
     }
 
-    /// Who hears of an alert about telling: everybody, whatever the routes say, but the one that is
-    /// broken; nobody is left when it is the only one.
+    /// The destinations of an alert about an outage: all but the failing one, whatever the routes.
+    /// Empty if there is no other.
     pub(crate) fn others(&self, alert: &Alert, broken: &str) -> Vec<String> {
         let routed = self.route(alert);
         let all = if routed.is_empty() {
@@ -184,13 +184,13 @@ impl Notifier {
     }
 
     /// One attempt: words the alert for the destination's channel and sends it. Bounded in time by
-    /// the destination's `timeout_secs`. What the channel has to remember of the thread is kept in
-    /// the notes of `outbox`.
+    /// the destination's `timeout_secs`. The channel's state of the thread is stored in the notes
+    /// of `outbox`.
     pub async fn send(&self, delivery: &Delivery, outbox: &dyn Outbox) -> Sent {
         let name = &delivery.destination;
         let Some(destination) = self.destinations.get(name) else {
             let name = text::cap(name, 60);
-            return Sent::Misconfigured { error: format!("there is no destination `{name}`") };
+            return Sent::Misconfigured { error: format!("unknown destination `{name}`") };
         };
         let wording = self.worded(destination, delivery);
         let thread = delivery.alert.thread();
@@ -205,8 +205,7 @@ impl Notifier {
         within(destination, destination.channel.send(&message, &memory)).await
     }
 
-    /// The words of a delivery, as its destination would be told; `None` when there is no such
-    /// destination.
+    /// The wording of a delivery for its destination; `None` if the destination does not exist.
     #[must_use]
     pub fn word(&self, delivery: &Delivery) -> Option<Wording> {
         let destination = self.destinations.get(&delivery.destination)?;
@@ -223,8 +222,8 @@ impl Notifier {
         Wording::new(&delivery.alert, &setting)
     }
 
-    /// Asks whether sending to a destination would work, by the same way, telling nobody anything
-    /// where its channel can be asked so. `None` when there is no such destination.
+    /// Checks whether sending to a destination would work, without a visible message where its
+    /// channel allows that. `None` if the destination does not exist.
     pub async fn probe(&self, name: &str) -> Option<Sent> {
         let destination = self.destinations.get(name)?;
         Some(within(destination, destination.channel.probe(self.clock.now())).await)
@@ -251,8 +250,8 @@ fn bounded(sent: Sent) -> Sent {
     }
 }
 
-/// The bytes that a destination would be sent for a delivery: worded, masked and rendered as when it
-/// is sent. Asks for no secret, and sends nothing.
+/// The bytes of a delivery: worded, masked and rendered as when it is sent. Needs no secret and
+/// sends nothing.
 #[must_use]
 pub fn preview(
     destination: &DestinationConfig,

@@ -83,7 +83,7 @@ pub fn of_records(log: &[u8]) -> Result<Alert, String> {
     of_log(log, &AlertKind::Opened, usize::MAX, &[])
 }
 
-/// A clearly marked alert that somebody asked for, to see whether telling works.
+/// A clearly marked test alert.
 #[must_use]
 pub fn test(by: &str, now: Timestamp) -> Alert {
     Alert {

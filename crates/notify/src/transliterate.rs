@@ -1,6 +1,6 @@
-//! Letters that a channel does not have, in those that it has.
+//! Transliterates text to the character set that a channel supports.
 
-/// Letters with a mark, and other signs, by what stands for them.
+/// Characters and their replacements.
 const SIGNS: [(&str, &str); 46] = [
     ("ÀÁÂÃÄÅĀĂĄ", "A"),
     ("àáâãäåāăą", "a"),
@@ -50,27 +50,26 @@ const SIGNS: [(&str, &str); 46] = [
     ("→", "->"),
 ];
 
-/// What stands for a letter in plain ones; `?` for what nothing stands for.
+/// The replacement of a character; `?` if there is none.
 fn plain(letter: char) -> &'static str {
     let found = SIGNS.iter().find(|(letters, _)| letters.contains(letter));
     found.map_or(if letter.is_whitespace() { " " } else { "?" }, |(_, plain)| plain)
 }
 
-/// Printable ASCII only, at most so many letters; what does not fit is cut, and `...` says so. Of
-/// several `?` in a row one is left.
+/// Transliterates to printable ASCII of at most `chars_max` characters; a cut text ends in `...`.
+/// Several `?` in a row become one.
 pub(crate) fn ascii(text: &str, chars_max: usize) -> String {
     let text = mapped(text, |letter| letter.is_ascii_graphic() || letter == ' ');
     cut(text, chars_max, |_| 1)
 }
 
-/// The basic alphabet of GSM 03.38 without what is no letter or sign.
+/// The basic alphabet of GSM 03.38 without control characters.
 const GSM: &str = "@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?\
     ¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 /// Its extension: each of these takes two septets.
 const GSM_EXTENSION: &str = "^{}\\[~]|€";
 
-/// The letters of a text message in GSM's alphabet, at most so many septets; what does not fit is
-/// cut, and `...` says so.
+/// Transliterates to the GSM alphabet, to at most `septets_max` septets; a cut text ends in `...`.
 pub(crate) fn gsm(text: &str, septets_max: usize) -> String {
     let text = mapped(text, |letter| GSM.contains(letter) || GSM_EXTENSION.contains(letter));
     cut(text, septets_max, septets_of)

@@ -1,4 +1,4 @@
-//! Incidents, findings and deliveries: read, acknowledged, resolved.
+//! The API: lists of incidents, findings and deliveries; acknowledging and resolving incidents.
 
 use std::str::FromStr;
 
@@ -23,10 +23,12 @@ use crate::auth::{Reader, Writer};
 use crate::body::{SMALL_BODY_BYTES_MAX, read_body};
 use crate::metrics;
 use crate::problem::Problem;
-use crate::state::Doors;
-use crate::types::{DeliveryItem, FindingItem, IncidentItem, PageOf, UnverifiedItem, state};
+use crate::state::AppState;
+use crate::types::{
+    DeliveryItem, FindingItem, IncidentItem, PageOf, UnverifiedItem, incident_state_name,
+};
 
-pub(crate) fn routes() -> OpenApiRouter<Doors> {
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(incidents))
         .routes(routes!(incident))
@@ -39,7 +41,7 @@ pub(crate) fn routes() -> OpenApiRouter<Doors> {
         .routes(routes!(unverified))
 }
 
-/// The parameters of a request, each taken once; what is left over is a mistake.
+/// The parameters of a request. Each is taken once; the rest is unknown.
 struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -70,7 +72,7 @@ impl Query {
             !is_it
         });
         if values.len() > 1 {
-            return Err(bad(format!("`{name}` is there {} times", values.len())));
+            return Err(bad(format!("`{name}` is given {} times; give it once", values.len())));
         }
         Ok(values.pop())
     }
@@ -78,9 +80,8 @@ impl Query {
     fn time(&mut self, name: &'static str) -> Result<Option<Timestamp>, Problem> {
         let text = self.one(name)?;
         text.map(|text| {
-            Timestamp::from_str(&text).map_err(|_| {
-                bad(format!("`{name}` has to be a moment such as 2026-05-04T14:03:00Z"))
-            })
+            Timestamp::from_str(&text)
+                .map_err(|_| bad(format!("`{name}` must be a time such as 2026-05-04T14:03:00Z")))
         })
         .transpose()
     }
@@ -108,7 +109,7 @@ impl Query {
             let found = known.iter().find(|(known, _)| *known == value);
             found.map(|(_, value)| *value).ok_or_else(|| {
                 let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
-                bad(format!("`{name}` is one of {}", names.join(", ")))
+                bad(format!("`{name}` must be one of {}", names.join(", ")))
             })
         };
         values.into_iter().map(find).collect()
@@ -121,12 +122,12 @@ impl Query {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=PAGE_ITEMS_MAX).contains(limit))
-                .ok_or_else(|| bad(format!("`limit` is a number from 1 to {PAGE_ITEMS_MAX}")))?,
+                .ok_or_else(|| bad(format!("`limit` must be between 1 and {PAGE_ITEMS_MAX}")))?,
         };
         Ok(PageRequest { items_max, after: self.one("after")? })
     }
 
-    /// Refuses what nobody asked for: a misspelt filter would show too much and look right.
+    /// Refuses unknown parameters: a misspelled filter would return too much and look right.
     fn end(self, known: &[&str]) -> Result<(), Problem> {
         let Some((name, _)) = self.0.first() else { return Ok(()) };
         let nearest = known
@@ -231,13 +232,13 @@ struct DeliveryParams {
 )]
 async fn incidents(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageOf<IncidentItem>>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let page = query.page()?;
     let filter = IncidentFilter {
-        states: query.named("state", &STATES.map(|one| (state(one), one)))?,
+        states: query.named("state", &STATES.map(|one| (incident_state_name(one), one)))?,
         kinds: query.kinds()?,
         min_severity: query.named("min_severity", &severities())?.pop(),
         account: query.one("account")?,
@@ -246,7 +247,7 @@ async fn incidents(
         undigested: false,
     };
     query.end(&["state", "kind", "min_severity", "account", "since", "until", "limit", "after"])?;
-    let page = doors.store.incidents(&filter, &page).await?;
+    let page = app.store.incidents(&filter, &page).await?;
     let items = page.items.iter().map(IncidentItem::from).collect();
     Ok(Json(PageOf { items, next: page.next }))
 }
@@ -262,10 +263,10 @@ async fn incidents(
 )]
 async fn incident(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Json<IncidentItem>, Problem> {
-    let stored = doors.store.incident(&IncidentId(id), 0).await?;
+    let stored = app.store.incident(&IncidentId(id), 0).await?;
     Ok(Json(IncidentItem::from(&stored)))
 }
 
@@ -281,7 +282,7 @@ async fn incident(
 )]
 async fn incident_findings(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageOf<FindingItem>>, Problem> {
@@ -289,9 +290,9 @@ async fn incident_findings(
     let page = query.page()?;
     query.end(&["limit", "after"])?;
     let id = IncidentId(id);
-    doors.store.incident(&id, 0).await?;
+    app.store.incident(&id, 0).await?;
     let filter = FindingFilter { incident: Some(id), ..FindingFilter::default() };
-    let page = doors.store.findings(&filter, &page).await?;
+    let page = app.store.findings(&filter, &page).await?;
     let items = page.items.iter().map(FindingItem::from).collect();
     Ok(Json(PageOf { items, next: page.next }))
 }
@@ -305,15 +306,15 @@ struct HandleBody {
 }
 
 async fn handle(
-    doors: Doors,
+    app: AppState,
     Writer(caller): Writer,
     id: String,
     headers: HeaderMap,
     body: Body,
     state: IncidentState,
 ) -> Result<Json<IncidentItem>, Problem> {
-    let (body, _room) =
-        read_body("api", &doors.ingest, &headers, body, SMALL_BODY_BYTES_MAX).await?;
+    let (body, _permit) =
+        read_body("api", &app.engine, &headers, body, SMALL_BODY_BYTES_MAX).await?;
     let HandleBody { note } = if body.is_empty() {
         HandleBody::default()
     } else {
@@ -324,16 +325,16 @@ async fn handle(
         return Err(bad(format!("the note is longer than {NOTE_BYTES_MAX} bytes")));
     }
     let id = IncidentId(id);
-    let before = doors.store.incident(&id, 0).await?;
+    let before = app.store.incident(&id, 0).await?;
     let is_over = matches!(before.incident.state, IncidentState::Quiet | IncidentState::Resolved);
     if state == IncidentState::Acknowledged && is_over {
         metrics::refused("api", "over");
-        let detail = "the incident is over; it opens again when more comes";
+        let detail = "the incident has ended; it opens again with the next finding";
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let by = caller.name.to_string();
-    let handled = Resolution { state, by, at: doors.clock.now(), note };
-    let stored = doors.ingest.handle(id, handled).await?;
+    let handled = Resolution { state, by, at: app.clock.now(), note };
+    let stored = app.engine.handle(id, handled).await?;
     Ok(Json(IncidentItem::from(&stored)))
 }
 
@@ -352,13 +353,13 @@ async fn handle(
     security(("token" = [])),
 )]
 async fn acknowledge(
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     caller: Writer,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<IncidentItem>, Problem> {
-    handle(doors, caller, id, headers, body, IncidentState::Acknowledged).await
+    handle(app, caller, id, headers, body, IncidentState::Acknowledged).await
 }
 
 /// Resolve an incident
@@ -375,13 +376,13 @@ async fn acknowledge(
     security(("token" = [])),
 )]
 async fn resolve(
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     caller: Writer,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<IncidentItem>, Problem> {
-    handle(doors, caller, id, headers, body, IncidentState::Resolved).await
+    handle(app, caller, id, headers, body, IncidentState::Resolved).await
 }
 
 /// Which destination is tested.
@@ -412,13 +413,13 @@ pub(crate) struct Tested {
     security(("token" = [])),
 )]
 async fn notify_test(
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     Writer(caller): Writer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Tested>), Problem> {
-    let (body, _room) =
-        read_body("api", &doors.ingest, &headers, body, SMALL_BODY_BYTES_MAX).await?;
+    let (body, _permit) =
+        read_body("api", &app.engine, &headers, body, SMALL_BODY_BYTES_MAX).await?;
     let TestBody { destination } = if body.is_empty() {
         TestBody::default()
     } else {
@@ -426,11 +427,11 @@ async fn notify_test(
             bad(format!("the body is not `{{\"destination\": \"…\"}}`: {error}"))
         })?
     };
-    let alert = rootwatch_notify::sample::test(&caller.name, doors.clock.now());
+    let alert = rootwatch_notify::sample::test(&caller.name, app.clock.now());
     let id = alert.id.clone();
-    let to = doors.ingest.raise(alert, destination).await?;
+    let to = app.engine.raise(alert, destination).await?;
     if to.is_empty() {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such destination"));
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no such destination"));
     }
     let deliveries = to.iter().map(|name| DeliveryId::of(&id, name).0).collect();
     Ok((StatusCode::ACCEPTED, Json(Tested { deliveries })))
@@ -447,7 +448,7 @@ async fn notify_test(
 )]
 async fn findings(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageOf<FindingItem>>, Problem> {
     let mut query = Query::parse(query.as_deref());
@@ -471,7 +472,7 @@ async fn findings(
         "limit",
         "after",
     ])?;
-    let page = doors.store.findings(&filter, &page).await?;
+    let page = app.store.findings(&filter, &page).await?;
     let items = page.items.iter().map(FindingItem::from).collect();
     Ok(Json(PageOf { items, next: page.next }))
 }
@@ -487,7 +488,7 @@ async fn findings(
 )]
 async fn deliveries(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageOf<DeliveryItem>>, Problem> {
     let mut query = Query::parse(query.as_deref());
@@ -498,7 +499,7 @@ async fn deliveries(
         incident: query.one("incident")?.map(IncidentId),
     };
     query.end(&["state", "destination", "incident", "limit", "after"])?;
-    let page = doors.store.deliveries(&filter, &page).await?;
+    let page = app.store.deliveries(&filter, &page).await?;
     let items = page.items.iter().map(DeliveryItem::from).collect();
     Ok(Json(PageOf { items, next: page.next }))
 }
@@ -514,13 +515,13 @@ async fn deliveries(
 )]
 async fn unverified(
     _: Reader,
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<PageOf<UnverifiedItem>>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let page = query.page()?;
     query.end(&["limit", "after"])?;
-    let page = doors.store.unverified(&page).await?;
+    let page = app.store.unverified(&page).await?;
     let items = page.items.iter().map(UnverifiedItem::from).collect();
     Ok(Json(PageOf { items, next: page.next }))
 }

@@ -1,4 +1,4 @@
-//! Who may do what: a token's scope, checked before a handler runs.
+//! Extractors that check the scope of a caller before a handler runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,79 +8,78 @@ use axum::http::request::Parts;
 
 use crate::config::Scope;
 use crate::problem::Problem;
-use crate::state::Doors;
+use crate::state::AppState;
 use crate::tokens::Caller;
 
-/// Headers by which proxies say that they pass a request on.
+/// Headers that proxies add to forwarded requests.
 const PASSED_ON: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
-/// Put on a request by the door through which it came, when that has proved who sends it: AWS, for
-/// a function URL with IAM authentication. Such a caller may do everything; the policy of the
-/// function says who is one.
+/// A caller that AWS IAM authenticated, for a function URL. The function adds it to the request. Such a
+/// caller may do everything; the function's policy decides who is one.
 #[derive(Debug, Clone)]
-pub struct Vouched {
+pub struct IamCaller {
     /// The ARN of the caller.
     pub name: Arc<str>,
 }
 
-/// Who sends a request, if they may do what they ask.
-fn admit(parts: &Parts, doors: &Doors, scope: Scope) -> Result<Caller, Problem> {
-    match parts.extensions.get::<Vouched>() {
-        Some(vouched) => Ok(Caller { name: Arc::clone(&vouched.name) }),
-        None => doors.tokens.admit(&parts.headers, scope),
+/// The caller of a request, if it has the scope.
+fn admit(parts: &Parts, app: &AppState, scope: Scope) -> Result<Caller, Problem> {
+    match parts.extensions.get::<IamCaller>() {
+        Some(caller) => Ok(Caller { name: Arc::clone(&caller.name) }),
+        None => app.tokens.admit(&parts.headers, scope),
     }
 }
 
-/// A request that may read.
+/// A caller with the scope `read`.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader;
 
-/// A request that may change incidents.
+/// A caller with the scope `write`.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer(pub Caller);
 
-/// A request that may send records.
+/// A caller with the scope `ingest`.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender(pub Caller);
 
-impl FromRequestParts<Doors> for Reader {
+impl FromRequestParts<AppState> for Reader {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        admit(parts, doors, Scope::Read).map(|_| Self)
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        admit(parts, app, Scope::Read).map(|_| Self)
     }
 }
 
-impl FromRequestParts<Doors> for Writer {
+impl FromRequestParts<AppState> for Writer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        admit(parts, doors, Scope::Write).map(Self)
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        admit(parts, app, Scope::Write).map(Self)
     }
 }
 
-impl FromRequestParts<Doors> for Sender {
+impl FromRequestParts<AppState> for Sender {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
-        admit(parts, doors, Scope::Ingest).map(Self)
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
+        admit(parts, app, Scope::Ingest).map(Self)
     }
 }
 
-/// A request for the metrics: from this machine, or with a token that may read.
+/// A request for metrics: from this machine, or with the scope `read`.
 #[derive(Debug, Clone)]
 pub(crate) struct Scraper;
 
-impl FromRequestParts<Doors> for Scraper {
+impl FromRequestParts<AppState> for Scraper {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, doors: &Doors) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        // What a proxy on this machine passes on is somebody else's.
+        // A proxy on this machine forwards requests of others.
         let is_passed_on = PASSED_ON.iter().any(|name| parts.headers.contains_key(*name));
         if peer.is_some_and(|ip| ip.is_loopback()) && !is_passed_on {
             return Ok(Self);
         }
-        admit(parts, doors, Scope::Read).map(|_| Self)
+        admit(parts, app, Scope::Read).map(|_| Self)
     }
 }

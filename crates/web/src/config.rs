@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A bearer token of the HTTP doors. `rootwatch token new` makes one.
+/// A bearer token of the HTTP API. `rootwatch token new` creates one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
-    /// Names who uses it, in logs, metrics and on what they acknowledge: 1 to 64 letters, digits,
-    /// `-`, `_` and `.`.
+    /// Name of its user, shown in logs, metrics and acknowledgements: 1 to 64 letters, digits, `-`, `_` and
+    /// `.`.
     pub name: String,
     /// SHA-256 of the token, 64 hexadecimal digits: the file holds no token.
     pub sha256: String,
@@ -26,25 +26,26 @@ pub enum Scope {
     Ingest,
     /// Read incidents, findings and deliveries.
     Read,
-    /// Acknowledge and resolve incidents, and ask for a test alert.
+    /// Acknowledge and resolve incidents, and request a test alert.
     Write,
 }
 
-/// The door `POST /v1/events`, and limits of all HTTP doors.
+/// The endpoint `POST /v1/events`, and limits of all endpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Requests of one token in a second at most, 1 to 1000000; ten times as many may come at
-    /// once. More are refused with 429 and `Retry-After`.
+    /// Requests per second and token, 1 to 1000000, with bursts of ten times as many. More are refused
+    /// with 429 and `Retry-After`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_per_second_max: u32,
-    /// Connections at one time at most, 1 to 65536. More wait to be accepted.
+    /// Concurrent connections, 1 to 65536. More wait to be accepted.
     #[schemars(range(min = 1, max = 65_536))]
     pub connections_max: usize,
-    /// Seconds for a request's head to arrive, 1 to 300, and for a connection to be idle.
+    /// Seconds in which the head of a request must arrive, and for which a connection may be idle, 1 to
+    /// 300.
     #[schemars(range(min = 1, max = 300))]
     pub head_timeout_secs: u32,
-    /// Seconds for a request's body to arrive and to be answered, 1 to 900.
+    /// Seconds for the body of a request to arrive and for the response, 1 to 900.
     #[schemars(range(min = 1, max = 900))]
     pub request_timeout_secs: u32,
 }
@@ -60,11 +61,11 @@ impl Default for HttpConfig {
     }
 }
 
-/// The door `POST /v1/sns`.
+/// The endpoint `POST /v1/sns`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnsConfig {
-    /// ARNs of the topics that are listened to. Messages of others are refused, and subscriptions
-    /// of others are not confirmed. By default none: then the door is shut.
+    /// ARNs of the topics whose messages and subscriptions are accepted. Without any, the endpoint is
+    /// disabled.
     pub topics: Vec<String>,
 }

@@ -1,10 +1,10 @@
-//! `POST /v1/events`: records in, of any shape.
+//! `POST /v1/events`: receives records of any shape.
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use rootwatch_engine::{Origin, Outcome};
+use rootwatch_engine::{IntakeOutcome, RecordSource};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,9 +14,9 @@ use crate::auth::Sender;
 use crate::body::read_body;
 use crate::metrics;
 use crate::problem::{Problem, refusal};
-use crate::state::Doors;
+use crate::state::AppState;
 
-pub(crate) fn routes() -> OpenApiRouter<Doors> {
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(post_events))
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Taken {
     skipped: u64,
     /// Each record, in the order of the request.
     #[schema(value_type = Vec<TakenRecord>)]
-    records: Vec<Outcome>,
+    records: Vec<IntakeOutcome>,
 }
 
 /// What became of one record.
@@ -65,7 +65,7 @@ struct TakenRecord {
 }
 
 impl Taken {
-    pub(crate) fn of(records: Vec<Outcome>) -> Self {
+    pub(crate) fn of(records: Vec<IntakeOutcome>) -> Self {
         let mut taken = Self {
             saved: 0,
             known: 0,
@@ -78,13 +78,13 @@ impl Taken {
         };
         for record in &records {
             *match record {
-                Outcome::Saved { .. } => &mut taken.saved,
-                Outcome::Known => &mut taken.known,
-                Outcome::NoFinding => &mut taken.no_finding,
-                Outcome::Unverified { .. } => &mut taken.unverified,
-                Outcome::Drill { .. } => &mut taken.drills,
-                Outcome::PassedOver { .. } => &mut taken.passed_over,
-                Outcome::Skipped { .. } => &mut taken.skipped,
+                IntakeOutcome::Saved { .. } => &mut taken.saved,
+                IntakeOutcome::Known => &mut taken.known,
+                IntakeOutcome::NoFinding => &mut taken.no_finding,
+                IntakeOutcome::Unverified { .. } => &mut taken.unverified,
+                IntakeOutcome::Drill { .. } => &mut taken.drills,
+                IntakeOutcome::PassedOver { .. } => &mut taken.passed_over,
+                IntakeOutcome::Skipped { .. } => &mut taken.skipped,
             } += 1;
         }
         taken.records = records;
@@ -119,21 +119,24 @@ impl Taken {
     security(("token" = []), ("api_key" = [])),
 )]
 async fn post_events(
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     Sender(caller): Sender,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Taken>, Problem> {
     encoding(&headers)?;
-    let bytes_max = doors.ingest.body_bytes_max();
-    let (body, room) = read_body("http", &doors.ingest, &headers, body, bytes_max).await?;
-    let origin = Origin::live(format!("http:{}", caller.name));
-    let outcomes =
-        doors.ingest.take_in(&origin, body, room).await.map_err(|error| refusal("http", error))?;
+    let bytes_max = app.engine.body_bytes_max();
+    let (body, permit) = read_body("http", &app.engine, &headers, body, bytes_max).await?;
+    let source = RecordSource::live(format!("http:{}", caller.name));
+    let outcomes = app
+        .engine
+        .take_with_permit(&source, body, permit)
+        .await
+        .map_err(|error| refusal("http", error))?;
     Ok(Json(Taken::of(something(outcomes)?)))
 }
 
-/// Refuses a content encoding that is not understood. Gzip shows by itself.
+/// Refuses an unknown content encoding. Gzip is detected by its first bytes.
 fn encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(stated) = headers.get(header::CONTENT_ENCODING) else { return Ok(()) };
     let is_known = ["gzip", "x-gzip", "identity"]
@@ -143,16 +146,16 @@ fn encoding(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     metrics::refused("http", "encoding");
-    let detail = "the only content encoding that is understood is gzip";
+    let detail = "unsupported content encoding; only gzip is supported";
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
-/// Refuses a request of which nothing could be decoded, with the first place and reason.
-pub(crate) fn something(outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Problem> {
-    if outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Skipped { .. })) {
+/// Refuses a request if nothing in it could be decoded, with the first place and reason.
+pub(crate) fn something(outcomes: Vec<IntakeOutcome>) -> Result<Vec<IntakeOutcome>, Problem> {
+    if outcomes.iter().any(|outcome| !matches!(outcome, IntakeOutcome::Skipped { .. })) {
         return Ok(outcomes);
     }
-    let Some(Outcome::Skipped { reason, record, offset }) = outcomes.first() else {
+    let Some(IntakeOutcome::Skipped { reason, record, offset }) = outcomes.first() else {
         // `[]`, or a log file without records.
         return Ok(outcomes);
     };

@@ -1,4 +1,4 @@
-//! Whether the hub is up, whether it can work, and its numbers.
+//! Liveness, readiness and metrics.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,9 +11,9 @@ use utoipa_axum::routes;
 
 use crate::auth::Scraper;
 use crate::problem::Problem;
-use crate::state::Doors;
+use crate::state::AppState;
 
-/// How one part of the hub stands.
+/// The state of one part of the hub.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Part {
     /// `engine`, `store`, `notify`, or a source such as `sqs:trail`.
@@ -25,7 +25,7 @@ pub(crate) struct Part {
     reason: Option<String>,
 }
 
-/// How the hub stands.
+/// The state of the hub.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Readiness {
     /// True when all parts work.
@@ -34,7 +34,7 @@ pub(crate) struct Readiness {
     parts: Vec<Part>,
 }
 
-pub(crate) fn routes() -> OpenApiRouter<Doors> {
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(numbers))
 }
 
@@ -56,21 +56,21 @@ async fn live() -> &'static str {
         (status = 503, description = "A part does not", body = Readiness),
     ),
 )]
-async fn ready(State(doors): State<Doors>) -> Response {
+async fn ready(State(app): State<AppState>) -> Response {
     let part = |part: &str, reason: Option<String>| Part {
         part: part.to_owned(),
         ready: reason.is_none(),
         reason,
     };
-    // The engine asks the store while something is wrong: strangers who ask here cost nothing.
-    let ended = |task: &str| doors.status.has_task_ended(task).then(|| "it has ended".to_owned());
-    let cannot_save = doors.ingest.trouble().map(|_| "it cannot save now".to_owned());
+    // The engine itself checks a failed store; this endpoint, which needs no token, costs nothing.
+    let ended = |task: &str| app.status.has_task_ended(task).then(|| "it has ended".to_owned());
+    let cannot_save = app.engine.trouble().map(|_| "it cannot save now".to_owned());
     let mut parts = vec![
         part("engine", ended("engine")),
         part("store", cannot_save),
         part("notify", ended("notify")),
     ];
-    parts.extend(doors.status.sources().into_iter().map(|(name, reason)| part(&name, reason)));
+    parts.extend(app.status.sources().into_iter().map(|(name, reason)| part(&name, reason)));
     let ready = parts.iter().all(|part| part.ready);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, parts })).into_response()
@@ -90,12 +90,12 @@ async fn ready(State(doors): State<Doors>) -> Response {
     ),
     security((), ("token" = [])),
 )]
-async fn numbers(_: Scraper, State(doors): State<Doors>) -> Result<Response, Problem> {
-    let Some(render) = doors.metrics else {
-        let why = "nothing is counted here: the numbers of a function are in CloudWatch";
+async fn numbers(_: Scraper, State(app): State<AppState>) -> Result<Response, Problem> {
+    let Some(render) = app.metrics else {
+        let why = "no metrics here: those of a function are in CloudWatch";
         return Err(Problem::new(StatusCode::NOT_FOUND, why));
     };
-    rootwatch_engine::metrics::standing(&doors.store.stats().await?, doors.clock.now());
+    rootwatch_engine::metrics::stats(&app.store.stats().await?, app.clock.now());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, render()).into_response())
 }

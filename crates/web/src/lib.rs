@@ -21,11 +21,11 @@ mod state;
 mod tokens;
 mod types;
 
-pub use auth::Vouched;
+pub use auth::IamCaller;
 pub use config::{HttpConfig, Scope, SnsConfig, TokenConfig};
 pub use openapi::openapi;
 pub use router::router;
 pub use serve::serve;
 pub use sns::{Hosts, Sns, SnsAnswer};
-pub use state::Doors;
+pub use state::AppState;
 pub use tokens::Tokens;

@@ -8,11 +8,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::Problem;
-use crate::state::Doors;
+use crate::state::AppState;
 use crate::{api, events, health, sns_endpoint};
 
 /// All routes, and their description.
-pub(crate) fn described() -> OpenApiRouter<Doors> {
+pub(crate) fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(overview())
         .merge(api::routes())
         .routes(routes!(description))
@@ -21,14 +21,14 @@ pub(crate) fn described() -> OpenApiRouter<Doors> {
         .merge(health::routes())
 }
 
-/// The OpenAPI description of the doors, as JSON.
+/// The OpenAPI description of the API, as JSON.
 #[must_use]
 pub fn openapi() -> String {
     let (_, description) = described().split_for_parts();
     description.to_pretty_json().unwrap_or_default()
 }
 
-/// What the description says of the API as a whole.
+/// The description of the API as a whole.
 fn overview() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Rootwatch hub")
@@ -51,8 +51,9 @@ fn overview() -> OpenApi {
 )]
 async fn description() -> Result<Json<serde_json::Value>, Problem> {
     serde_json::from_str(&openapi()).map(Json).map_err(|error| {
-        tracing::error!(%error, "the description is not JSON");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "there is no description")
+        let detail = "the description is not available";
+        let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
+        problem.with_internal(Some(format!("the description is not JSON: {error}")))
     })
 }
 

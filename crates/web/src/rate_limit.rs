@@ -1,4 +1,4 @@
-//! Limits the rate of requests that state no token.
+//! Limits the rate of requests without a token.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::sns;
-use crate::state::Doors;
+use crate::state::AppState;
 
-/// Slows down those whom no token names, each by their address.
-pub(crate) async fn calm(State(doors): State<Doors>, request: Request, next: Next) -> Response {
+/// Limits requests to the SNS endpoint, which needs no token, by the address of the sender.
+pub(crate) async fn rate_limit(
+    State(app): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.uri().path() == sns::PATH {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        if let Err(problem) = doors.tokens.admit_stranger(peer) {
+        if let Err(problem) = app.tokens.admit_unauthenticated(peer) {
             return problem.into_response();
         }
     }

@@ -19,30 +19,30 @@ use tokio::time::Sleep;
 
 use crate::metrics;
 use crate::router::router;
-use crate::state::Doors;
+use crate::state::AppState;
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 
-/// Serves the doors until `shutdown` is true; then finishes what was begun, within `patience`.
+/// Serves requests until `shutdown` is true; then finishes open requests within `grace`.
 pub async fn serve(
     listener: TcpListener,
-    doors: Doors,
+    app: AppState,
     mut shutdown: watch::Receiver<bool>,
-    patience: Duration,
+    grace: Duration,
 ) {
-    let limits = doors.limits.clone();
+    let limits = app.limits.clone();
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let head_timeout = Duration::from_secs(u64::from(limits.head_timeout_secs));
     let answer_timeout = Duration::from_secs(u64::from(limits.request_timeout_secs));
-    let service = router(doors);
+    let service = router(app);
     let graceful = GracefulShutdown::new();
     loop {
-        let room = tokio::select! {
-            room = Arc::clone(&connections).acquire_owned() => room,
+        let permit = tokio::select! {
+            permit = Arc::clone(&connections).acquire_owned() => permit,
             () = shutdown::requested(&mut shutdown) => break,
         };
-        let Ok(room) = room else { break };
+        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown::requested(&mut shutdown) => break,
@@ -50,12 +50,13 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file handles, most likely: give the others time to end.
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Most likely out of file handles: give other connections time to end.
+                tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        // Without it, small responses are slower and otherwise the same.
         let _ = stream.set_nodelay(true);
         let service = service.clone().layer(axum::Extension(ConnectInfo::<SocketAddr>(peer)));
         let connection = hyper::server::conn::http1::Builder::new()
@@ -63,38 +64,38 @@ pub async fn serve(
             .header_read_timeout(head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(
-                TokioIo::new(Patient::new(stream, answer_timeout)),
+                TokioIo::new(StallTimeout::new(stream, answer_timeout)),
                 TowerToHyperService::new(service),
             );
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                // Slow, broken or gone: the peer's business, and a number.
+                // A slow or broken peer: counted, not logged.
                 metrics::refused(
                     "http",
                     if error.is_timeout() { "slow_head" } else { "connection" },
                 );
                 tracing::debug!(%peer, %error, "a connection ended early");
             }
-            drop(room);
+            drop(permit);
         });
     }
     drop(listener);
-    if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests were cut off");
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("open requests did not finish in time and were aborted");
     }
 }
 
-/// A connection that is given up when the other end takes nothing of an answer for too long.
-/// How long it may take to ask is others' business.
-struct Patient {
+/// A connection that fails when the peer reads nothing of a response for too long. The time for the
+/// request is limited elsewhere.
+struct StallTimeout {
     stream: TcpStream,
     limit: Duration,
-    /// Runs while the other end takes nothing.
+    /// Runs while the peer reads nothing.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl StallTimeout {
     fn new(stream: TcpStream, limit: Duration) -> Self {
         Self { stream, limit, waiting: None }
     }
@@ -117,7 +118,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for StallTimeout {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -127,7 +128,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for StallTimeout {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -18,34 +18,34 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Client, redirect};
 use rootwatch_core::alert::Clock;
-use rootwatch_engine::{Ingest, IngestError, Origin, Outcome};
+use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
 use rootwatch_store::{Notes, StoreError};
 use tokio::sync::Semaphore;
 
 pub use self::verify::Hosts;
-use self::verify::{Certificate, Envelope, Fault, Kind, Message, Place};
+use self::verify::{Certificate, Fault, SnsEnvelope, SnsMessage, SnsMessageKind, TopicLocation};
 use crate::metrics;
 
-/// This door's name in metrics, and of its records' source.
-pub(crate) const DOOR: &str = "sns";
-/// Where it is.
+/// The name of this endpoint in metrics, and of its records' source.
+pub(crate) const ENDPOINT: &str = "sns";
+/// The path of this endpoint.
 pub(crate) const PATH: &str = "/v1/sns";
-/// Seconds that a fetch may take, and wait for its turn. SNS itself waits 15 for the answer.
+/// Seconds for a fetch, and for waiting for its turn. SNS waits 15 for the response.
 const FETCH_SECS_MAX: u64 = 5;
-/// Fetches at one time at most: whoever knows a topic can ask for them.
+/// Concurrent fetches: anybody who knows a topic can cause them.
 const FETCHES_MAX: usize = 4;
-/// Bytes of a certificate file, or of the answer to a confirmation, at most.
+/// Largest certificate file or response to a confirmation, in bytes.
 const FETCH_BYTES_MAX: usize = 64 << 10;
-/// Certificates in memory at most.
+/// Certificates in memory.
 const CERTIFICATES_MAX: usize = 16;
 /// Hours after which a certificate is fetched again.
 const CERTIFICATE_HOURS_MAX: i64 = 24;
-/// Seconds after which SNS is asked to come again when a fetch or the store did not work.
+/// Seconds after which SNS should retry when a fetch or the store fails.
 const RETRY_SECS: u64 = 5;
-/// Letters of a text by others in a log line at most.
+/// Characters of a text by others in a log line.
 const SHOWN_LETTERS_MAX: usize = 160;
 
-/// The door for SNS; cheap to clone.
+/// Verifies messages of SNS and hands their records to the engine; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sns {
     inner: Arc<Inner>,
@@ -54,8 +54,8 @@ pub struct Sns {
 
 #[derive(Debug)]
 struct Inner {
-    topics: HashMap<String, Place>,
-    ingest: Ingest,
+    topics: HashMap<String, TopicLocation>,
+    engine: EngineHandle,
     store: Arc<dyn Notes>,
     clock: Arc<dyn Clock>,
     client: Client,
@@ -64,24 +64,26 @@ struct Inner {
     certificates: Mutex<HashMap<String, (Timestamp, Arc<Certificate>)>>,
 }
 
-/// What a message is answered with.
+/// The response to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnsAnswer {
-    /// 200 when all that had to be done is done, and on disk.
+    /// 200 when everything is done and on disk.
     pub status: StatusCode,
-    /// Public words.
+    /// Public text.
     pub text: String,
-    /// When to come again, in seconds.
+    /// Seconds to wait before a retry.
     pub retry_after_secs: Option<u64>,
+    /// For the log, not for the sender.
+    pub internal: Option<String>,
 }
 
 impl SnsAnswer {
     fn done(text: impl Into<String>) -> Self {
-        Self { status: StatusCode::OK, text: text.into(), retry_after_secs: None }
+        Self { status: StatusCode::OK, text: text.into(), retry_after_secs: None, internal: None }
     }
 }
 
-/// Why a message is not taken. Nothing was kept of it.
+/// Why a message is refused. Nothing of it was saved. Texts follow the rules of [`crate::problem`].
 #[derive(Debug)]
 struct Refusal {
     reason: &'static str,
@@ -90,7 +92,8 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, reason: &'static str, text: impl Into<String>) -> Self {
-        let answer = SnsAnswer { status, text: text.into(), retry_after_secs: None };
+        let answer =
+            SnsAnswer { status, text: text.into(), retry_after_secs: None, internal: None };
         Self { reason, answer }
     }
 
@@ -111,9 +114,10 @@ impl From<Fault> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        // What the store says may hold paths: it goes to the log.
-        tracing::error!(%error, "a message of SNS found the store out of order");
-        Self::later("store", "the store cannot be used now", RETRY_SECS)
+        // The store's own text may hold paths.
+        let mut refusal = Self::later("store", "the store is unavailable", RETRY_SECS);
+        refusal.answer.internal = Some(error.to_string());
+        refusal
     }
 }
 
@@ -136,18 +140,18 @@ impl From<IngestError> for Refusal {
 }
 
 impl Sns {
-    /// A door for these topics; without any it is shut. A topic that is no ARN of SNS is reported
-    /// in the log and listened to by nobody.
+    /// An endpoint for these topics; without any it is disabled. A topic that is not an ARN of SNS is
+    /// logged as an error and ignored.
     ///
     /// # Errors
     /// In words: this system's roots of trust cannot be read.
     pub fn new(
         topics: &[String],
-        ingest: Ingest,
+        engine: EngineHandle,
         store: Arc<dyn Notes>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        // That only https is spoken is in the hosts: a URL is compared with the whole origin.
+        // That only https is spoken is in the hosts: a URL is compared with the whole source.
         let client = Client::builder()
             .tls_backend_preconfigured(rootwatch_notify::tls()?)
             .user_agent(concat!("rootwatch/", env!("CARGO_PKG_VERSION")))
@@ -156,18 +160,20 @@ impl Sns {
             .timeout(Duration::from_secs(FETCH_SECS_MAX))
             .build()
             .map_err(causes)?;
-        let mut places = HashMap::new();
+        let mut topics_by_arn = HashMap::new();
         for topic in topics {
-            match Place::of(topic) {
+            match TopicLocation::of(topic) {
                 Some(place) => {
-                    places.insert(topic.clone(), place);
+                    topics_by_arn.insert(topic.clone(), place);
                 }
-                None => tracing::error!(%topic, "this is no ARN of an SNS topic"),
+                None => {
+                    tracing::error!(%topic, "not the ARN of an SNS topic: its messages are refused")
+                }
             }
         }
         let inner = Inner {
-            topics: places,
-            ingest,
+            topics: topics_by_arn,
+            engine,
             store,
             clock,
             client,
@@ -185,9 +191,9 @@ impl Sns {
         self
     }
 
-    /// True without a topic.
+    /// True if no topic is configured.
     #[must_use]
-    pub fn is_shut(&self) -> bool {
+    pub fn is_disabled(&self) -> bool {
         self.inner.topics.is_empty()
     }
 
@@ -196,72 +202,71 @@ impl Sns {
         match self.decide(&body).await {
             Ok(text) => SnsAnswer::done(text),
             Err(refusal) => {
-                metrics::refused(DOOR, refusal.reason);
-                tracing::debug!(reason = refusal.reason, "a message of SNS was refused");
+                metrics::refused(ENDPOINT, refusal.reason);
+                tracing::debug!(reason = refusal.reason, "SNS message refused");
                 refusal.answer
             }
         }
     }
 
     async fn decide(&self, body: &[u8]) -> Result<String, Refusal> {
-        if self.is_shut() {
-            let text = "this hub listens to no SNS topic: its configuration names none";
+        if self.is_disabled() {
+            let text = "no SNS topic is configured (`source.sns.topics`)";
             return Err(Refusal::new(StatusCode::NOT_FOUND, "shut", text));
         }
         let envelope = open(body)?;
         let topic = envelope.topic_arn.clone().unwrap_or_default();
         let Some(place) = self.inner.topics.get(&topic) else {
-            tracing::warn!(topic = %shown(&topic), "a message of a topic that is not listened to");
-            let text = "`TopicArn` is not one that this hub listens to";
+            tracing::warn!(topic = %shown(&topic), "message of a topic that is not configured refused");
+            let text = "`TopicArn` is not a configured topic";
             return Err(Refusal::new(StatusCode::FORBIDDEN, "topic", text));
         };
-        let message = Message::read(envelope, topic)?;
+        let message = SnsMessage::read(envelope, topic)?;
         self.check(&message, place).await.inspect_err(|refusal| {
             tracing::warn!(
                 topic = %message.topic,
                 id = %message.id,
                 certificate = %shown(&message.certificate_url),
                 reason = refusal.reason,
-                "a message was refused that says it is SNS's: {}",
+                "message refused that claims to be from SNS: {}",
                 refusal.answer.text
             );
         })?;
 
         let seen = format!("seen:sns:{}:{}", message.topic, message.id);
         if self.inner.store.note(&seen).await?.is_some() {
-            return Ok("known already".to_owned());
+            return Ok("already known".to_owned());
         }
         let text = match &message.kind {
-            Kind::Notification { .. } => self.notification(&message).await?,
-            Kind::Subscribed { url, token } => {
+            SnsMessageKind::Notification { .. } => self.notification(&message).await?,
+            SnsMessageKind::Subscribed { url, token } => {
                 self.hosts.check_confirmation_url(url, place, &message.topic, token).inspect_err(
                     |_| {
                         tracing::warn!(
                             topic = %message.topic,
                             url = %shown(url),
-                            "a subscription was not confirmed: its URL is not SNS's"
+                            "subscription not confirmed: its URL is not one of SNS"
                         );
                     },
                 )?;
                 self.confirm(url, &message.topic).await?
             }
-            Kind::Unsubscribed { .. } => {
-                // To subscribe again would be to overrule whoever did it; that nothing comes any
-                // more is theirs to know.
-                tracing::warn!(topic = %message.topic, "somebody unsubscribed this hub from the topic");
-                "noted: this hub is unsubscribed, and does not subscribe again by itself".to_owned()
+            SnsMessageKind::Unsubscribed { .. } => {
+                // Subscribing again would overrule the operator who unsubscribed.
+                tracing::warn!(topic = %message.topic, "this hub was unsubscribed from the topic: it gets no more records from it");
+                "noted: this hub is unsubscribed and does not subscribe again by itself".to_owned()
             }
         };
-        // All is done and on disk by now. Were this note lost, the message would be done again,
-        // which is harmless: findings are known by their ids.
+        // Everything is on disk. Without this note a repeated message is handled again, which is harmless:
+        // findings are recognized by their ids.
         if let Err(error) = self.inner.store.put_note(&seen, Some("done")).await {
-            tracing::warn!(%error, "a message's id could not be noted");
+            tracing::warn!(%error, "cannot note the id of a handled message");
         }
         Ok(text)
     }
 
-    /// Whether SNS sent this, for its topic, lately. What costs nothing comes first.
-    async fn check(&self, message: &Message, place: &Place) -> Result<(), Refusal> {
+    /// Checks that SNS sent this message, for its topic, recently. Cheap checks first.
+    async fn check(&self, message: &SnsMessage, place: &TopicLocation) -> Result<(), Refusal> {
         self.hosts.check_certificate_url(&message.certificate_url, place)?;
         let now = self.inner.clock.now();
         message.check_time(now)?;
@@ -271,34 +276,34 @@ impl Sns {
         Ok(())
     }
 
-    async fn notification(&self, message: &Message) -> Result<String, Refusal> {
-        let origin = Origin::live(DOOR);
+    async fn notification(&self, message: &SnsMessage) -> Result<String, Refusal> {
+        let source = RecordSource::live(ENDPOINT);
         let text = Bytes::from(message.message.clone());
-        let outcomes = self.inner.ingest.take(&origin, text).await?;
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Skipped { .. })) {
-            // A refusal would have SNS send the same text again, or count this endpoint as broken,
-            // and the text would be no better: it is looked at once, by a person.
-            metrics::refused(DOOR, "nothing_decodable");
+        let outcomes = self.inner.engine.take(&source, text).await?;
+        if outcomes.iter().all(|outcome| matches!(outcome, IntakeOutcome::Skipped { .. })) {
+            // If refused, SNS would send the same text again or treat the endpoint as broken. It is
+            // accepted and logged once instead.
+            metrics::refused(ENDPOINT, "nothing_decodable");
             let why = outcomes.iter().find_map(|outcome| match outcome {
-                Outcome::Skipped { reason, .. } => Some(shown(reason)),
+                IntakeOutcome::Skipped { reason, .. } => Some(shown(reason)),
                 _ => None,
             });
             tracing::warn!(
                 topic = %message.topic,
                 id = %message.id,
                 why = why.as_deref().unwrap_or("it is empty"),
-                "a message holds no record: is this topic for records?"
+                "the message holds no record: check what publishes to this topic"
             );
-            return Ok("taken, but nothing in `Message` is a record".to_owned());
+            return Ok("accepted, but `Message` holds no record".to_owned());
         }
-        let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|one| is(one)).count();
-        let saved = count(|one| matches!(one, Outcome::Saved { .. }));
-        let known = count(|one| matches!(one, Outcome::Known));
-        if let [Outcome::Drill { .. }] = &outcomes[..] {
-            return Ok("taken: a drill, of which people are told".to_owned());
+        let count = |is: fn(&IntakeOutcome) -> bool| outcomes.iter().filter(|one| is(one)).count();
+        let saved = count(|one| matches!(one, IntakeOutcome::Saved { .. }));
+        let known = count(|one| matches!(one, IntakeOutcome::Known));
+        if let [IntakeOutcome::Drill { .. }] = &outcomes[..] {
+            return Ok("accepted: a drill, a test alert is enqueued".to_owned());
         }
         let others = outcomes.len() - saved - known;
-        Ok(format!("taken: {saved} saved, {known} known already, {others} others"))
+        Ok(format!("accepted: {saved} saved, {known} already known, {others} others"))
     }
 
     async fn confirm(&self, url: &str, topic: &str) -> Result<String, Refusal> {
@@ -307,9 +312,9 @@ impl Sns {
                 tracing::info!(%topic, "the subscription is confirmed");
                 Ok("the subscription is confirmed".to_owned())
             }
-            Err(Unfetched::Busy) => Err(busy()),
-            Err(Unfetched::Failed(why)) => {
-                tracing::warn!(%topic, why = %shown(&why), "a subscription could not be confirmed");
+            Err(FetchError::Busy) => Err(busy()),
+            Err(FetchError::Failed(why)) => {
+                tracing::warn!(%topic, why = %shown(&why), "cannot confirm the subscription");
                 let text = "SNS did not confirm the subscription; the hub's log says why";
                 Err(Refusal::new(StatusCode::BAD_GATEWAY, "confirmation", text))
             }
@@ -320,7 +325,7 @@ impl Sns {
     async fn certificate(
         &self,
         url: &str,
-        place: &Place,
+        place: &TopicLocation,
         now: Timestamp,
     ) -> Result<Arc<Certificate>, Refusal> {
         if let Some(known) = self.known(url, now) {
@@ -329,9 +334,9 @@ impl Sns {
         let pem = match self.fetch_unless(url, || self.known(url, now)).await {
             Ok(Fetched::Known(known)) => return Ok(known),
             Ok(Fetched::Bytes(pem)) => pem,
-            Err(Unfetched::Busy) => return Err(busy()),
-            Err(Unfetched::Failed(why)) => {
-                tracing::warn!(url = %shown(url), why = %shown(&why), "no signing certificate");
+            Err(FetchError::Busy) => return Err(busy()),
+            Err(FetchError::Failed(why)) => {
+                tracing::warn!(url = %shown(url), why = %shown(&why), "cannot fetch the signing certificate");
                 let text = "the signing certificate could not be fetched";
                 return Err(Refusal::later("certificate_unreachable", text, RETRY_SECS));
             }
@@ -340,7 +345,7 @@ impl Sns {
             let text = format!("the signing certificate cannot be used: {why}");
             Refusal::new(StatusCode::FORBIDDEN, "certificate", text)
         })?;
-        // Only what is good now is worth its place.
+        // Only a certificate that is valid now is kept.
         certificate.check(place, now)?;
         let mut held = self.inner.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() >= CERTIFICATES_MAX
@@ -362,7 +367,7 @@ impl Sns {
         is_fresh.then(|| Arc::clone(certificate))
     }
 
-    async fn fetch(&self, url: &str) -> Result<(), Unfetched> {
+    async fn fetch(&self, url: &str) -> Result<(), FetchError> {
         self.fetch_unless(url, || None).await.map(drop)
     }
 
@@ -371,23 +376,23 @@ impl Sns {
         &self,
         url: &str,
         known: impl Fn() -> Option<Arc<Certificate>>,
-    ) -> Result<Fetched, Unfetched> {
+    ) -> Result<Fetched, FetchError> {
         let turn = self.inner.fetches.acquire();
         let turn = tokio::time::timeout(Duration::from_secs(FETCH_SECS_MAX), turn).await;
-        let Ok(Ok(_turn)) = turn else { return Err(Unfetched::Busy) };
+        let Ok(Ok(_turn)) = turn else { return Err(FetchError::Busy) };
         if let Some(known) = known() {
             return Ok(Fetched::Known(known));
         }
-        let failed = |error: reqwest::Error| Unfetched::Failed(causes(error));
+        let failed = |error: reqwest::Error| FetchError::Failed(causes(error));
         let mut response = self.inner.client.get(url).send().await.map_err(failed)?;
         if response.status() != StatusCode::OK {
-            return Err(Unfetched::Failed(format!("it answered {}", response.status().as_u16())));
+            return Err(FetchError::Failed(format!("it answered {}", response.status().as_u16())));
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > FETCH_BYTES_MAX {
                 let why = format!("it answered with more than {FETCH_BYTES_MAX} bytes");
-                return Err(Unfetched::Failed(why));
+                return Err(FetchError::Failed(why));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -400,15 +405,15 @@ enum Fetched {
     Known(Arc<Certificate>),
 }
 
-enum Unfetched {
-    /// Too many others wait.
+enum FetchError {
+    /// Too many fetches wait.
     Busy,
-    /// Private words.
+    /// Internal text.
     Failed(String),
 }
 
 fn busy() -> Refusal {
-    Refusal::later("busy", "too much is being fetched from SNS already", RETRY_SECS)
+    Refusal::later("busy", "too many fetches from SNS are in progress", RETRY_SECS)
 }
 
 /// An error of a fetch with its causes, without the URL.
@@ -416,16 +421,16 @@ fn causes(error: reqwest::Error) -> String {
     rootwatch_core::error_chain::joined(&error.without_url())
 }
 
-/// A text by others, for a log line.
+/// A text by others, shortened and escaped for a log line.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_LETTERS_MAX).flat_map(char::escape_default).collect()
 }
 
-/// Reads an envelope. What has none was delivered raw, or is not SNS's.
-fn open(body: &[u8]) -> Result<Envelope, Refusal> {
+/// Reads an envelope. A message without one was delivered raw or is not from SNS.
+fn open(body: &[u8]) -> Result<SnsEnvelope, Refusal> {
     let raw = || {
-        let text = "this is no message of SNS. If raw message delivery is on, switch it off for \
-                    this subscription: raw messages have no signature";
+        let text = "not an SNS message envelope; if raw message delivery is on, turn it off for this \
+                    subscription: raw messages are unsigned";
         Refusal::new(StatusCode::BAD_REQUEST, "raw", text)
     };
     let is_object =
@@ -433,7 +438,7 @@ fn open(body: &[u8]) -> Result<Envelope, Refusal> {
     if !is_object {
         return Err(raw());
     }
-    let envelope: Envelope = serde_json::from_slice(body).map_err(|error| {
+    let envelope: SnsEnvelope = serde_json::from_slice(body).map_err(|error| {
         let text = format!(
             "the message is not JSON as SNS writes it (line {}, column {})",
             error.line(),
@@ -452,11 +457,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_delivered_raw_is_told_apart_from_what_is_broken() {
+    fn raw_delivery_and_broken_messages_have_different_reasons() {
         for raw in ["", "hello", "[]", r#"{"source":"aws.iam","detail":{}}"#] {
             let refusal = open(raw.as_bytes()).expect_err("raw");
             assert_eq!(refusal.reason, "raw", "{raw}");
-            assert!(refusal.answer.text.contains("switch it off"), "{raw}");
+            assert!(refusal.answer.text.contains("turn it off"), "{raw}");
         }
         for broken in ["{", r#"{"Type":1}"#, r#"{"TopicArn":"a","TopicArn":"b"}"#] {
             assert_eq!(
@@ -468,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_short_and_on_one_line_in_logs() {
+    fn texts_by_others_are_short_and_on_one_line_in_logs() {
         assert_eq!(shown("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
         assert_eq!(shown(&"x".repeat(1_000)).len(), SHOWN_LETTERS_MAX);
     }

@@ -8,13 +8,13 @@ use utoipa_axum::routes;
 
 use crate::body::read_body;
 use crate::problem::Problem;
-use crate::sns::DOOR;
-use crate::state::Doors;
+use crate::sns::ENDPOINT;
+use crate::state::AppState;
 
-/// Bytes of a request at most: a message of SNS has 256 KiB, and JSON may write each as six.
+/// Largest request in bytes: a message of SNS has up to 256 KiB, and JSON may write each byte as six.
 const BODY_BYTES_MAX: usize = 2 << 20;
 
-pub(crate) fn routes() -> OpenApiRouter<Doors> {
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(post_sns))
 }
 
@@ -39,23 +39,23 @@ pub(crate) fn routes() -> OpenApiRouter<Doors> {
     ),
 )]
 async fn post_sns(
-    State(doors): State<Doors>,
+    State(app): State<AppState>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<String, Problem> {
-    // A shut door reads nothing.
-    let (body, _room) = if doors.sns.is_shut() {
+    // A disabled endpoint reads no body.
+    let (body, _permit) = if app.sns.is_disabled() {
         (Bytes::new(), None)
     } else {
-        let bytes_max = doors.ingest.body_bytes_max().min(BODY_BYTES_MAX);
-        let (body, room) = read_body(DOOR, &doors.ingest, &headers, body, bytes_max).await?;
-        (body, Some(room))
+        let bytes_max = app.engine.body_bytes_max().min(BODY_BYTES_MAX);
+        let (body, permit) = read_body(ENDPOINT, &app.engine, &headers, body, bytes_max).await?;
+        (body, Some(permit))
     };
-    let answer = doors.sns.take(body).await;
+    let answer = app.sns.take(body).await;
     if answer.status == StatusCode::OK {
         return Ok(answer.text);
     }
-    let problem = Problem::new(answer.status, answer.text);
+    let problem = Problem::new(answer.status, answer.text).with_internal(answer.internal);
     Err(match answer.retry_after_secs {
         Some(secs) => problem.after(secs),
         None => problem,

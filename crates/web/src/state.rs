@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rootwatch_core::alert::Clock;
-use rootwatch_engine::Ingest;
+use rootwatch_engine::EngineHandle;
 use rootwatch_engine::status::Status;
 use rootwatch_store::Store;
 
@@ -11,20 +11,20 @@ use crate::config::HttpConfig;
 use crate::sns::Sns;
 use crate::tokens::Tokens;
 
-/// What the doors work with.
+/// What all endpoints share; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Doors {
-    /// Where records go.
-    pub ingest: Ingest,
-    /// What is shown.
+pub struct AppState {
+    /// The engine: where records go and incidents are changed.
+    pub engine: EngineHandle,
+    /// Where lists are read.
     pub store: Arc<dyn Store>,
-    /// Who may come in.
+    /// Who may send requests.
     pub tokens: Tokens,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The door for SNS.
+    /// The SNS endpoint.
     pub sns: Sns,
-    /// Limits of all doors.
+    /// Limits of all endpoints.
     pub limits: HttpConfig,
     /// What works and what does not.
     pub status: Status,

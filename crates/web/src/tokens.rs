@@ -1,4 +1,4 @@
-//! Who may come in: bearer tokens, hashed at rest.
+//! Bearer tokens: hashed at rest, compared in constant time, limited in rate.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -14,18 +14,18 @@ use crate::config::{Scope, TokenConfig};
 use crate::metrics;
 use crate::problem::Problem;
 
-/// Bytes of a token at most: more is not one.
+/// Longest token in bytes.
 const TOKEN_BYTES_MAX: usize = 512;
 /// The header in which an EventBridge API destination sends its key.
 const API_KEY: &str = "x-api-key";
-/// Requests with a wrong token in a second at most, of all strangers together.
+/// Requests per second with a missing or unknown token, of all senders together.
 const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
-/// Addresses of which the rate is remembered, before those that are calm again are forgotten.
+/// Addresses whose rate is remembered before idle ones are evicted.
 const PEERS_MAX: usize = 10_000;
-/// How many times the rate may come at once.
+/// Burst: how many times the rate is accepted at once.
 const BURST: u32 = 10;
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The token's name; `local` on a hub without tokens.
@@ -38,12 +38,12 @@ pub struct Tokens(Arc<Inner>);
 
 struct Inner {
     tokens: Vec<Token>,
-    /// Without tokens, whoever is on this machine may come in.
+    /// Without tokens, every request from this machine is accepted.
     is_local: bool,
     strangers: DefaultDirectRateLimiter,
     /// For a hub without tokens.
     anybody: DefaultDirectRateLimiter,
-    /// By address, for the door that asks for no token.
+    /// By address, for the endpoint that needs no token.
     peers: DefaultKeyedRateLimiter<IpAddr>,
 }
 
@@ -62,8 +62,8 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Tokens as configured; hashes that are none were refused when the configuration was checked,
-    /// and let nobody in here.
+    /// The configured tokens. Invalid hashes were refused when the configuration was checked; they match
+    /// no token here.
     #[must_use]
     pub fn new(config: &[TokenConfig], requests_per_second_max: u32) -> Self {
         let second = NonZeroU32::new(requests_per_second_max).unwrap_or(NonZeroU32::MIN);
@@ -88,9 +88,9 @@ impl Tokens {
     }
 
     /// The same for a hub that no machine has for itself: without tokens, nobody comes in but those
-    /// for whom somebody has vouched ([`Vouched`](crate::Vouched)).
+    /// for whom somebody has caller ([`IamCaller`](crate::IamCaller)).
     #[must_use]
-    pub fn of_nowhere(config: &[TokenConfig], requests_per_second_max: u32) -> Self {
+    pub fn remote_only(config: &[TokenConfig], requests_per_second_max: u32) -> Self {
         let mut tokens = Self::new(config, requests_per_second_max);
         if let Some(inner) = Arc::get_mut(&mut tokens.0) {
             inner.is_local = false;
@@ -98,24 +98,24 @@ impl Tokens {
         tokens
     }
 
-    /// True when no token is configured: then everybody on this machine may do everything.
+    /// True if no token is configured: then every process on this machine may do everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_local && self.0.tokens.is_empty()
     }
 
-    /// Who sends this request, if they may do what they ask.
+    /// The caller of a request, if its token has the scope.
     ///
     /// # Errors
-    /// 401 without a token that is known, 403 when it is not for this, 429 when there are too many.
+    /// 401 without a known token, 403 without the scope, 429 beyond the rate.
     pub fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
         if self.is_open() {
-            // No page in somebody's browser may read or change anything in their name, whether it
-            // says so itself or has made a name of its own point here.
+            // A web page in a browser on this machine must not act for its user: neither one that sends
+            // an `Origin`, nor one whose host name resolves to this machine.
             if headers.contains_key(header::ORIGIN) || !is_for_this_machine(headers) {
                 metrics::refused("http", "foreign_page");
-                let detail = "a hub without tokens answers no web page, and only to `localhost` \
-                              or a loopback address";
+                let detail = "a hub without tokens accepts no requests of web pages, and only those \
+                              for `localhost` or a loopback address";
                 return Err(Problem::new(StatusCode::FORBIDDEN, detail));
             }
             slow_down(&self.0.anybody)?;
@@ -124,7 +124,7 @@ impl Tokens {
         let Some(token) = stated(headers).and_then(|text| self.find(text)) else {
             slow_down(&self.0.strangers)?;
             metrics::refused("http", "unauthorized");
-            let detail = "this needs a token: `Authorization: Bearer …` or `X-Api-Key`";
+            let detail = "missing or unknown token; send `Authorization: Bearer TOKEN` or `X-Api-Key: TOKEN`";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).authenticate());
         };
         slow_down(&token.rate)?;
@@ -135,17 +135,17 @@ impl Tokens {
                 Scope::Read => "read",
                 Scope::Write => "write",
             };
-            let detail = format!("this token is not for this: it needs the scope `{name}`");
+            let detail = format!("token `{}` lacks the scope `{name}`", token.name);
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         Ok(Caller { name: Arc::clone(&token.name) })
     }
 
-    /// Lets somebody in who states no token, unless they come too often.
+    /// Accepts a request without a token within the rate of its address.
     ///
     /// # Errors
     /// 429.
-    pub fn admit_stranger(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
+    pub fn admit_unauthenticated(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
         let Some(peer) = peer else { return Ok(()) };
         if self.0.peers.len() > PEERS_MAX {
             self.0.peers.retain_recent();
@@ -153,7 +153,7 @@ impl Tokens {
         self.0.peers.check_key(&peer).map_err(|until| too_many(&until))
     }
 
-    /// Compares with all tokens, in the same time whichever it is.
+    /// Compares with all tokens, in the same time whichever matches.
     fn find(&self, text: &str) -> Option<&Token> {
         if text.len() > TOKEN_BYTES_MAX {
             return None;
@@ -172,7 +172,7 @@ impl Tokens {
     }
 }
 
-/// Refuses what comes faster than it may.
+/// Refuses requests beyond the rate.
 fn slow_down(limiter: &DefaultDirectRateLimiter) -> Result<(), Problem> {
     limiter.check().map_err(|until| too_many(&until))
 }
@@ -183,7 +183,7 @@ fn too_many(until: &NotUntil<<DefaultClock as governor::clock::Clock>::Instant>)
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests").after(wait.as_secs().max(1))
 }
 
-/// True when the request names this machine as the one that it is for, or none.
+/// True if the request's `Host` is this machine, or missing.
 fn is_for_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return true };
     let Ok(host) = host.to_str().unwrap_or_default().parse::<Authority>() else { return false };
@@ -194,7 +194,7 @@ fn is_for_this_machine(headers: &HeaderMap) -> bool {
 
 /// The token that a request states.
 fn stated(headers: &HeaderMap) -> Option<&str> {
-    // Two answers to one question: somebody on the way may have read the other.
+    // With two headers, a proxy may have checked the other one.
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return None;
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_token_comes_in_by_either_header_and_only_for_its_scopes() {
+    fn a_known_token_is_accepted_in_either_header_and_only_for_its_scopes() {
         let tokens = tokens();
         for headers in [headers("authorization", "bearer secret"), headers("x-api-key", "secret")] {
             let caller = tokens.admit(&headers, Scope::Ingest).expect("known");
@@ -246,11 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_of_nowhere_has_no_local_callers() {
+    fn a_remote_only_hub_has_no_local_callers() {
         let local = headers("host", "localhost");
         assert!(Tokens::new(&[], 5).admit(&local, Scope::Read).is_ok());
-        let refused = Tokens::of_nowhere(&[], 5).admit(&local, Scope::Read);
-        assert_eq!(refused.expect_err("nobody is local").status, 401);
+        let refused = Tokens::remote_only(&[], 5).admit(&local, Scope::Read);
+        assert_eq!(refused.expect_err("no local callers").status, 401);
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_too_often_is_told_when_to_come_again() {
+    fn a_caller_beyond_the_rate_learns_when_to_retry() {
         let tokens = tokens();
         let headers = headers("x-api-key", "secret");
         let refused = (0..60).find_map(|_| tokens.admit(&headers, Scope::Ingest).err());

@@ -1,4 +1,4 @@
-//! What the API shows, field by field: a change here is a change for users.
+//! The JSON of the API, field by field: a change here is a change for users.
 
 use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::Finding;
@@ -41,7 +41,7 @@ pub(crate) struct HandledItem {
 impl From<&Resolution> for HandledItem {
     fn from(handled: &Resolution) -> Self {
         Self {
-            state: state(handled.state),
+            state: incident_state_name(handled.state),
             by: handled.by.clone(),
             at: handled.at.to_string(),
             note: handled.note.clone(),
@@ -94,7 +94,7 @@ impl From<&StoredIncident> for IncidentItem {
         Self {
             id: incident.id.0.clone(),
             kind: incident.kind.name(),
-            state: state(incident.state),
+            state: incident_state_name(incident.state),
             severity: incident.severity.name(),
             title: incident.title.clone(),
             accounts: incident.accounts.clone(),
@@ -277,7 +277,7 @@ impl From<&Delivery> for DeliveryItem {
     }
 }
 
-pub(crate) fn state(state: IncidentState) -> &'static str {
+pub(crate) fn incident_state_name(state: IncidentState) -> &'static str {
     match state {
         IncidentState::Open => "open",
         IncidentState::Quiet => "quiet",

@@ -1,4 +1,4 @@
-//! The door for SNS, with the real engine and store, a signing key of the tests' own, and a loopback
+//! The endpoint for SNS, with the real engine and store, a signing key of the tests' own, and a loopback
 //! server that stands for SNS.
 
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use ring::signature::RSA_PKCS1_SHA256;
 use rootwatch_core::alert::Clock;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::clock::ManualClock;
-use rootwatch_engine::{Engine, Parts, Settings, Trust};
+use rootwatch_engine::{Engine, EngineParts, EngineSettings, Trust};
 use rootwatch_notify::{Notifier, NotifyConfig};
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_store::{FindingFilter, PageRequest, Store};
@@ -78,7 +78,7 @@ impl Standin {
     }
 }
 
-/// A hub as far as this door needs it.
+/// A hub as far as this endpoint needs it.
 struct Bench {
     sns: Sns,
     store: Arc<dyn Store>,
@@ -105,14 +105,14 @@ impl Bench {
         let shared: Arc<dyn Clock> = clock.clone();
         let config = NotifyConfig::default();
         let notifier = Notifier::new(&config, &|_| Err("no secrets".to_owned()), shared.clone());
-        let parts = Parts {
+        let parts = EngineParts {
             store: Arc::clone(&store),
             rules: Arc::new(Ruleset::built_in()),
             notifier: Arc::new(notifier.expect("a notifier")),
             clock: shared.clone(),
             wake: Arc::new(Notify::new()),
         };
-        let settings = Settings {
+        let settings = EngineSettings {
             queue_requests_max: 64,
             queue_bytes_max: 8 << 20,
             body_bytes_max: 1 << 20,
@@ -242,20 +242,20 @@ async fn signed_notifications_of_both_versions_are_saved_once() {
     let answer = bench.take(&second).await;
     assert_eq!(
         (answer.status.as_u16(), answer.text.as_str()),
-        (200, "taken: 1 saved, 0 known already, 0 others")
+        (200, "accepted: 1 saved, 0 already known, 0 others")
     );
     let mut first: Map<String, Value> =
         serde_json::from_slice(&fixture("notification-v1.json")).expect("JSON");
     first.insert("SigningCertURL".to_owned(), bench.url("cert.pem").into());
-    assert_eq!(bench.take(&first).await.text, "taken: 1 saved, 0 known already, 0 others");
+    assert_eq!(bench.take(&first).await.text, "accepted: 1 saved, 0 already known, 0 others");
     assert_eq!(bench.saved().await, ["v1", "v2"]);
     for message in [&first, &second] {
         let answer = bench.take(message).await;
-        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "known already"));
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "already known"));
     }
     // The same record in another message.
     let again = bench.notification("m-3", &event("v2"));
-    assert_eq!(bench.take(&again).await.text, "taken: 0 saved, 1 known already, 0 others");
+    assert_eq!(bench.take(&again).await.text, "accepted: 0 saved, 1 already known, 0 others");
     assert_eq!(bench.saved().await, ["v1", "v2"]);
     assert_eq!(bench.standin.certificates.load(Ordering::SeqCst), 1, "fetched once, kept");
 }
@@ -287,7 +287,7 @@ async fn what_was_changed_on_its_way_or_made_up_is_refused() {
     for (member, value) in changes {
         let mut message = signed.clone();
         message.insert(member.to_owned(), value.into());
-        bench.assert_refused(&message, 403, "`Signature` is not SNS's").await;
+        bench.assert_refused(&message, 403, "`Signature` does not match").await;
     }
     let mut unsigned = signed.clone();
     unsigned.remove("Signature");
@@ -298,16 +298,16 @@ async fn what_was_changed_on_its_way_or_made_up_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_topic_is_refused_and_without_topics_the_door_is_shut() {
+async fn another_topic_is_refused_and_without_topics_the_endpoint_is_disabled() {
     let bench = Bench::new().await;
     let mut message = bench.unsigned("m-1", &event("e"));
     message.insert("TopicArn".to_owned(), "arn:aws:sns:eu-central-1:333344445555:evil".into());
     bench.sign(&mut message);
-    bench.assert_refused(&message, 403, "not one that this hub listens to").await;
+    bench.assert_refused(&message, 403, "not a configured topic").await;
     assert_eq!(bench.standin.certificates.load(Ordering::SeqCst), 0, "nothing is fetched for it");
     let shut = Bench::with_topics(&[]).await;
     let message = shut.notification("m-1", &event("e"));
-    shut.assert_refused(&message, 404, "listens to no SNS topic").await;
+    shut.assert_refused(&message, 404, "no SNS topic is configured").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +323,7 @@ async fn certificates_from_elsewhere_for_others_or_out_of_date_are_refused() {
         format!("http://localhost:{}/cert.pem", bench.port),
         format!("{}?x=1", bench.url("cert.pem")),
     ] {
-        bench.assert_refused(&with(url), 403, "`SigningCertURL` is no certificate of SNS").await;
+        bench.assert_refused(&with(url), 403, "`SigningCertURL` is not a certificate of SNS").await;
     }
     let stranger = with(bench.url("stranger.pem"));
     bench.assert_refused(&stranger, 403, "was not made for SNS").await;
@@ -364,7 +364,7 @@ async fn a_subscription_is_confirmed_once_and_again_after_a_failure() {
     let answer = bench.take(&message).await;
     assert_eq!(answer.status.as_u16(), 502, "so that SNS asks again: {answer:?}");
     assert_eq!(bench.take(&message).await.text, "the subscription is confirmed");
-    assert_eq!(bench.take(&message).await.text, "known already");
+    assert_eq!(bench.take(&message).await.text, "already known");
     let asked = bench.standin.confirmations.lock().expect("no panic").clone();
     assert_eq!(asked, [format!("Action=ConfirmSubscription&TopicArn={TOPIC}&Token=t0")]);
 }
@@ -409,7 +409,7 @@ async fn what_holds_no_record_is_taken_once_and_raw_delivery_is_refused() {
     let bench = Bench::new().await;
     for (id, text) in [("m-1", "hello"), ("m-2", ""), ("m-3", "{\"a\":")] {
         let answer = bench.take(&bench.notification(id, text)).await;
-        let expected = (200, "taken, but nothing in `Message` is a record");
+        let expected = (200, "accepted, but `Message` holds no record");
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), expected, "{text:?}");
     }
     let answer = bench.sns.take(Bytes::from(event("raw"))).await;
@@ -446,6 +446,6 @@ async fn a_drill_is_told_from_what_holds_no_record() {
     let mut nowhere = drill;
     nowhere["account"] = json!("nowhere at all");
     let taken = bench.take(&bench.notification("d-2", &nowhere.to_string())).await;
-    assert!(taken.text.contains("nothing in `Message`"), "{taken:?}");
+    assert!(taken.text.contains("`Message` holds no record"), "{taken:?}");
     assert_eq!(bench.saved().await, Vec::<String>::new());
 }

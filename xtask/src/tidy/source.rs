@@ -17,7 +17,14 @@ pub(super) enum Token<'t> {
     Mark(&'t str),
 }
 
-impl Token<'_> {
+impl<'t> Token<'t> {
+    pub(super) fn word(self) -> Option<&'t str> {
+        match self {
+            Self::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
     pub(super) fn is(self, text: &str) -> bool {
         matches!(self, Self::Word(own) | Self::Mark(own) if own == text)
     }
@@ -150,6 +157,12 @@ impl<'s> Item<'_, 's> {
             .any(|window| window.iter().zip(words).all(|(token, word)| token.is(word)))
     }
 
+    /// True for what only tests contain.
+    pub(super) fn is_test(&self) -> bool {
+        self.has_attribute(&["#", "[", "cfg", "(", "test", ")", "]"])
+            || self.has_attribute(&["#", "[", "test", "]"])
+    }
+
     /// The item's tokens after its visibility.
     pub(super) fn bare(&self) -> &[Token<'s>] {
         match self.tokens {
@@ -222,9 +235,18 @@ pub(super) struct SourceFile {
     pub(super) path: String,
 }
 
+/// Which modules a walk leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// Everything that rustfmt formats.
+    AsRustfmt,
+    /// Everything but tests.
+    WithoutTests,
+}
+
 /// The files that the root of a target reaches by `mod` lines, as rustfmt follows them: no macro is
 /// looked into, and `#[path]` counts.
-pub(super) fn reached(tree: &Tree, root: &str) -> Vec<SourceFile> {
+pub(super) fn reached(tree: &Tree, root: &str, walk: Walk) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut seen = BTreeSet::new();
     let own = SourceFile { module: Vec::new(), path: root.to_owned() };
@@ -242,7 +264,7 @@ pub(super) fn reached(tree: &Tree, root: &str) -> Vec<SourceFile> {
         };
         let mut inner = Vec::new();
         let place = Place { folder, below: &below, module: &file.module };
-        modules(tree, &tokens(text), &place, &mut inner);
+        modules(tree, &tokens(text), &place, walk, &mut inner);
         waiting.extend(inner);
         files.push(file);
     }
@@ -262,10 +284,14 @@ fn modules(
     tree: &Tree,
     tokens: &[Token<'_>],
     place: &Place<'_>,
+    walk: Walk,
     found: &mut Vec<(SourceFile, bool)>,
 ) {
     for item in items(tokens) {
-        let is_left_out = item.has_attribute(&["rustfmt", "::", "skip"]);
+        let is_left_out = match walk {
+            Walk::AsRustfmt => item.has_attribute(&["rustfmt", "::", "skip"]),
+            Walk::WithoutTests => item.is_test(),
+        };
         let [Token::Word("mod"), Token::Word(name), rest @ ..] = item.bare() else { continue };
         if is_left_out {
             continue;
@@ -276,7 +302,7 @@ fn modules(
             (Some(Token::Mark("{")), path) => {
                 let below = format!("{}/{}", place.below, path.unwrap_or(name));
                 let inner = Place { folder: &below, below: &below, module: &module };
-                modules(tree, &rest[1..rest.len() - 1], &inner, found);
+                modules(tree, &rest[1..rest.len() - 1], &inner, walk, found);
             }
             (_, Some(path)) => {
                 let path = joined(place.folder, path);
@@ -346,7 +372,7 @@ pub(super) fn roots(tree: &Tree) -> Vec<String> {
 pub(super) fn formatted(tree: &Tree) -> Vec<String> {
     let mut reachable = BTreeSet::new();
     for root in roots(tree) {
-        reachable.extend(reached(tree, &root).into_iter().map(|file| file.path));
+        reachable.extend(reached(tree, &root, Walk::AsRustfmt).into_iter().map(|file| file.path));
     }
     let is_ours =
         |path: &&str| ["crates/", "xtask/", "fuzz/"].iter().any(|folder| path.starts_with(folder));
@@ -366,18 +392,10 @@ mod tests {
     fn comments_strings_and_quotes_are_no_code() {
         let source =
             "a /* mod b; /* c */ */ // mod d;\n'\"' '\\'' 'static r#\"mod \"e\";\"# b\"f\" g::h";
-        let expected = [
-            Token::Word("a"),
-            Token::Word("'\"'"),
-            Token::Word("'\\''"),
-            Token::Word("'static"),
-            Token::Text("mod \"e\";"),
-            Token::Text("f"),
-            Token::Word("g"),
-            Token::Mark("::"),
-            Token::Word("h"),
-        ];
-        assert_eq!(tokens(source), expected);
+        let words: Vec<_> = tokens(source).into_iter().filter_map(Token::word).collect();
+        assert_eq!(words, ["a", "'\"'", "'\\''", "'static", "g", "h"]);
+        assert!(tokens(source).contains(&Token::Text("mod \"e\";")));
+        assert!(tokens(source).contains(&Token::Text("f")));
     }
 
     #[test]
@@ -386,8 +404,8 @@ mod tests {
                       pub(crate) const fn e() -> [u8; 2] { D }\nstruct F { g: u8 }\nmod h;";
         let tokens = tokens(source);
         let items = items(&tokens);
-        let firsts: Vec<_> = items.iter().map(|item| item.bare()[0]).collect();
-        assert_eq!(firsts, ["use", "const", "const", "struct", "mod"].map(Token::Word));
+        let firsts: Vec<_> = items.iter().filter_map(|item| item.bare()[0].word()).collect();
+        assert_eq!(firsts, ["use", "const", "const", "struct", "mod"]);
     }
 
     #[test]
@@ -406,7 +424,8 @@ mod tests {
             ("crates/a/tests/t/u/mod.rs", ""),
         ]);
         assert_eq!(formatted(&tree), Vec::<String>::new());
-        let code = reached(&tree, "crates/a/src/lib.rs");
+        let code = reached(&tree, "crates/a/src/lib.rs", Walk::WithoutTests);
         assert!(code.iter().any(|file| file.module == ["b", "f"]));
+        assert!(!code.iter().any(|file| file.path.ends_with("tests.rs")));
     }
 }

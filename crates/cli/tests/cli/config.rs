@@ -26,7 +26,7 @@ fn an_unknown_key_is_refused_with_the_nearest_name_and_its_place() {
 fn a_wrong_type_is_told_in_plain_words() {
     let (code, told) = checked("[store]\nretention_days = \"ninety\"\n");
     assert_eq!(code, 2);
-    insta::assert_snapshot!(told, @"error: rootwatch.toml:2:18: `store.retention_days` has to be a whole number, and is a text");
+    insta::assert_snapshot!(told, @"error: rootwatch.toml:2:18: `store.retention_days` must be an integer, not a string");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn all_problems_are_told_at_once() {
     let (code, told) = checked(text);
     assert_eq!(code, 2);
     insta::assert_snapshot!(told, @r#"
-    error: rootwatch.toml:2:10: `hub.listen` is not loopback, and there is no [[token]]: anybody could send (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
+    error: rootwatch.toml:2:10: `hub.listen` accepts requests from other machines, but no [[token]] is configured (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
     error: rootwatch.toml:6:15: `notify.destination.team.escalate_to` `nobody` is not a configured destination (team)
     "#);
 }

@@ -58,7 +58,7 @@ impl Checker<'_> {
         if !hub.listen.ip().is_loopback() && config.token.is_empty() {
             self.fault(
                 "hub.listen",
-                "is not loopback, and there is no [[token]]: anybody could send",
+                "accepts requests from other machines, but no [[token]] is configured",
             );
             self.hint(
                 "create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1",
@@ -67,7 +67,7 @@ impl Checker<'_> {
         if let Some(text) = &hub.public_url {
             match url::Url::parse(text) {
                 Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-                    self.fault("hub.public_url", "has to begin with https:// or http://");
+                    self.fault("hub.public_url", "must begin with https:// or http://");
                 }
                 Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                     self.fault("hub.public_url", "must not hold a user name or password");
@@ -76,17 +76,17 @@ impl Checker<'_> {
                     self.fault("hub.public_url", "must not hold `?` or `#`");
                 }
                 Ok(_) => {}
-                Err(error) => self.fault("hub.public_url", format!("is no URL: {error}")),
+                Err(error) => self.fault("hub.public_url", format!("is not a URL: {error}")),
             }
         }
         if hub.queue_bytes_max < hub.body_bytes_max {
-            self.fault("hub.queue_bytes_max", "has to be at least `hub.body_bytes_max`");
+            self.fault("hub.queue_bytes_max", "must be at least `hub.body_bytes_max`");
         }
         if let Some(id) = &hub.organization.id {
             let rest = id.strip_prefix("o-").unwrap_or_default();
             let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
             if !(10..=32).contains(&rest.len()) || !rest.bytes().all(is_plain) {
-                let message = "has to be `o-` and 10 to 32 small letters and digits";
+                let message = "must be `o-` and 10 to 32 lowercase letters and digits";
                 self.fault("hub.organization.id", message);
             }
         }
@@ -95,14 +95,14 @@ impl Checker<'_> {
             let key = format!("hub.organization.accounts[{index}]");
             self.account_id(&key, id);
             if !seen.insert(id) {
-                self.doubt(&key, "is there twice");
+                self.doubt(&key, "is listed twice");
             }
         }
     }
 
     fn account_id(&mut self, key: &str, id: &str) {
         if !AccountId::is_valid(id) {
-            self.fault(key, "has to be an account id of 12 digits");
+            self.fault(key, "must be an account id of 12 digits");
         }
     }
 
@@ -116,23 +116,23 @@ impl Checker<'_> {
                 || !token.name.bytes().all(is_plain)
             {
                 let message =
-                    format!("has to be 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
+                    format!("must be 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`");
                 self.fault(&at("name"), message);
             }
             if !names.insert(&token.name) {
-                self.fault(&at("name"), "is the name of another token too");
+                self.fault(&at("name"), "is also the name of another token");
             }
             let is_hash = token.sha256.len() == 64
                 && token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
             if !is_hash {
-                self.fault(&at("sha256"), "has to be 64 hexadecimal digits");
+                self.fault(&at("sha256"), "must be 64 hexadecimal digits");
                 self.hint("`rootwatch token new NAME --scope ingest` prints a token and its hash");
             } else if !hashes.insert(token.sha256.to_ascii_lowercase()) {
-                self.fault(&at("sha256"), "is that of another token too");
+                self.fault(&at("sha256"), "is also the hash of another token");
             }
             if token.scopes.is_empty() {
-                self.fault(&at("scopes"), "is empty: the token could do nothing");
-                self.hint("`ingest`, `read` and `write` are known");
+                self.fault(&at("scopes"), "is empty: the token permits nothing");
+                self.hint("scopes are `ingest`, `read` and `write`");
             }
         }
         if !config.token.is_empty()
@@ -141,7 +141,7 @@ impl Checker<'_> {
             && config.source.directory.is_empty()
             && config.source.sns.topics.is_empty()
         {
-            self.doubt("token", "no token may send records, and there is no other source");
+            self.doubt("token", "no token has the scope `ingest`, and there is no other source");
         }
     }
 
@@ -151,7 +151,7 @@ impl Checker<'_> {
             let key = format!("account[{index}].id");
             self.account_id(&key, &account.id);
             if !seen.insert(&account.id) {
-                self.fault(&key, "is the id of another [[account]] too");
+                self.fault(&key, "is also the id of another [[account]]");
             }
         }
     }
@@ -168,7 +168,7 @@ impl Checker<'_> {
             if !seen.insert(&window.name) {
                 self.fault(
                     &format!("window[{index}].name"),
-                    "is the name of another [[window]] too",
+                    "is also the name of another [[window]]",
                 );
             }
         }
@@ -187,7 +187,7 @@ impl Checker<'_> {
                 && !parts[5].is_empty();
             if !is_topic {
                 let key = format!("source.sns.topics[{index}]");
-                self.fault(&key, "has to be the ARN of an SNS topic");
+                self.fault(&key, "must be the ARN of an SNS topic");
                 self.hint("such as arn:aws:sns:eu-west-1:111122223333:root-events");
             }
         }
@@ -198,7 +198,7 @@ impl Checker<'_> {
                 self.setting(&key, &message);
             }
             if !names.insert(&sqs.name) {
-                self.fault(&format!("{key}.name"), "is the name of another SQS source too");
+                self.fault(&format!("{key}.name"), "is also the name of another SQS source");
             }
         }
         let mut names = HashSet::new();
@@ -208,14 +208,14 @@ impl Checker<'_> {
                 self.setting(&key, &message);
             } else if !directory.path.is_dir() {
                 let message = if directory.path.exists() {
-                    "is no folder"
+                    "is not a folder"
                 } else {
-                    "is not there yet: the hub looks again until it is"
+                    "does not exist yet: the hub checks again until it does"
                 };
                 self.doubt(&format!("{key}.path"), message);
             }
             if !names.insert(&directory.name) {
-                self.fault(&format!("{key}.name"), "is the name of another folder source too");
+                self.fault(&format!("{key}.name"), "is also the name of another folder source");
             }
         }
     }
@@ -245,16 +245,18 @@ impl Checker<'_> {
         let telemetry = &config.telemetry;
         if let Err(error) = crate::telemetry::check_level(&telemetry.log_level) {
             self.fault("telemetry.log_level", format!("cannot be used: {error}"));
-            self.hint("such as `info`, or `info,rootwatch_hub=debug`");
+            self.hint("such as `info`, or `info,rootwatch_engine=debug`");
         }
         if let Some(text) = &telemetry.otlp_endpoint {
             match url::Url::parse(text) {
                 Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-                    let message = "has to begin with https:// or http://";
+                    let message = "must begin with https:// or http://";
                     self.fault("telemetry.otlp_endpoint", message);
                 }
                 Ok(_) => {}
-                Err(error) => self.fault("telemetry.otlp_endpoint", format!("is no URL: {error}")),
+                Err(error) => {
+                    self.fault("telemetry.otlp_endpoint", format!("is not a URL: {error}"))
+                }
             }
         }
     }

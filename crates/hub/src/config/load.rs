@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rootwatch_core::secret::Secret;
+
 use super::loaded::Loaded;
 use super::problem::{Problem, Refused};
-use super::tree::{self, Kind, Node, Place};
+use super::tree::{self, Kind, Node, Provenance};
 use super::types::{Config, schema};
 use super::{check, shape};
 
@@ -16,12 +18,44 @@ pub(super) const PREFIX: &str = "ROOTWATCH_";
 const NOT_KEYS: [&str; 4] =
     ["ROOTWATCH_LOG", "ROOTWATCH_CONFIG", "ROOTWATCH_TEST_", "ROOTWATCH_BENCH_"];
 
-/// What a configuration is made from.
+/// Where the text of a configuration comes from.
+#[derive(Debug, Clone)]
+pub enum ConfigFile {
+    /// A file.
+    Path(PathBuf),
+    /// A text that was fetched. It may hold secrets, so it is never written to a file.
+    Text {
+        /// What problems call it.
+        name: String,
+        /// The text.
+        body: Secret,
+    },
+}
+
+impl ConfigFile {
+    /// What problems call it.
+    fn name(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::Text { name, .. } => Path::new(name),
+        }
+    }
+
+    /// Where relative paths begin: the folder of a file, the current folder for a fetched text.
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Path(path) => path.parent().unwrap_or(Path::new("")),
+            Self::Text { .. } => Path::new(""),
+        }
+    }
+}
+
+/// What a configuration is loaded from.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// The file; `None` where there is none and defaults are wanted.
-    pub file: Option<PathBuf>,
-    /// Environment variables; those that do not begin with [`PREFIX`] are not looked at.
+    /// The file; `None` for the defaults.
+    pub file: Option<ConfigFile>,
+    /// Environment variables; those that do not begin with `ROOTWATCH_` are ignored.
     pub environment: Vec<(String, String)>,
     /// Flags: the key, the flag's name for people, and the value. They go before all else.
     pub flags: Vec<(String, String, String)>,
@@ -35,34 +69,34 @@ pub struct Inputs {
 pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
     let mut problems = Vec::new();
     let mut tree = match &inputs.file {
-        Some(path) => read(path, &mut problems),
+        Some(file) => read(file, &mut problems),
         None => Node::empty(),
     };
     if !problems.is_empty() {
-        // Of half a file, missing keys and unknown names would be said wrongly.
+        // For half a file, missing keys and unknown names would be reported wrongly.
         return Err(Refused { problems });
     }
     put_environment(&mut tree, &inputs.environment, &mut problems);
     for (key, flag, value) in &inputs.flags {
         let steps: Vec<String> = key.split('.').map(str::to_owned).collect();
-        let place = Place::Flag(flag.clone());
+        let place = Provenance::Flag(flag.clone());
         if let Err(message) = tree.put(&steps, value, &place) {
             problems.push(Problem::new(place, key, message));
         }
     }
     let schema = schema();
     problems.extend(shape::check(&schema, &mut tree));
-    let folder = inputs.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let folder = inputs.file.as_ref().map_or(Path::new(""), ConfigFile::folder);
     settle_paths(&mut tree, folder);
 
-    // What has the wrong shape cannot be read, but the rest can be checked.
+    // Values of the wrong shape cannot be read, but the rest can be checked.
     let config = match serde_path_to_error::deserialize::<_, Config>(tree.to_json()) {
         Ok(config) => config,
         Err(error) => {
             let key = error.path().to_string();
             let node = tree.nearest(&key);
-            let is_told = problems.iter().any(|one| one.key.starts_with(&key) || key == ".");
-            if problems.is_empty() || !is_told {
+            let is_reported = problems.iter().any(|one| one.key.starts_with(&key) || key == ".");
+            if problems.is_empty() || !is_reported {
                 let message = plain(&error.into_inner().to_string());
                 problems.push(Problem::new(node.at.clone(), key, message));
             }
@@ -74,11 +108,12 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Refused> {
     if problems.iter().any(|problem| !problem.is_warning) {
         return Err(refused(problems));
     }
-    let folder = folder.to_owned();
-    Ok(Loaded { config, warnings: problems, file: inputs.file.clone(), folder, tree })
+    let (file, folder) =
+        (inputs.file.as_ref().map(|file| file.name().to_owned()), folder.to_owned());
+    Ok(Loaded { config, warnings: problems, file, folder, tree })
 }
 
-/// Where nobody is told of anything, standard output is.
+/// Without a destination, alerts go to standard output.
 fn with_log(mut config: Config) -> Config {
     let log = serde_json::json!({ "channel": "log" });
     if config.notify.destination.is_empty()
@@ -89,10 +124,10 @@ fn with_log(mut config: Config) -> Config {
     config
 }
 
-/// In the order of the file, what is in no file last, each once.
+/// Problems in the order of the file, others last, each once.
 fn refused(mut problems: Vec<Problem>) -> Refused {
-    let order = |place: &Place| match place {
-        Place::File { line, column, .. } => (0, *line, *column),
+    let order = |place: &Provenance| match place {
+        Provenance::File { line, column, .. } => (0, *line, *column),
         _ => (1, 0, 0),
     };
     problems.sort_by_key(|problem| order(&problem.place));
@@ -100,24 +135,28 @@ fn refused(mut problems: Vec<Problem>) -> Refused {
     Refused { problems }
 }
 
-/// A reader's message in our manner, on one line.
+/// A message of the deserializer, on one line and without a full stop.
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default().trim_end_matches('.');
     line.to_owned()
 }
 
-fn read(path: &Path, problems: &mut Vec<Problem>) -> Node {
+fn read(file: &ConfigFile, problems: &mut Vec<Problem>) -> Node {
+    let path = file.name();
     let mut fail = |message: String| {
-        let place = Place::File { path: path.to_owned(), line: 1, column: 1 };
+        let place = Provenance::File { path: path.to_owned(), line: 1, column: 1 };
         problems.push(Problem::new(place, "", message));
         Node::empty()
     };
-    let text = match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
-            return fail(format!("a configuration file has at most {FILE_BYTES_MAX} bytes"));
-        }
-        Ok(_) => std::fs::read_to_string(path),
-        Err(error) => Err(error),
+    let text = match file {
+        ConfigFile::Text { body, .. } => Ok(body.expose().to_owned()),
+        ConfigFile::Path(path) => match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+                return fail(format!("is larger than {FILE_BYTES_MAX} bytes"));
+            }
+            Ok(_) => std::fs::read_to_string(path),
+            Err(error) => Err(error),
+        },
     };
     match text {
         Ok(text) => {
@@ -138,14 +177,14 @@ fn put_environment(tree: &mut Node, environment: &[(String, String)], problems: 
             !NOT_KEYS.iter().any(|one| name == one || (one.ends_with('_') && name.starts_with(one)))
         })
         .collect();
-    // So that entries of lists come in their order.
+    // Entries of lists in their order.
     variables.sort();
     for (name, value) in variables {
         let steps: Vec<String> =
             name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
-        let place = Place::Environment(name.clone());
+        let place = Provenance::Environment(name.clone());
         let result = if steps.iter().any(String::is_empty) {
-            Err("has an empty level: levels are parted by two underscores".to_owned())
+            Err("has an empty level: separate levels with two underscores".to_owned())
         } else {
             tree.put(&steps, value, &place)
         };
@@ -155,11 +194,11 @@ fn put_environment(tree: &mut Node, environment: &[(String, String)], problems: 
     }
 }
 
-/// Joins relative paths that the file states to the file's folder: it means the same wherever the
-/// program is started.
+/// Joins relative paths in the file to its folder, so that they mean the same wherever the program is
+/// started.
 fn settle_paths(tree: &mut Node, folder: &Path) {
     let settle = |node: Option<&mut Node>| {
-        if let Some(Node { kind: Kind::Text(text), at: Place::File { .. }, .. }) = node
+        if let Some(Node { kind: Kind::Text(text), at: Provenance::File { .. }, .. }) = node
             && !text.is_empty()
             && Path::new(text).is_relative()
         {
@@ -208,7 +247,7 @@ mod tests {
         std::fs::write(&path, text).expect("written");
         let own = |text: &&str| (*text).to_owned();
         let inputs = Inputs {
-            file: Some(path),
+            file: Some(ConfigFile::Path(path)),
             environment: environment.iter().map(|(name, value)| (own(name), own(value))).collect(),
             flags: flags
                 .iter()
@@ -216,7 +255,7 @@ mod tests {
                 .collect(),
         };
         let strip = |problem: &mut Problem| {
-            if let Place::File { path, .. } = &mut problem.place {
+            if let Provenance::File { path, .. } = &mut problem.place {
                 *path = "hub.toml".into();
             }
         };
@@ -229,15 +268,15 @@ mod tests {
     const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn nothing_is_a_sound_configuration_that_tells_standard_output() {
+    fn without_a_file_alerts_go_to_standard_output() {
         let loaded = load(&Inputs::default()).expect("defaults");
         assert_eq!(loaded.config.hub.listen.port(), 8321);
         assert_eq!(loaded.config.notify.destination.keys().collect::<Vec<_>>(), ["log"]);
-        assert_eq!(loaded.place("hub.listen"), &Place::Nowhere);
+        assert_eq!(loaded.place("hub.listen"), &Provenance::Nowhere);
     }
 
     #[test]
-    fn flags_go_before_the_environment_before_the_file() {
+    fn flags_take_precedence_over_the_environment_and_that_over_the_file() {
         let text = "[hub]\nlisten = \"127.0.0.1:1\"\nmemory_days = 4\nquiet_after_secs = 60\n";
         let environment = [
             ("ROOTWATCH_HUB__LISTEN", "127.0.0.1:2"),
@@ -263,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_at_once_with_its_place() {
+    fn all_problems_are_reported_at_once_with_their_places() {
         let text = "\
 [hub]
 listn = \"127.0.0.1:1\"
@@ -287,20 +326,20 @@ channel = \"slak\"
         let environment = [("ROOTWATCH_LISTEN", "x"), ("ROOTWATCH_HUB__SHUTDOWN_SECS", "soon")];
         insta::assert_snapshot!(wrong(text, &environment, &[]), @r#"
         hub.toml:2:1: `hub.listn` is not a known key (did you mean `listen`?)
-        hub.toml:3:15: `hub.memory_days` has to be 1 to 90
-        hub.toml:4:20: `hub.quiet_after_secs` has to be a whole number, and is a text
-        hub.toml:9:11: `token[0].scopes[0]` has to be one of `ingest`, `read`, `write` (did you mean `ingest`?)
+        hub.toml:3:15: `hub.memory_days` must be between 1 and 90
+        hub.toml:4:20: `hub.quiet_after_secs` must be an integer, not a string
+        hub.toml:9:11: `token[0].scopes[0]` must be one of `ingest`, `read`, `write` (did you mean `ingest`?)
         hub.toml:11:2: `sources` is not a known key (did you mean `source`?)
-        hub.toml:14:14: `telemetry.log_format` has to be one of `text`, `json`
+        hub.toml:14:14: `telemetry.log_format` must be one of `text`, `json`
         hub.toml:15:1: `telemetry.body_bytes_max` is not a known key (`body_bytes_max` is a key of `[hub]`)
-        hub.toml:18:11: `notify.destination.team.channel` has to be one of `email`, `eventbridge`, `log`, `ocsf`, `pagerduty`, `securityhub`, `servicenow`, `slack`, `sms`, `sns`, `teams`, `webhook`, `zendesk`
-        ROOTWATCH_HUB__SHUTDOWN_SECS: `hub.shutdown_secs` has to be a whole number, and is a text
+        hub.toml:18:11: `notify.destination.team.channel` must be one of `email`, `eventbridge`, `log`, `ocsf`, `pagerduty`, `securityhub`, `servicenow`, `slack`, `sms`, `sns`, `teams`, `webhook`, `zendesk`
+        ROOTWATCH_HUB__SHUTDOWN_SECS: `hub.shutdown_secs` must be an integer, not a string
         ROOTWATCH_LISTEN: `listen` is not a known key (`listen` is a key of `[hub]`)
         "#);
     }
 
     #[test]
-    fn what_types_cannot_say_is_checked() {
+    fn rules_beyond_types_are_checked() {
         let text = "\
 hub.listen = \"0.0.0.0:8321\"
 hub.organization.accounts = [\"1234\"]
@@ -341,17 +380,17 @@ otlp_endpoint = \"127.0.0.1:4318\"
             })
             .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
-        hub.toml:1:14: `hub.listen` is not loopback, and there is no [[token]]: anybody could send (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
-        hub.toml:2:30: `hub.organization.accounts[0]` has to be an account id of 12 digits
-        hub.toml:3:18: `hub.public_url` is no URL: relative URL without a base
-        hub.toml:8:6: `account[1].id` is the id of another [[account]] too
-        hub.toml:11:11: `source.sns.topics[0]` has to be the ARN of an SNS topic (such as arn:aws:sns:eu-west-1:111122223333:root-events)
-        hub.toml:14:13: `source.sqs[0].queue_url` is no URL: relative URL without a base
-        hub.toml:16:8: `source.sqs[1].name` is the name of another SQS source too
+        hub.toml:1:14: `hub.listen` accepts requests from other machines, but no [[token]] is configured (create one with `rootwatch token new NAME --scope ingest`, or listen on 127.0.0.1)
+        hub.toml:2:30: `hub.organization.accounts[0]` must be an account id of 12 digits
+        hub.toml:3:18: `hub.public_url` is not a URL: relative URL without a base
+        hub.toml:8:6: `account[1].id` is also the id of another [[account]]
+        hub.toml:11:11: `source.sns.topics[0]` must be the ARN of an SNS topic (such as arn:aws:sns:eu-west-1:111122223333:root-events)
+        hub.toml:14:13: `source.sqs[0].queue_url` is not a URL: relative URL without a base
+        hub.toml:16:8: `source.sqs[1].name` is also the name of another SQS source
         hub.toml:20:8: `rules.dir[0]` cannot be used: [reason]
-        hub.toml:24:15: `notify.destination.log.escalate_to` there is no destination `nobody`; there is log
-        hub.toml:27:13: `telemetry.log_level` cannot be used: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (such as `info`, or `info,rootwatch_hub=debug`)
-        hub.toml:28:17: `telemetry.otlp_endpoint` is no URL: relative URL without a base
+        hub.toml:24:15: `notify.destination.log.escalate_to` `nobody` is not a configured destination (log)
+        hub.toml:27:13: `telemetry.log_level` cannot be used: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5 (such as `info`, or `info,rootwatch_engine=debug`)
+        hub.toml:28:17: `telemetry.otlp_endpoint` is not a URL: relative URL without a base
         "#);
     }
 
@@ -362,12 +401,12 @@ otlp_endpoint = \"127.0.0.1:4318\"
              [[token]]\nname = \"a b\"\nsha256 = \"{HASH}\"\nscopes = [\"read\"]\n"
         );
         insta::assert_snapshot!(wrong(&text, &[], &[]), @r#"
-        hub.toml:1:1: `token` no token may send records, and there is no other source
-        hub.toml:2:8: `token[0].name` has to be 1 to 64 letters, digits, `-`, `_` and `.`
-        hub.toml:4:10: `token[0].scopes` is empty: the token could do nothing (`ingest`, `read` and `write` are known)
-        hub.toml:6:8: `token[1].name` has to be 1 to 64 letters, digits, `-`, `_` and `.`
-        hub.toml:6:8: `token[1].name` is the name of another token too
-        hub.toml:7:10: `token[1].sha256` is that of another token too
+        hub.toml:1:1: `token` no token has the scope `ingest`, and there is no other source
+        hub.toml:2:8: `token[0].name` must be 1 to 64 letters, digits, `-`, `_` and `.`
+        hub.toml:4:10: `token[0].scopes` is empty: the token permits nothing (scopes are `ingest`, `read` and `write`)
+        hub.toml:6:8: `token[1].name` must be 1 to 64 letters, digits, `-`, `_` and `.`
+        hub.toml:6:8: `token[1].name` is also the name of another token
+        hub.toml:7:10: `token[1].sha256` is also the hash of another token
         "#);
     }
 
@@ -384,7 +423,22 @@ otlp_endpoint = \"127.0.0.1:4318\"
     }
 
     #[test]
-    fn what_is_refused_never_shows_a_value() {
+    fn a_fetched_text_is_loaded_and_its_problems_have_its_name() {
+        let inputs = |body: &str| {
+            let body = Secret::new(body.to_owned());
+            let file = ConfigFile::Text { name: "aws-ssm:/hub".to_owned(), body };
+            Inputs { file: Some(file), ..Inputs::default() }
+        };
+        let loaded = load(&inputs("[hub]\nmemory_days = 4\n")).expect("valid");
+        assert_eq!(loaded.config.hub.memory_days, 4);
+        let refused = load(&inputs("[hub]\nmemory_days = 0\n")).expect_err("out of range");
+        let problem = refused.problems[0].to_string();
+        assert!(problem.starts_with("aws-ssm:/hub:2:15: `hub.memory_days`"), "{problem}");
+        assert!(!format!("{:?}", inputs("hush")).contains("hush"));
+    }
+
+    #[test]
+    fn a_problem_never_shows_a_value() {
         let text =
             "[notify.destination.a]\nchannel = \"webhook\"\nurl = [\"hush\"]\nurk = \"hush\"\n";
         let told = wrong(text, &[("ROOTWATCH_HUB__LISTEN", "hush")], &[]);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::problem::Problem;
-use super::tree::{Node, Place};
+use super::tree::{Node, Provenance};
 use super::types::Config;
 
 /// A sound configuration.
@@ -23,8 +23,8 @@ pub struct Loaded {
 impl Loaded {
     /// Where the value at a key came from.
     #[must_use]
-    pub fn place(&self, key: &str) -> &Place {
-        self.tree.get(key).map_or(&Place::Nowhere, |node| &node.at)
+    pub fn place(&self, key: &str) -> &Provenance {
+        self.tree.get(key).map_or(&Provenance::Nowhere, |node| &node.at)
     }
 
     /// A problem at a key.

@@ -20,11 +20,11 @@ mod window;
 
 pub use self::channels::channels_reference;
 pub use self::lambda::LambdaConfig;
-pub use self::load::{Inputs, load};
+pub use self::load::{ConfigFile, Inputs, load};
 pub use self::loaded::Loaded;
 pub use self::problem::{Problem, Refused};
 pub use self::show::{reference, show};
-pub use self::tree::Place;
+pub use self::tree::Provenance;
 pub use self::types::{
     AccountConfig, Config, HubConfig, OrganizationConfig, RulesConfig, SourceConfig, schema,
 };

@@ -2,25 +2,29 @@
 
 use std::fmt;
 
-use super::tree::Place;
+use super::tree::Provenance;
 
-/// Something about the configuration that has to be mended, or should be.
+/// Something about the configuration that must be mended, or should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Where it is.
-    pub place: Place,
+    pub place: Provenance,
     /// The key: `source.sqs[0].queue_url`. Empty for the file as a whole.
     pub key: String,
     /// What is wrong: lower case, no full stop, without values that could be secrets.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// True when the hub can do its work all the same.
+    /// True if the hub can start anyway.
     pub is_warning: bool,
 }
 
 impl Problem {
-    pub(crate) fn new(place: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        place: Provenance,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self { place, key: key.into(), message: message.into(), hint: None, is_warning: false }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use super::tree::{Kind, Node, Place, parse_value};
+use super::tree::{Kind, Node, Provenance, parse_value};
 
 /// How alike two names have to be for one to be offered instead of the other, of 1.
 const ALIKE_MIN: f64 = 0.8;
@@ -78,7 +78,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, place: &Place, key: &str, message: impl Into<String>) {
+    fn problem(&mut self, place: &Provenance, key: &str, message: impl Into<String>) {
         self.problems.push(Problem::new(place.clone(), key, message));
     }
 
@@ -100,7 +100,7 @@ impl Checker<'_> {
         };
         let types = types(schema);
         if !types.is_empty() && !types.iter().any(|one| fits(one, &node.kind)) {
-            let message = format!("has to be {}, and is {}", expected(schema), said(&node.kind));
+            let message = format!("must be {}, not {}", expected(schema), said(&node.kind));
             let place = node.at.clone();
             return self.problem(&place, key, message);
         }
@@ -127,7 +127,7 @@ impl Checker<'_> {
                     let mut problem = Problem::new(
                         node.at.clone(),
                         key.as_str(),
-                        format!("has to be one of {}", listed.join(", ")),
+                        format!("must be one of {}", listed.join(", ")),
                     );
                     if let Some(near) = nearest(text, words.iter().copied()) {
                         problem.hint = Some(format!("did you mean `{near}`?"));
@@ -147,7 +147,7 @@ impl Checker<'_> {
         }
     }
 
-    fn range(&mut self, schema: &Value, number: f64, place: &Place, key: &str) {
+    fn range(&mut self, schema: &Value, number: f64, place: &Provenance, key: &str) {
         let low = schema["minimum"].as_f64();
         let high = schema["maximum"].as_f64().or(match schema["format"].as_str() {
             Some("uint16") => Some(f64::from(u16::MAX)),
@@ -156,9 +156,9 @@ impl Checker<'_> {
         });
         if low.is_some_and(|low| number < low) || high.is_some_and(|high| number > high) {
             let message = match (low, high) {
-                (Some(low), Some(high)) => format!("has to be {low} to {high}"),
-                (Some(low), None) => format!("has to be at least {low}"),
-                (None, Some(high)) => format!("has to be at most {high}"),
+                (Some(low), Some(high)) => format!("must be between {low} and {high}"),
+                (Some(low), None) => format!("must be at least {low}"),
+                (None, Some(high)) => format!("must be at most {high}"),
                 (None, None) => return,
             };
             self.problem(place, key, message);
@@ -169,7 +169,7 @@ impl Checker<'_> {
         &mut self,
         schema: &Value,
         table: &mut std::collections::BTreeMap<String, Node>,
-        at: &Place,
+        at: &Provenance,
         key: &mut String,
     ) {
         let nothing = Map::new();
@@ -215,7 +215,7 @@ impl Checker<'_> {
             }
         }
         let names: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
-        Some(format!("known are {}", names.join(", ")))
+        Some(format!("known names: {}", names.join(", ")))
     }
 }
 
@@ -229,13 +229,13 @@ fn variant<'a>(schema: &'a Value, node: &Node) -> Result<&'a Value, (&'a str, St
     let listed = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let said = match table.get(field).map(|node| &node.kind) {
         Some(Kind::Text(said) | Kind::Raw(said)) => said,
-        Some(_) => return Err((field, format!("has to be one of {listed}"))),
+        Some(_) => return Err((field, format!("must be one of {listed}"))),
         None => return Err((field, format!("is missing: one of {listed}"))),
     };
     variants
         .iter()
         .find(|one| fixed(one).is_some_and(|(_, name)| name == said))
-        .ok_or_else(|| (field, format!("has to be one of {listed}")))
+        .ok_or_else(|| (field, format!("must be one of {listed}")))
 }
 
 /// The key of a variant whose text is fixed, and the text.
@@ -247,7 +247,7 @@ pub(crate) fn fixed(variant: &Value) -> Option<(&str, &str)> {
 }
 
 /// A text of the environment as what is asked for.
-fn read_raw(schema: &Value, text: &str, place: &Place) -> Node {
+fn read_raw(schema: &Value, text: &str, place: &Provenance) -> Node {
     let plain =
         || Node { kind: Kind::Text(text.to_owned()), key_at: place.clone(), at: place.clone() };
     let is_text = types(schema).contains(&"string");
@@ -276,8 +276,8 @@ fn expected(schema: &Value) -> String {
         .map(|one| match one {
             "object" => "a table",
             "array" => "a list",
-            "string" => "a text in quotes",
-            "integer" => "a whole number",
+            "string" => "a string",
+            "integer" => "an integer",
             "number" => "a number",
             "boolean" => "`true` or `false`",
             other => other,
@@ -291,8 +291,8 @@ fn said(kind: &Kind) -> &'static str {
     match kind {
         Kind::Table(_) => "a table",
         Kind::Array(_) => "a list",
-        Kind::Text(_) | Kind::Raw(_) => "a text",
-        Kind::Integer(_) => "a whole number",
+        Kind::Text(_) | Kind::Raw(_) => "a string",
+        Kind::Integer(_) => "an integer",
         Kind::Float(_) => "a number with a fraction",
         Kind::Bool(_) => "`true` or `false`",
         Kind::Date(_) => "a date",

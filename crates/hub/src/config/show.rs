@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::loaded::Loaded;
 use super::shape::{fixed, resolve, types, words};
-use super::tree::Place;
+use super::tree::Provenance;
 use super::types::schema;
 
 /// The configuration in effect as TOML, with where each value came from as a comment. Secrets that
@@ -41,8 +41,8 @@ fn show_table(
             continue;
         }
         let place = match loaded.place(&join(key, name)) {
-            Place::Nowhere => "default".to_owned(),
-            Place::File { line, .. } => format!("line {line}"),
+            Provenance::Nowhere => "default".to_owned(),
+            Provenance::File { line, .. } => format!("line {line}"),
             place => place.to_string(),
         };
         let _ = writeln!(out, "{} = {}  # {place}", bare(name), toml_text(value));

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Provenance {
     /// Nowhere in particular: a default, or the file as a whole where there is one.
     Nowhere,
     /// The configuration file.
@@ -28,7 +28,7 @@ pub enum Place {
     Flag(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Provenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nowhere => f.write_str("configuration"),
@@ -45,8 +45,8 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
-    pub(crate) key_at: Place,
-    pub(crate) at: Place,
+    pub(crate) key_at: Provenance,
+    pub(crate) at: Provenance,
 }
 
 /// A value.
@@ -66,7 +66,11 @@ pub(crate) enum Kind {
 
 impl Node {
     pub(crate) fn empty() -> Self {
-        Self { kind: Kind::Table(BTreeMap::new()), key_at: Place::Nowhere, at: Place::Nowhere }
+        Self {
+            kind: Kind::Table(BTreeMap::new()),
+            key_at: Provenance::Nowhere,
+            at: Provenance::Nowhere,
+        }
     }
 
     /// The node at a key such as `source.sqs[0].name`, or the nearest one above it.
@@ -100,12 +104,12 @@ impl Node {
     }
 
     /// Puts a text at a key, over what is there. Names of the environment are matched to the keys
-    /// that are there already, which may be written with small letters and dashes.
+    /// that are there already, which may be written with lowercase letters and dashes.
     pub(crate) fn put(
         &mut self,
         steps: &[String],
         text: &str,
-        place: &Place,
+        place: &Provenance,
     ) -> Result<(), String> {
         let Some((step, rest)) = steps.split_first() else {
             self.kind = Kind::Raw(text.to_owned());
@@ -118,7 +122,7 @@ impl Node {
             Kind::Array(items) => {
                 let index: usize = step
                     .parse()
-                    .map_err(|_| format!("`{step}` has to be the number of a list's entry"))?;
+                    .map_err(|_| format!("`{step}` must be the number of a list's entry"))?;
                 if index > items.len() {
                     return Err(format!("the list has {} entries", items.len()));
                 }
@@ -165,7 +169,7 @@ fn steps(key: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A fault of the file's grammar: where, and what.
-pub(crate) type SyntaxFault = (Place, String);
+pub(crate) type SyntaxFault = (Provenance, String);
 
 /// Reads a configuration file's text. Faults do not quote the text: it may hold secrets.
 pub(crate) fn parse(path: &std::path::Path, text: &str) -> (Node, Vec<SyntaxFault>) {
@@ -174,7 +178,7 @@ pub(crate) fn parse(path: &std::path::Path, text: &str) -> (Node, Vec<SyntaxFaul
     let mut faults: Vec<SyntaxFault> = errors
         .iter()
         .map(|error| {
-            let at = error.span().map_or(Place::Nowhere, |span| lines.place(span.start));
+            let at = error.span().map_or(Provenance::Nowhere, |span| lines.place(span.start));
             (at, error.message().lines().collect::<Vec<_>>().join("; "))
         })
         .collect();
@@ -184,7 +188,7 @@ pub(crate) fn parse(path: &std::path::Path, text: &str) -> (Node, Vec<SyntaxFaul
 }
 
 /// Reads one value, as TOML writes it; `None` when it is none.
-pub(crate) fn parse_value(text: &str, place: &Place) -> Option<Node> {
+pub(crate) fn parse_value(text: &str, place: &Provenance) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     let mut faults = Vec::new();
     let lines = Lines { path: PathBuf::new(), starts: Vec::new(), text: "", fixed: Some(place) };
@@ -208,7 +212,7 @@ fn read_table(
 
 fn read_value(
     value: &Spanned<DeValue<'_>>,
-    key_at: Place,
+    key_at: Provenance,
     lines: &Lines<'_>,
     faults: &mut Vec<SyntaxFault>,
 ) -> Node {
@@ -229,7 +233,7 @@ fn read_value(
         DeValue::Float(number) => match number.as_str().replace('_', "").parse::<f64>() {
             Ok(number) if number.is_finite() => Kind::Float(number),
             _ => {
-                faults.push((at.clone(), "the number has to be finite".to_owned()));
+                faults.push((at.clone(), "the number must be finite".to_owned()));
                 Kind::Float(0.0)
             }
         },
@@ -254,7 +258,7 @@ struct Lines<'a> {
     /// Where each line begins.
     starts: Vec<usize>,
     /// The one place of everything, for a value that is in no file.
-    fixed: Option<&'a Place>,
+    fixed: Option<&'a Provenance>,
 }
 
 impl<'a> Lines<'a> {
@@ -264,14 +268,14 @@ impl<'a> Lines<'a> {
         Self { path: path.to_owned(), text, starts, fixed: None }
     }
 
-    fn place(&self, byte: usize) -> Place {
+    fn place(&self, byte: usize) -> Provenance {
         if let Some(place) = self.fixed {
             return place.clone();
         }
         let line = self.starts.partition_point(|start| *start <= byte).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..byte).unwrap_or("");
-        Place::File { path: self.path.clone(), line, column: before.chars().count() + 1 }
+        Provenance::File { path: self.path.clone(), line, column: before.chars().count() + 1 }
     }
 }
 
@@ -279,8 +283,8 @@ impl<'a> Lines<'a> {
 mod tests {
     use super::*;
 
-    fn place(line: usize, column: usize) -> Place {
-        Place::File { path: "hub.toml".into(), line, column }
+    fn place(line: usize, column: usize) -> Provenance {
+        Provenance::File { path: "hub.toml".into(), line, column }
     }
 
     #[test]
@@ -306,7 +310,7 @@ mod tests {
     #[test]
     fn names_of_the_environment_find_keys_with_dashes_and_entries_of_lists() {
         let (mut tree, _) = parse("hub.toml".as_ref(), "[destination.on-call]\nurl = \"a\"\n");
-        let env = Place::Environment("X".into());
+        let env = Provenance::Environment("X".into());
         let words = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
         tree.put(&words("destination.on_call.url"), "b", &env).expect("put");
         tree.put(&words("token.0.name"), "c", &env).expect("put");

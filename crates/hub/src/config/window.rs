@@ -46,19 +46,19 @@ impl WindowConfig {
     pub(crate) fn read(&self) -> Result<Window, (&'static str, String)> {
         let at = |key: &'static str, text: &str| {
             text.parse::<Timestamp>()
-                .map_err(|_| (key, "has to be a moment such as `2026-05-04T14:00:00Z`".to_owned()))
+                .map_err(|_| (key, "must be a time such as `2026-05-04T14:00:00Z`".to_owned()))
         };
         let bounded = |key: &'static str, text: &str, max: usize| {
             let is_fine = !text.trim().is_empty() && text.len() <= max;
             if is_fine {
                 Ok(text.trim().to_owned())
             } else {
-                Err((key, format!("has to have 1 to {max} bytes")))
+                Err((key, format!("must have 1 to {max} bytes")))
             }
         };
         let (from, until) = (at("from", &self.from)?, at("until", &self.until)?);
         if until <= from {
-            return Err(("until", "has to be after `from`".to_owned()));
+            return Err(("until", "must be after `from`".to_owned()));
         }
         if until.duration_since(from) > SignedDuration::from_hours(24 * WINDOW_DAYS_MAX) {
             return Err(("until", format!("a window lasts at most {WINDOW_DAYS_MAX} days")));

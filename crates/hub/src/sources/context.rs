@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rootwatch_core::detect::Detected;
 use rootwatch_engine::status::Status;
-use rootwatch_engine::{Ingest, IngestError, Origin, Outcome};
+use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
 use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::{Decisions, StoreError};
 use tokio::sync::watch;
@@ -48,7 +48,11 @@ pub trait Intake: Send + Sync + 'static {
     ///
     /// # Errors
     /// Nothing was saved: the source has to keep it.
-    async fn take(&self, origin: &Origin, body: Bytes) -> Result<Vec<Outcome>, IngestError>;
+    async fn take(
+        &self,
+        record_source: &RecordSource,
+        body: Bytes,
+    ) -> Result<Vec<IntakeOutcome>, IngestError>;
 
     /// What a scan found; `position` (name and mark) is saved in the same transaction.
     ///
@@ -56,10 +60,10 @@ pub trait Intake: Send + Sync + 'static {
     /// Nothing was saved: the source has to keep it.
     async fn take_detected(
         &self,
-        origin: &Origin,
+        record_source: &RecordSource,
         detected: Vec<Detected>,
         position: Option<(String, String)>,
-    ) -> Result<Vec<Outcome>, IngestError>;
+    ) -> Result<Vec<IntakeOutcome>, IngestError>;
 
     /// Owes a test alert to everybody, since a drill came through from this account and region.
     ///
@@ -78,26 +82,30 @@ pub trait Intake: Send + Sync + 'static {
 }
 
 /// The engine as an [`Intake`].
-pub struct Engine {
+pub struct EngineIntake {
     /// Takes records and findings.
-    pub ingest: Ingest,
+    pub ingest: EngineHandle,
     /// Knows positions.
     pub store: Arc<dyn Decisions>,
 }
 
 #[async_trait]
-impl Intake for Engine {
-    async fn take(&self, origin: &Origin, body: Bytes) -> Result<Vec<Outcome>, IngestError> {
-        self.ingest.take(origin, body).await
+impl Intake for EngineIntake {
+    async fn take(
+        &self,
+        record_source: &RecordSource,
+        body: Bytes,
+    ) -> Result<Vec<IntakeOutcome>, IngestError> {
+        self.ingest.take(record_source, body).await
     }
 
     async fn take_detected(
         &self,
-        origin: &Origin,
+        record_source: &RecordSource,
         detected: Vec<Detected>,
         position: Option<(String, String)>,
-    ) -> Result<Vec<Outcome>, IngestError> {
-        self.ingest.take_detected(origin, detected, position).await
+    ) -> Result<Vec<IntakeOutcome>, IngestError> {
+        self.ingest.take_detected(record_source, detected, position).await
     }
 
     async fn drill(&self, account: &str, region: &str) -> Result<(), IngestError> {
@@ -115,7 +123,7 @@ impl Intake for Engine {
 
 /// What every source needs of the hub.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct SourceContext {
     /// Where findings go.
     pub intake: Arc<dyn Intake>,
     /// Scans files and objects, with the rules of the hub.
@@ -130,7 +138,7 @@ pub struct Surroundings {
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
-        return Err(format!("name has to be 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_`"));
+        return Err(format!("name must be 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_`"));
     }
     Ok(())
 }

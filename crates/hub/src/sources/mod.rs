@@ -15,11 +15,11 @@ mod sqs;
 
 use tokio::task::JoinHandle;
 
-pub use self::context::{Engine, Intake, SourceError, Surroundings};
+pub use self::context::{EngineIntake, Intake, SourceContext, SourceError};
 pub use self::directory::DirectoryConfig;
 pub(crate) use self::s3::Objects;
 pub(crate) use self::sdk::s3_client;
-pub(crate) use self::sqs::{Desk, Verdict};
+pub(crate) use self::sqs::{MessageHandler, MessageResult};
 pub use self::sqs::{SqsConfig, start_with as start_sqs_with};
 
 /// Starts the configured sources. Each runs until `shutdown` is true, and its tasks end by
@@ -33,15 +33,15 @@ pub use self::sqs::{SqsConfig, start_with as start_sqs_with};
 pub async fn start(
     sqs: &[SqsConfig],
     directories: &[DirectoryConfig],
-    around: &Surroundings,
+    context: &SourceContext,
 ) -> Result<Vec<JoinHandle<()>>, SourceError> {
     check(sqs, directories)?;
     let mut tasks = Vec::new();
     for config in sqs {
-        tasks.extend(sqs::start(config.clone(), around.clone()).await?);
+        tasks.extend(sqs::start(config.clone(), context.clone()).await?);
     }
     for config in directories {
-        tasks.push(directory::start(config.clone(), around.clone()).await?);
+        tasks.push(directory::start(config.clone(), context.clone()).await?);
     }
     Ok(tasks)
 }

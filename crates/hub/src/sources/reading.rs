@@ -11,9 +11,9 @@ pub(super) use rootwatch_scan::aws::chained;
 use rootwatch_scan::summary::Summary;
 use tokio::sync::mpsc;
 
-use super::context::Surroundings;
+use super::context::SourceContext;
 use super::retry;
-use rootwatch_engine::{IngestError, Origin, shutdown};
+use rootwatch_engine::{IngestError, RecordSource, shutdown};
 
 /// What came of reading one object or file. Its findings are saved.
 #[derive(Debug)]
@@ -49,14 +49,14 @@ pub(super) enum ReadingError {
 pub(super) async fn read_into(
     reader: impl Read + Send + 'static,
     name: String,
-    around: &Surroundings,
-    origin: &Origin,
+    context: &SourceContext,
+    record_source: &RecordSource,
     mark: impl FnOnce(&Summary, Option<&str>, u64) -> Option<(String, String)>,
 ) -> Result<Reading, ReadingError> {
     let (sender, mut receiver) = mpsc::channel::<Vec<Detected>>(1);
     let watched = Arc::new(Watched::default());
     let _stops = StopOnDrop(Arc::clone(&watched));
-    let scanner = Arc::clone(&around.scanner);
+    let scanner = Arc::clone(&context.scanner);
     let scan = {
         let (name, watched) = (name.clone(), Arc::clone(&watched));
         tokio::task::spawn_blocking(move || {
@@ -67,8 +67,8 @@ pub(super) async fn read_into(
             })
         })
     };
-    let intake = around.intake.as_ref();
-    let mut shutdown = around.shutdown.clone();
+    let intake = context.intake.as_ref();
+    let mut shutdown = context.shutdown.clone();
     let mut findings = 0;
     // One batch is held back, so that the last one can take the position with it.
     let mut held: Option<Vec<Detected>> = None;
@@ -81,7 +81,7 @@ pub(super) async fn read_into(
         let Some(batch) = batch else { break };
         findings += batch.len() as u64;
         if let Some(before) = held.replace(batch) {
-            retry::take_detected(intake, origin, before, None, &mut shutdown).await?;
+            retry::take_detected(intake, record_source, before, None, &mut shutdown).await?;
         }
     }
     let summary = scan.await.map_err(|_| ReadingError::Failed { name })?;
@@ -89,15 +89,15 @@ pub(super) async fn read_into(
     let position = mark(&summary, broken.as_deref(), findings);
     if held.is_some() || position.is_some() {
         let last = held.unwrap_or_default();
-        retry::take_detected(intake, origin, last, position, &mut shutdown).await?;
+        retry::take_detected(intake, record_source, last, position, &mut shutdown).await?;
     }
-    count(origin, &summary);
+    count(record_source, &summary);
     Ok(Reading { summary, broken, findings })
 }
 
 /// Findings are counted by the intake; what else a scan saw is counted here.
-fn count(origin: &Origin, summary: &Summary) {
-    let source = origin.kind().to_owned();
+fn count(record_source: &RecordSource, summary: &Summary) {
+    let source = record_source.kind().to_owned();
     metrics::counter!("rootwatch_scanned_records_total", "source" => source.clone())
         .increment(summary.records);
     metrics::counter!("rootwatch_scanned_bytes_total", "source" => source.clone())

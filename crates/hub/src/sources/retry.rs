@@ -1,4 +1,4 @@
-//! Waiting: pauses that grow, an intake that cannot save now, a hub that closes.
+//! Retries while the engine cannot save, until the hub shuts down.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::context::Intake;
-use rootwatch_engine::{IngestError, Origin, Outcome, shutdown};
+use rootwatch_engine::{IngestError, IntakeOutcome, RecordSource, shutdown};
 
-/// Seconds for which something is held that cannot be saved, before it is given back to where it
-/// came from. Giving back costs a message one of the receptions that its redrive policy allows, so
-/// a store that is out of reach for a while must not send sound messages to the dead-letter queue.
+/// Seconds for which the hub holds and retries what it cannot save, before it returns it to its source. A
+/// returned message uses up one of the receives of its redrive policy; a store that is unavailable for a
+/// while must not move valid messages to the dead-letter queue.
 const HOLD_SECS_MAX: u64 = 3600;
 /// Pause after the first failure to save, in milliseconds; it doubles.
 const PAUSE_MILLIS: u64 = 100;
 /// Longest pause between two tries to save, in milliseconds.
 const PAUSE_MILLIS_MAX: u64 = 10_000;
 
-/// Waits, or not, when the hub closes. Says whether to go on.
+/// Waits. Returns false at once if the hub shuts down.
 pub(super) async fn pause(time: Duration, shutdown: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
         () = shutdown::requested(shutdown) => false,
@@ -28,71 +28,71 @@ pub(super) async fn pause(time: Duration, shutdown: &mut watch::Receiver<bool>) 
     }
 }
 
-/// Hands a body to the intake, again and again while it cannot be saved.
+/// Hands a body to the intake, and retries while it cannot be saved.
 ///
 /// # Errors
-/// When the hub closes, after [`HOLD_SECS_MAX`], or when the body itself is refused.
+/// When the hub shuts down, after [`HOLD_SECS_MAX`], or when the body itself is refused.
 pub(super) async fn take(
     intake: &dyn Intake,
-    origin: &Origin,
+    record_source: &RecordSource,
     body: &Bytes,
     shutdown: &mut watch::Receiver<bool>,
-) -> Result<Vec<Outcome>, IngestError> {
-    let mut patience = Patience::new();
+) -> Result<Vec<IntakeOutcome>, IngestError> {
+    let mut budget = RetryBudget::new();
     loop {
-        match intake.take(origin, body.clone()).await {
-            Err(error) => patience.bear(origin, error, shutdown).await?,
+        match intake.take(record_source, body.clone()).await {
+            Err(error) => budget.wait(record_source, error, shutdown).await?,
             saved => return saved,
         }
     }
 }
 
-/// Hands findings to the intake, again and again while they cannot be saved.
+/// Hands findings to the intake, and retries while they cannot be saved.
 ///
 /// # Errors
-/// When the hub closes, or after [`HOLD_SECS_MAX`].
+/// When the hub shuts down, or after [`HOLD_SECS_MAX`].
 pub(super) async fn take_detected(
     intake: &dyn Intake,
-    origin: &Origin,
+    record_source: &RecordSource,
     detected: Vec<Detected>,
     position: Option<(String, String)>,
     shutdown: &mut watch::Receiver<bool>,
-) -> Result<Vec<Outcome>, IngestError> {
-    let mut patience = Patience::new();
+) -> Result<Vec<IntakeOutcome>, IngestError> {
+    let mut budget = RetryBudget::new();
     loop {
-        match intake.take_detected(origin, detected.clone(), position.clone()).await {
-            Err(error) => patience.bear(origin, error, shutdown).await?,
+        match intake.take_detected(record_source, detected.clone(), position.clone()).await {
+            Err(error) => budget.wait(record_source, error, shutdown).await?,
             saved => return saved,
         }
     }
 }
 
-struct Patience {
+struct RetryBudget {
     begin: Instant,
     back_off: BackOff,
-    is_told: bool,
+    is_logged: bool,
 }
 
-impl Patience {
+impl RetryBudget {
     fn new() -> Self {
         let millis = Duration::from_millis;
         Self {
             begin: Instant::now(),
             back_off: BackOff::new(millis(PAUSE_MILLIS), millis(PAUSE_MILLIS_MAX)),
-            is_told: false,
+            is_logged: false,
         }
     }
 
-    /// Waits after a failure, or gives the failure back when it is time to give up.
-    async fn bear(
+    /// Waits before the next attempt, or returns the failure if no further attempt should be made.
+    async fn wait(
         &mut self,
-        origin: &Origin,
+        record_source: &RecordSource,
         error: IngestError,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), IngestError> {
         let mut time = self.back_off.pause();
         match &error {
-            // The first has no later; the others are the body's own fault.
+            // A retry cannot succeed.
             IngestError::Closing | IngestError::TooLarge { .. } | IngestError::Damaged { .. } => {
                 return Err(error);
             }
@@ -100,9 +100,9 @@ impl Patience {
                 let asked = Duration::from_secs(*retry_after_secs);
                 time = time.max(asked.min(Duration::from_millis(PAUSE_MILLIS_MAX)));
             }
-            _ if !self.is_told => {
-                self.is_told = true;
-                tracing::warn!(source = %origin.source, %error, "cannot be saved now: it is held");
+            _ if !self.is_logged => {
+                self.is_logged = true;
+                tracing::warn!(source = %record_source.source, %error, "cannot save: holding the item and retrying");
             }
             _ => {}
         }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_pause_ends_when_the_hub_closes() {
+    async fn a_pause_ends_when_the_hub_shuts_down() {
         let (sender, mut receiver) = watch::channel(false);
         assert!(pause(Duration::from_millis(1), &mut receiver).await);
         sender.send(true).expect("a receiver");

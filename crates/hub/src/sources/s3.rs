@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::io::SyncIoBridge;
 
-use super::context::Surroundings;
+use super::context::SourceContext;
 use super::reading::{self, Reading, ReadingError, read_into};
 use super::retry::{BackOff, pause};
-use rootwatch_engine::{IngestError, Origin};
+use rootwatch_engine::{IngestError, RecordSource};
 
 /// Objects that one source reads at once: each costs a window, and this machine's other cores are
 /// the engine's.
@@ -77,8 +77,8 @@ impl Objects {
         &self,
         bucket: &str,
         key: &str,
-        around: &Surroundings,
-        origin: &Origin,
+        context: &SourceContext,
+        record_source: &RecordSource,
     ) -> Taken {
         if !self.buckets.contains(bucket) {
             return Taken::Refused(format!("{bucket:?} is none of the configured buckets"));
@@ -93,15 +93,15 @@ impl Objects {
         let begin = Instant::now();
         let mut back_off =
             BackOff::new(Duration::from_secs(1), Duration::from_secs(PAUSE_SECS_MAX));
-        let mut shutdown = around.shutdown.clone();
+        let mut shutdown = context.shutdown.clone();
         loop {
-            let taken = self.try_take(bucket, key, around, origin).await;
+            let taken = self.try_take(bucket, key, context, record_source).await;
             let Taken::Unreachable(reason) = &taken else { return taken };
             let time = back_off.pause();
             if begin.elapsed() + time > Duration::from_secs(TRY_SECS_MAX) {
                 return taken;
             }
-            tracing::info!(source = %origin.source, bucket, key, %reason, "S3 is asked again");
+            tracing::info!(source = %record_source.source, bucket, key, %reason, "S3 is asked again");
             if !pause(time, &mut shutdown).await {
                 return Taken::NotSaved(IngestError::Closing);
             }
@@ -112,15 +112,15 @@ impl Objects {
         &self,
         bucket: &str,
         key: &str,
-        around: &Surroundings,
-        origin: &Origin,
+        context: &SourceContext,
+        record_source: &RecordSource,
     ) -> Taken {
         let object = match self.get(bucket, key).await {
             Ok(object) => object,
             Err(taken) => return taken,
         };
         let body = SyncIoBridge::new(object.body.into_async_read());
-        match read_into(body, key.to_owned(), around, origin, |_, _, _| None).await {
+        match read_into(body, key.to_owned(), context, record_source, |_, _, _| None).await {
             Ok(Reading { broken: Some(reason), .. }) => Taken::Unreachable(reason),
             Ok(reading) => match reading::damage(&reading.summary) {
                 Some(reason) => Taken::Damaged(reason),

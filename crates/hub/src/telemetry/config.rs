@@ -11,7 +11,7 @@ pub struct TelemetryConfig {
     /// How log lines look. By default `text` on a terminal, `json` otherwise.
     pub log_format: Option<LogFormat>,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives for parts of the
-    /// program such as `info,rootwatch_hub=debug`. The environment variable `ROOTWATCH_LOG` goes
+    /// program such as `info,rootwatch_engine=debug`. The environment variable `ROOTWATCH_LOG` goes
     /// before it.
     pub log_level: String,
     /// Where traces are sent, as the base URL of an OTLP/HTTP receiver (`http://127.0.0.1:4318`);
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn levels_are_checked() {
-        assert_eq!(check_level("info,rootwatch_hub=debug"), Ok(()));
+        assert_eq!(check_level("info,rootwatch_engine=debug"), Ok(()));
         assert!(check_level("rootwatch=loud").is_err());
     }
 }

@@ -43,7 +43,7 @@ async fn a_drill_is_told_once_a_minute_and_place_and_is_no_record() {
     // What says no place, may not, or only looks like one.
     let (status, refused) = send(INGEST, drill("two words").to_string().into_bytes()).await;
     assert_eq!(status, 400, "{refused}");
-    assert!(refused["detail"].to_string().contains("where it is from"), "{refused}");
+    assert!(refused["detail"].to_string().contains("without the account and region"), "{refused}");
     assert_eq!(send(READ, text.clone().into_bytes()).await.0, 403);
     for other in [format!("[{text},{text}]"), text.replace(DRILL_SOURCE, "rootwatch.drills")] {
         let (status, taken) = send(INGEST, other.into_bytes()).await;

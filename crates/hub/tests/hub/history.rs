@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use jiff::SignedDuration;
 use reqwest::Method;
-use rootwatch_engine::Origin;
+use rootwatch_engine::RecordSource;
 
 use crate::stage::{Stage, TOKEN, answer, config, event, expected, story};
 
 /// A scan of old log files.
-fn scan() -> Origin {
-    Origin::live("lambda").of_the_past()
+fn scan() -> RecordSource {
+    RecordSource::live("lambda").as_history()
 }
 
 /// A year after the story.

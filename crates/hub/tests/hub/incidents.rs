@@ -249,7 +249,7 @@ async fn broken_telling_is_one_incident_until_it_is_mended() {
     let ingest = stage.running.ingest();
     for _ in 0..2 {
         let why = Some("connection refused".to_owned());
-        ingest.telling("oncall".to_owned(), why).await.expect("a store");
+        ingest.set_outage("oncall".to_owned(), why).await.expect("a store");
     }
     let open = stage.all("/v1/incidents?kind=telling&state=open").await;
     assert_eq!(open.len(), 1);
@@ -257,8 +257,8 @@ async fn broken_telling_is_one_incident_until_it_is_mended() {
     stage.clock.advance(jiff::SignedDuration::from_hours(48));
     let stage = stage.again(crate::stage::config()).await;
     let ingest = stage.running.ingest();
-    ingest.telling("oncall".to_owned(), Some("again".to_owned())).await.expect("a store");
-    ingest.telling("oncall".to_owned(), None).await.expect("a store");
+    ingest.set_outage("oncall".to_owned(), Some("again".to_owned())).await.expect("a store");
+    ingest.set_outage("oncall".to_owned(), None).await.expect("a store");
     assert_eq!(stage.all("/v1/incidents?kind=telling&state=quiet").await.len(), 1);
     assert_eq!(stage.all("/v1/incidents").await.len(), 1);
     assert!(stage.all("/v1/deliveries").await.is_empty(), "its alert is the notifier's");

@@ -1,4 +1,4 @@
-//! The hub over its real doors: a real store, real HTTP, a clock that the test sets.
+//! The hub over its real state: a real store, real HTTP, a clock that the test sets.
 
 mod drill;
 mod history;

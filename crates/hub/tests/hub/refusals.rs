@@ -1,11 +1,11 @@
-//! Hostile input at every door: a clear refusal, a count, and no state.
+//! Hostile input at every endpoint: a clear refusal, a count, and no state.
 
 use std::time::Duration;
 
 use reqwest::Method;
 use rootwatch_core::rules::Ruleset;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::{Hub, HubError, Parts};
+use rootwatch_hub::{Hub, HubError, HubParts};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -72,7 +72,7 @@ async fn a_hub_without_tokens_stays_on_this_machine_and_answers_no_web_page() {
     open_door.token.clear();
     open_door.hub.listen = ([0, 0, 0, 0], 0).into();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let parts = Parts {
+    let parts = HubParts {
         config: open_door.clone(),
         store: open(folder.path(), None),
         rules: Ruleset::empty(),

@@ -15,7 +15,7 @@ use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::clock::ManualClock;
 use rootwatch_hub::config::Config;
 use rootwatch_hub::config::secrets::Resolver;
-use rootwatch_hub::{Hub, Parts, Running};
+use rootwatch_hub::{Hub, HubParts, RunningHub};
 use rootwatch_store::Store;
 use rootwatch_store::sqlite::{SqliteOptions, SqliteStore};
 use rootwatch_web::{Scope, TokenConfig};
@@ -60,7 +60,7 @@ pub(crate) fn config() -> Config {
 }
 
 pub(crate) struct Stage {
-    pub(crate) running: Running,
+    pub(crate) running: RunningHub,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) client: reqwest::Client,
     pub(crate) folder: tempfile::TempDir,
@@ -104,7 +104,7 @@ impl Stage {
     ) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
         let clock = Arc::new(ManualClock::at(at(now)));
-        let parts = Parts {
+        let parts = HubParts {
             config,
             store,
             rules: Ruleset::built_in(),

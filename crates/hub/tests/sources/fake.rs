@@ -11,8 +11,8 @@ use rootwatch_core::decode::{Item, Limits, decode_log};
 use rootwatch_core::detect::{Detected, Detector};
 use rootwatch_core::rules::Ruleset;
 use rootwatch_engine::status::Status;
-use rootwatch_engine::{IngestError, Origin, Outcome};
-use rootwatch_hub::sources::{Intake, Surroundings};
+use rootwatch_engine::{IngestError, IntakeOutcome, RecordSource};
+use rootwatch_hub::sources::{Intake, SourceContext};
 use rootwatch_scan::ScanOptions;
 use rootwatch_scan::objects::ObjectScanner;
 use rootwatch_store::StoreError;
@@ -55,8 +55,8 @@ impl Fake {
         Self { seen: Arc::new(seen), status: Status::default(), closing: watch::Sender::new(false) }
     }
 
-    pub(crate) fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    pub(crate) fn surroundings(&self) -> SourceContext {
+        SourceContext {
             intake: self.seen.clone(),
             scanner: Arc::new(ObjectScanner::new(Arc::clone(&RULES), ScanOptions::default())),
             status: self.status.clone(),
@@ -122,17 +122,19 @@ impl Seen {
 
 #[async_trait]
 impl Intake for Seen {
-    async fn take(&self, _: &Origin, body: Bytes) -> Result<Vec<Outcome>, IngestError> {
+    async fn take(&self, _: &RecordSource, body: Bytes) -> Result<Vec<IntakeOutcome>, IngestError> {
         let (mut detected, mut outcomes) = (Vec::new(), Vec::new());
         {
             let mut detector = Detector::new(&RULES);
             decode_log(&body, &Limits::default(), &mut |place, item| match item {
                 Item::Event(event) => {
-                    outcomes.push(Outcome::Known);
+                    outcomes.push(IntakeOutcome::Known);
                     detected.extend(detector.detect(&event));
                 }
-                Item::PassedOver(kind) => outcomes.push(Outcome::PassedOver { what: kind.name() }),
-                Item::Skipped(skipped) => outcomes.push(Outcome::Skipped {
+                Item::PassedOver(kind) => {
+                    outcomes.push(IntakeOutcome::PassedOver { what: kind.name() })
+                }
+                Item::Skipped(skipped) => outcomes.push(IntakeOutcome::Skipped {
                     reason: skipped.reason,
                     record: place.record,
                     offset: place.offset,
@@ -145,12 +147,12 @@ impl Intake for Seen {
 
     async fn take_detected(
         &self,
-        _: &Origin,
+        _: &RecordSource,
         detected: Vec<Detected>,
         position: Option<(String, String)>,
-    ) -> Result<Vec<Outcome>, IngestError> {
+    ) -> Result<Vec<IntakeOutcome>, IngestError> {
         self.save(&detected, position).await?;
-        Ok(detected.iter().map(|_| Outcome::Known).collect())
+        Ok(detected.iter().map(|_| IntakeOutcome::Known).collect())
     }
 
     async fn drill(&self, account: &str, region: &str) -> Result<(), IngestError> {

@@ -1,4 +1,4 @@
-//! The channel `email`: a mail with a text and an HTML part, by SMTP or by Amazon SES.
+//! The channel `email`: an email with a text and an HTML part, through SMTP or Amazon SES.
 
 mod mail;
 mod ses;
@@ -34,113 +34,111 @@ const CA_FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The mail server's name, which its certificate has to bear. Either this or `ses`.
+    /// Name of the SMTP server, as in its certificate. Either this or `ses`.
     #[serde(default)]
     pub host: Option<String>,
-    /// Amazon SES in place of a mail server: `ses = { region = "eu-west-1" }`.
+    /// Amazon SES instead of an SMTP server: `ses = { region = "eu-west-1" }`.
     #[serde(default)]
     pub ses: Option<Box<Ses>>,
-    /// The server's port; by default 587 for `starttls`, 465 for `tls` and 25 for `none`.
+    /// Port of the server. Default: 587 for `starttls`, 465 for `tls`, 25 for `none`.
     #[serde(default)]
     pub port: Option<u16>,
-    /// How the connection is encrypted.
+    /// Encryption of the connection.
     #[serde(default)]
     pub tls: Tls,
-    /// Who signs in. Without it nobody does.
+    /// SMTP user name. Default: no authentication.
     #[serde(default)]
     pub user: Option<String>,
-    /// The password of `user`.
+    /// Password of `user`.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub password: Option<SecretRef>,
-    /// A file with the certificates (PEM) of a private authority, trusted for this server in place of
-    /// the system's.
+    /// File with the CA certificates (PEM) to trust for this server. Default: the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// The sender: `alerts@example.com` or `Rootwatch <alerts@example.com>`.
+    /// Sender: `alerts@example.com` or `Rootwatch <alerts@example.com>`.
     pub from: String,
     /// The recipients.
     pub to: Vec<String>,
-    /// Recipients of a copy.
+    /// CC recipients.
     #[serde(default)]
     pub cc: Vec<String>,
-    /// Where answers go.
+    /// `Reply-To` address. Default: none.
     #[serde(default)]
     pub reply_to: Option<String>,
-    /// True to allow servers that are not on the internet: a relay of yours; and `tls = "none"`.
+    /// Allow private (RFC 1918 and the like) server addresses, and `tls = "none"`.
     #[serde(default)]
     pub allow_private: bool,
 }
 
-/// How a connection to a mail server is encrypted.
+/// Encryption of the connection to an SMTP server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
-    /// It begins in plain and goes on with TLS. A server that does not offer that gets nothing.
+    /// STARTTLS, required: nothing is sent to a server that does not offer it.
     #[default]
     Starttls,
-    /// It begins with TLS.
+    /// TLS from the start of the connection.
     Tls,
-    /// Not at all: whoever sits on the way reads the alerts and the password, and can make them
-    /// vanish. Only with `allow_private`, for a relay on the same machine.
+    /// No encryption: anybody on the network path can read the alerts and the password, and drop
+    /// them. Only with `allow_private`, for a relay on the same machine.
     None,
 }
 
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
-        about: "Sends a mail with a text and an HTML part, by SMTP (`host`) or by Amazon SES (`ses`). \
-                For SES, verify the domain of `from`, leave the sandbox, and allow the hub's role \
-                `ses:SendEmail` (`ses:GetAccount` and `ses:GetEmailIdentity` for the probe). A mail \
-                server has to let `user` send \
-                as `from`, and the domain of `from` should bear SPF and DKIM, or mails end as spam: \
-                set a filter that never does that to this sender. `starttls`, the default, is \
-                required and not only tried; **`tls = \"none\"` sends alerts and password for \
-                everybody on the way to read** and needs `allow_private`. The mail loads nothing, \
-                and the only link in it shows the incident and changes nothing, so that a scanner \
-                that follows links does no harm. All mails about one incident refer to one id \
-                (`References`) and bear the first one's subject behind `Re:`, so that mail programs \
-                show them as one thread; one that became worse has a subject of its own.",
+        about: "Sends an email with a text and an HTML part through SMTP (`host`) or Amazon SES \
+                (`ses`). For SES, verify the domain of `from`, leave the sandbox, and allow the \
+                hub's role `ses:SendEmail` (`ses:GetAccount` and `ses:GetEmailIdentity` for the \
+                probe). An SMTP server must allow `user` to send as `from`. Give the domain of \
+                `from` SPF and DKIM, and exempt this sender from spam filters. `starttls`, the \
+                default, is required, not opportunistic; **`tls = \"none\"` exposes alerts and \
+                password on the network** and needs `allow_private`. The email loads no remote \
+                content. Its only link shows the incident and changes nothing, so link scanners do \
+                no harm. All emails about one incident share a `References` id and the first \
+                subject behind `Re:`, so that mail programs show one thread; an escalation has its \
+                own subject.",
         limits: &[
             ("recipients", "100 with `cc`; 50 by SES"),
             ("subject", "160 columns"),
             (
                 "HTML part",
-                "96 KiB: Gmail hides what is beyond 102 KB. Parts that do not fit are left \
-                           out whole, and the mail says so",
+                "96 KiB: Gmail hides content beyond 102 KB. Parts that do not fit are omitted \
+                 whole, and the email says so",
             ),
         ],
         answers: &[
-            ("2xx to the mail", "delivered"),
+            ("2xx to the message", "delivered"),
             (
                 "5xx to some recipients",
-                "delivered to the others; the receipt names who was refused",
+                "delivered to the others; the receipt names the rejected ones",
             ),
-            ("4xx to some recipients", "delivered to the others, and tried again for these alone"),
-            ("4xx, no answer, TLS that fails, a certificate that is out of date", "tried again"),
-            (
-                "530, 534, 535, 538; any 5xx to the sign-in",
-                "for good: the sign-in has to be mended",
-            ),
-            ("other 5xx", "for good"),
+            ("4xx to some recipients", "delivered to the others; retried for these only"),
+            ("4xx, no answer, TLS that fails, a certificate that is out of date", "retried"),
+            ("530, 534, 535, 538; any 5xx to the sign-in", "permanent failure: fix the sign-in"),
+            ("other 5xx", "permanent failure"),
             (
                 "SES: `TooManyRequestsException`, `LimitExceededException`, 429, 500 and above",
-                "tried again",
+                "retried",
             ),
             (
                 "SES: `SendingPausedException`, `AccountSuspendedException`, \
               `MailFromDomainNotVerifiedException`, `NotFoundException`, access denied",
-                "for good: the account, the identity or the role has to be mended",
+                "permanent failure: fix the account, the identity or the role",
             ),
-            ("SES: `MessageRejected`, `BadRequestException`", "for good"),
-            ("no STARTTLS, a certificate that is not trusted", "for good: nothing is sent"),
+            ("SES: `MessageRejected`, `BadRequestException`", "permanent failure"),
+            (
+                "no STARTTLS, a certificate that is not trusted",
+                "permanent failure: nothing is sent",
+            ),
         ],
-        repeats: "`Message-ID` is the same in every retry: most mailboxes show such a mail once. \
-                  Recipients who have it are left out of a retry. SES gives each mail a `Message-ID` of \
-                  its own: by SES, a mail whose answer was lost comes twice.",
-        probe: "SMTP: connects, encrypts, signs in, names the sender and every recipient, and takes it back \
-                with `RSET`: nobody is sent anything. A server may accept a recipient and return the \
-                mail later. SES: asks whether the account may send and whether the address or the \
+        repeats: "Retries keep the `Message-ID`: most mailboxes show such an email once. A retry \
+                  skips recipients that have it. SES assigns a new `Message-ID`: with SES, an \
+                  email whose answer was lost arrives twice.",
+        probe: "SMTP: connects, encrypts, signs in, names the sender and every recipient, and \
+                resets with `RSET`: no email is sent. A server may accept a recipient and bounce \
+                the email later. SES: checks that the account may send and that the address or the \
                 domain of `from` is verified.",
     };
 
@@ -174,12 +172,12 @@ impl Settings for Config {
         match (host, &self.ses) {
             (Some(_), Some(_)) => faults.push(("host", "either `host` or `ses`".to_owned())),
             (None, None) => {
-                faults.push(("host", "either `host` or `ses` has to be there".to_owned()));
+                faults.push(("host", "set either `host` or `ses`".to_owned()));
             }
             (Some(host), None)
                 if host.is_empty() || host.len() > 253 || !host.chars().all(is_name) =>
             {
-                faults.push(("host", "this is no name of a server".to_owned()));
+                faults.push(("host", "not the name of a server".to_owned()));
             }
             _ => {}
         }
@@ -197,12 +195,13 @@ impl Settings for Config {
                 || self.password.is_some()
                 || self.ca_file.is_some();
             if is_of_smtp {
-                let fault = "`port`, `tls`, `user`, `password` and `ca_file` are of a mail server";
+                let fault = "`port`, `tls`, `user`, `password` and `ca_file` apply to an SMTP \
+                            server only";
                 faults.push(("ses", fault.to_owned()));
             }
             if self.to.len() + self.cc.len() > ses::RECIPIENTS_MAX {
                 let fault =
-                    format!("by SES, a mail has at most {} recipients", ses::RECIPIENTS_MAX);
+                    format!("with SES, an email has at most {} recipients", ses::RECIPIENTS_MAX);
                 faults.push(("to", fault));
             }
         }
@@ -214,7 +213,7 @@ impl Settings for Config {
             faults.push(("tls", fault.to_owned()));
         }
         if self.tls == Tls::None && self.ca_file.is_some() {
-            faults.push(("ca_file", "without encryption nobody shows a certificate".to_owned()));
+            faults.push(("ca_file", "`ca_file` has no effect without encryption".to_owned()));
         }
         if self.user.is_some() != self.password.is_some() {
             faults.push(("password", "`user` and `password` go together".to_owned()));
@@ -258,7 +257,7 @@ impl Config {
             Ok(mailbox) => Some(mailbox),
             Err(error) => {
                 let text = rootwatch_core::text::cap(text, 60);
-                faults.push((key, format!("`{text}` is no mail address: {error}")));
+                faults.push((key, format!("`{text}` is not an email address: {error}")));
                 None
             }
         };
@@ -267,10 +266,10 @@ impl Config {
         let cc: Vec<Mailbox> = self.cc.iter().filter_map(|text| read("cc", text)).collect();
         let reply_to = self.reply_to.as_ref().and_then(|text| read("reply_to", text));
         if self.to.is_empty() {
-            faults.push(("to", "nobody would be sent anything".to_owned()));
+            faults.push(("to", "empty; add at least one address".to_owned()));
         }
         if self.to.len() + self.cc.len() > RECIPIENTS_MAX {
-            faults.push(("to", format!("a mail has at most {RECIPIENTS_MAX} recipients")));
+            faults.push(("to", format!("an email has at most {RECIPIENTS_MAX} recipients")));
         }
         match from {
             Some(from) if faults.is_empty() => Ok(Parties { from, to, cc, reply_to }),
@@ -288,7 +287,7 @@ impl Config {
             }
             let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
             if !bytes.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") {
-                return Err(fault("there is no certificate in it (PEM)".to_owned()));
+                return Err(fault("the file contains no PEM certificate".to_owned()));
             }
             let authority =
                 Certificate::from_pem(&bytes).map_err(|error| fault(error.to_string()))?;
@@ -356,7 +355,7 @@ impl Email {
         let mut to = self.recipients();
         to.retain(|one| !kept.done.iter().any(|done| done == one.as_ref() as &str));
         if to.is_empty() {
-            return Ok(Sent::Delivered { receipt: "everybody has it".to_owned() });
+            return Ok(Sent::Delivered { receipt: "all recipients have it".to_owned() });
         }
         let base = kept.subject.as_deref();
         let mail = mail::mail(message, &self.parties, base);
@@ -371,12 +370,12 @@ impl Email {
             kept.subject = Some(next);
             let text = serde_json::to_string(&kept).unwrap_or_default();
             if let Err(sent) = memory.put(&text).await {
-                // The mail is out: to send it again for that would help nobody.
+                // The email is sent: sending it again would not help.
                 let error = sent.error().unwrap_or_default();
                 tracing::warn!(
                     destination = self.name,
                     error,
-                    "what was sent of a thread of mails is not kept"
+                    "cannot store the recipients of an email; a retry may send it again"
                 );
             }
         }
@@ -386,7 +385,7 @@ impl Email {
             tracing::error!(
                 destination = self.name,
                 refused,
-                "a mail was delivered, but not to everybody"
+                "email delivered, but not to all recipients"
             );
         }
         Ok(sent)
@@ -428,7 +427,7 @@ impl Channel for Email {
         };
         match probe {
             Ok(outcome) if outcome.later.is_empty() && outcome.refused.is_empty() => {
-                let receipt = "the server would take mail for every recipient".to_owned();
+                let receipt = "the server accepts every recipient".to_owned();
                 Sent::Delivered { receipt }
             }
             Ok(outcome) if outcome.later.is_empty() => {

@@ -26,16 +26,16 @@ const SOURCE: &str = "rootwatch";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The bus: its name, or its ARN, which may be one of another account.
+    /// Event bus: name, or ARN (also of another account).
     pub bus: String,
-    /// The bus's region; without one that of the ARN, then that of the environment.
+    /// Region of the bus. Default: the region of the ARN, else of the environment.
     #[serde(default)]
     pub region: Option<String>,
-    /// The ARN of a role to assume first; without one, the hub's own credentials.
+    /// ARN of a role to assume. Default: the hub's own credentials.
     #[serde(default)]
     pub role: Option<String>,
-    /// Where EventBridge is instead of its public address: an interface endpoint, a stand-in. May be
-    /// private and http.
+    /// Custom EventBridge endpoint: an interface VPC endpoint, or LocalStack for tests. May be
+    /// private and use `http`.
     #[serde(default)]
     pub endpoint_url: Option<String>,
 }
@@ -43,17 +43,18 @@ pub struct Config {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
-        about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules take it \
-                to a function, a queue, a ticket. `source` is `rootwatch`; `detail-type` is \
-                `Rootwatch Alert Opened`, `… Escalated`, `… Acknowledged`, `… Closed`, `… Continued`, `… Digest`, \
-                `… Test`, `… Delivery Failing`, `… Delivery Recovered`; `detail` is the alert in JSON; `resources` \
-                are the root users' ARNs of the accounts. The hub's role needs `events:PutEvents` on the bus; a \
-                bus of another account allows it in its policy too.",
+        about: "Puts each alert as an event on a bus of Amazon EventBridge, from which your rules \
+                route it to functions, queues or tickets. `source` is `rootwatch`; `detail-type` \
+                is `Rootwatch Alert Opened`, `… Escalated`, `… Acknowledged`, `… Closed`, `… \
+                Continued`, `… Digest`, `… Test`, `… Delivery Failing`, `… Delivery Recovered`; \
+                `detail` is the alert in JSON; `resources` are the ARNs of the accounts' root \
+                users. The hub's role needs `events:PutEvents` on the bus; a bus of another \
+                account must also allow it in its resource policy.",
         limits: &[
             (
                 "an entry",
                 "256 KiB as EventBridge counts: time, source, type, detail and resources; a longer \
-                         alert leaves its findings out and says `\"shortened\": true`",
+                 alert is sent without findings, with `\"shortened\": true`",
             ),
             ("resources", "the first 50 accounts"),
         ],
@@ -62,18 +63,17 @@ impl Settings for Config {
             (
                 "200 with `ThrottlingException` or `InternalFailure` for the entry, 408, 429, 500 and above, no \
               answer",
-                "tried again",
+                "retried",
             ),
             (
                 "`AccessDeniedException`, `ResourceNotFoundException`",
-                "for good: the role, the bus or its \
-                                                                        policy has to change",
+                "permanent failure: fix the role, the bus or its policy",
             ),
-            ("other", "for good"),
+            ("other", "permanent failure"),
         ],
-        repeats: "An event may come twice; `detail.id` is the same in both.",
-        probe: "Asks for the bus, with `events:DescribeEventBus`; puts no event on it. Whether \
-                `events:PutEvents` is allowed, and whether a rule takes the events, is not known.",
+        repeats: "An event may appear twice, with the same `detail.id`.",
+        probe: "Reads the bus with `events:DescribeEventBus`; sends no event. `events:PutEvents` \
+                and the rules on the bus are not checked.",
     };
 
     fn example() -> Self {
@@ -101,7 +101,10 @@ impl Settings for Config {
         });
         if !is_right {
             let looks = "arn:aws:events:eu-west-1:123456789012:event-bus/name";
-            faults.push(("bus", format!("this is no bus: it looks like `name` or `{looks}`")));
+            faults.push((
+                "bus",
+                format!("not an event bus: write a name, or an ARN such as `{looks}`"),
+            ));
         }
         faults
     }
@@ -170,7 +173,7 @@ pub fn render(config: &Config, message: &Message<'_>) -> Vec<u8> {
 fn advised(failed: Failed) -> Failed {
     match failed.code.as_str() {
         "ResourceNotFoundException" => {
-            failed.misconfigured().hint("there is no such bus in that region and account")
+            failed.misconfigured().hint("the bus does not exist in that region and account")
         }
         "AccessDeniedException" => {
             failed.misconfigured().hint("allow the hub's role events:PutEvents on the bus")

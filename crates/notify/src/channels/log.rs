@@ -16,15 +16,15 @@ use crate::log_sink::LogSink;
 /// Bytes of one entry.
 pub const ENTRY_BYTES_MAX: usize = 256 << 10;
 
-/// Writes alerts to the standard output.
+/// Writes alerts to standard output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How an alert is written.
+    /// Format of an alert.
     pub format: Format,
 }
 
-/// How an alert is written.
+/// Format of an alert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -38,10 +38,10 @@ pub enum Format {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
-        about: "Writes each alert to the standard output: one line of JSON for a collector of logs, or \
+        about: "Writes each alert to standard output: one line of JSON for a log collector, or \
                 lines for people.",
-        limits: &[("an entry", "256 KiB; what is longer leaves its findings out and says so")],
-        answers: &[("the output cannot be written to", "tried again")],
+        limits: &[("an entry", "256 KiB; a longer alert is written without findings and says so")],
+        answers: &[("the output cannot be written to", "retried")],
         repeats: "An entry may be written twice; `delivery` is the same in both.",
         probe: "Flushes the output.",
     };

@@ -29,9 +29,9 @@ use crate::aws::{self, Aws, Call, Failed, Service};
 
 /// Bytes of a delivery's lines, before they are compressed.
 pub const LINES_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a file, by default.
+/// Default size of a file in bytes.
 const BYTES_MAX: u64 = 64 << 20;
-/// Files that are kept, by default.
+/// Default number of files to keep.
 const FILES_MAX: u32 = 10;
 /// Letters of a bucket's name.
 const BUCKET_CHARS: std::ops::RangeInclusive<usize> = 3..=63;
@@ -44,26 +44,27 @@ static RULES: LazyLock<Ruleset> = LazyLock::new(Ruleset::built_in);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The file that lines are appended to. Either this or `s3`.
+    /// File to append lines to. Either this or `s3`.
     #[serde(default)]
     pub path: Option<String>,
-    /// Bytes after which the file is moved aside, to `<path>.1` and so on; 65,536 to 1,099,511,627,776.
+    /// Size in bytes at which the file is rotated to `<path>.1` and so on; 65,536 to
+    /// 1,099,511,627,776.
     #[serde(default = "bytes_max")]
     pub bytes_max: u64,
-    /// Files that are kept, the one that is written included; 1 to 1,000.
+    /// Number of files to keep, including the current one; 1 to 1,000.
     #[serde(default = "files_max")]
     pub files_max: u32,
-    /// The bucket and prefix: `s3://bucket/prefix`. Either this or `path`.
+    /// Bucket and prefix: `s3://bucket/prefix`. Either this or `path`.
     #[serde(default)]
     pub s3: Option<String>,
-    /// The bucket's region; without one, that of the environment.
+    /// Region of the bucket. Default: the region of the environment.
     #[serde(default)]
     pub region: Option<String>,
-    /// The ARN of a role to assume first; without one, the hub's own credentials.
+    /// ARN of a role to assume. Default: the hub's own credentials.
     #[serde(default)]
     pub role: Option<String>,
-    /// Where S3 is instead of its public address: an interface endpoint, a stand-in. May be private
-    /// and http.
+    /// Custom S3 endpoint: an interface VPC endpoint, or LocalStack for tests. May be private and
+    /// use `http`.
     #[serde(default)]
     pub endpoint_url: Option<String>,
 }
@@ -79,31 +80,31 @@ fn files_max() -> u32 {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
-        about: "Writes each alert as lines of OCSF 1.4.0 in JSON: an Incident Finding (class 2005) for the \
-                incident as it is now, and a Detection Finding (class 2004) for each finding that is new in \
-                it. They are joined by `metadata.correlation_uid`, the incident's id. With `path`, lines are \
-                appended to a file (mode 0600, flushed to disk) that is moved aside when it is full; with \
-                `s3`, each delivery is one object, compressed with gzip, \
-                `<prefix>/<year>/<month>/<day>/<delivery>.jsonl.gz`. A digest is a line for each incident; \
-                tests and troubles of telling are lines of class 2005 too. Rules of your own appear by their \
-                ids. S3 needs `s3:PutObject` below the prefix, and the key of an encrypted bucket.",
+        about: "Writes each alert as lines of OCSF 1.4.0 in JSON: an Incident Finding (class 2005) \
+                with the current state of the incident, and a Detection Finding (class 2004) for \
+                each new finding. `metadata.correlation_uid`, the incident's id, joins them. With \
+                `path`, lines are appended to a file (mode 0600, flushed to disk) that is rotated \
+                when it is full; with `s3`, each delivery is one object, compressed with gzip, \
+                `<prefix>/<year>/<month>/<day>/<delivery>.jsonl.gz`. A digest has one line per \
+                incident; tests and delivery outages are also lines of class 2005. Your own rules \
+                appear by id. S3 needs `s3:PutObject` below the prefix, and the key of an \
+                encrypted bucket.",
         limits: &[(
             "lines of a delivery",
-            "1 MiB; findings that go beyond are left out of it and counted in \
-                                           `unmapped.findings_left_out`",
+            "1 MiB; further findings are omitted and counted in `unmapped.findings_left_out`",
         )],
         answers: &[
-            ("the folder is not there, the disk is full", "tried again"),
+            ("the folder does not exist, the disk is full", "retried"),
             ("the path is a folder, the file may not be written", "the configuration is wrong"),
             ("S3: 200", "delivered; the receipt is the object's address"),
-            ("S3: `SlowDown`, 408, 429, 500 and above, no answer", "tried again"),
+            ("S3: `SlowDown`, 408, 429, 500 and above, no answer", "retried"),
             ("S3: `AccessDenied`, `NoSuchBucket`, another region", "the configuration is wrong"),
-            ("other", "for good"),
+            ("other", "permanent failure"),
         ],
-        repeats: "An object of S3 is overwritten by itself. In a file, lines may stand twice if the hub was \
-                  killed between writing them and noting it; `metadata.uid` is the same in both.",
-        probe: "Opens the file for appending; or asks S3 for one key of the bucket, with `s3:ListBucket`. \
-                Whether `s3:PutObject` is allowed is not known.",
+        repeats: "A retry overwrites its S3 object. In a file, lines may appear twice, with the \
+                  same `metadata.uid`, if the hub was killed after writing them.",
+        probe: "Opens the file for appending, or lists one key of the bucket with `s3:ListBucket`. \
+                `s3:PutObject` is not checked.",
     };
 
     fn keeps_tickets(&self) -> bool {
@@ -128,7 +129,7 @@ impl Settings for Config {
         match (&self.path, &self.s3) {
             (Some(path), None) => {
                 if path.is_empty() || path.ends_with('/') {
-                    faults.push(("path", "this is no file".to_owned()));
+                    faults.push(("path", "not a file".to_owned()));
                 }
                 for (key, given) in [("region", &self.region), ("role", &self.role)] {
                     if given.is_some() {
@@ -138,16 +139,16 @@ impl Settings for Config {
             }
             (None, Some(_)) if self.place().is_none() => {
                 let looks = "`s3://bucket/prefix`, of letters, digits and /._=-";
-                faults.push(("s3", format!("this is no bucket and prefix: it looks like {looks}")));
+                faults.push(("s3", format!("not a bucket and prefix, for example {looks}")));
             }
             (None, Some(_)) => {}
             _ => faults.push(("path", "either `path` or `s3` is needed".to_owned())),
         }
         if !(64 << 10..=1 << 40).contains(&self.bytes_max) {
-            faults.push(("bytes_max", "it has to be 65536 to 1099511627776".to_owned()));
+            faults.push(("bytes_max", "must be 65536 to 1099511627776".to_owned()));
         }
         if !(1..=1_000).contains(&self.files_max) {
-            faults.push(("files_max", "it has to be 1 to 1000".to_owned()));
+            faults.push(("files_max", "must be 1 to 1000".to_owned()));
         }
         faults
     }
@@ -354,7 +355,7 @@ impl InS3 {
 /// What a refusal asks for.
 fn advised(failed: Failed) -> Failed {
     match failed.code.as_str() {
-        "NoSuchBucket" => failed.misconfigured().hint("there is no such bucket"),
+        "NoSuchBucket" => failed.misconfigured().hint("the bucket does not exist"),
         "PermanentRedirect"
         | "AuthorizationHeaderMalformed"
         | "IllegalLocationConstraintException" => {

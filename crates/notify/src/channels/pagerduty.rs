@@ -38,16 +38,16 @@ const SHOWN_KEY: &str = "***";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The integration key of a service's Events API v2 integration: 32 characters.
+    /// Integration key of a service's Events API v2 integration: 32 characters.
     #[schemars(schema_with = "secret_schema")]
     pub routing_key: SecretRef,
-    /// Where the account is served.
+    /// Service region of the account.
     #[serde(default)]
     pub region: Region,
-    /// A relay of yours in place of PagerDuty's address.
+    /// URL of your own relay. Default: PagerDuty's address in `region`.
     #[serde(default)]
     pub url: Option<String>,
-    /// True to allow addresses that are not on the internet, and http: for a relay of yours.
+    /// Allow private addresses (RFC 1918 and the like) and `http`, for your own relay.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -76,36 +76,34 @@ impl Config {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 120 };
     const FACTS: Facts = Facts {
-        about: "Sends events to PagerDuty's Events API v2. An incident is one alert there, by its id as \
-                `dedup_key`: `trigger` when it opens, rises, leaves a window or goes on, `acknowledge` \
-                when somebody takes it in the hub, `resolve` when it is over. Severities: critical is \
-                `critical`, high `error`, medium `warning`, low and informational `info`; a test and a \
-                digest are always `info`, and a test resolves itself. To set up: a service with an \
-                Events API v2 integration; its integration key is `routing_key`. Set the service's \
-                urgency by severity, or an `info` pages as well.",
+        about: "Sends events to PagerDuty's Events API v2. Each incident is one PagerDuty alert; \
+                `dedup_key` is the incident's id. `trigger`: opened, escalated, outside its \
+                window, or continued. `acknowledge`: acknowledged in the hub. `resolve`: closed. \
+                Severities: critical is `critical`, high `error`, medium `warning`, low and \
+                informational `info`; tests and digests are always `info`, and a test resolves \
+                itself. Setup: add an Events API v2 integration to a service; its integration key \
+                is `routing_key`. Set the service's urgency by severity, otherwise `info` also \
+                pages.",
         limits: &[
             ("summary", "1,024 characters"),
             ("`dedup_key`", "255 characters"),
             (
                 "an event",
-                "500,000 bytes (PagerDuty takes 512 KB); the alert's findings are left out \
-                          beyond, with `\"shortened\": true`",
+                "500,000 bytes (PagerDuty takes 512 KB); a longer alert is sent without findings, \
+                 with `\"shortened\": true`",
             ),
         ],
         answers: &[
             ("202", "delivered; the receipt is the `dedup_key`"),
-            ("400", "for good: PagerDuty will never take this event"),
-            (
-                "408, 425, 429, 500 and above, no answer",
-                "tried again, after `Retry-After` where given",
-            ),
-            ("other", "for good"),
+            ("400", "permanent failure: PagerDuty rejects the event"),
+            ("408, 425, 429, 500 and above, no answer", "retried, after `Retry-After` if given"),
+            ("other", "permanent failure"),
         ],
-        repeats: "The same `dedup_key` folds into the alert that is open. A repeat of `acknowledge` or \
-                  `resolve` changes nothing.",
-        probe: "Resolves an alert that never was, which is taken and has no effect: it shows that the \
-                address answers and the event is sound. PagerDuty takes events of unknown keys too; \
-                only `rootwatch notify test` shows that the key is right.",
+        repeats: "Events with the same `dedup_key` update the open alert. Repeated `acknowledge` \
+                  and `resolve` events change nothing.",
+        probe: "Resolves an alert that does not exist, which has no effect: this checks the \
+                address and the format. PagerDuty also accepts events with an unknown key; only \
+                `rootwatch notify test` checks the key.",
     };
 
     fn keeps_tickets(&self) -> bool {
@@ -303,7 +301,7 @@ impl Channel for PagerDuty {
         let body = render(message, self.key.expose());
         let sent = self.post(body, message.thread, message.now).await;
         if message.alert.kind == AlertKind::Test && matches!(sent, Sent::Delivered { .. }) {
-            // What it was for is done; that it stays open for a while would harm nobody.
+            // The test is delivered; that its alert stays open for a while does no harm.
             let key = fit(message.thread, DEDUP_KEY_CHARS_MAX);
             return self.post(self.resolving(&key), message.thread, message.now).await;
         }

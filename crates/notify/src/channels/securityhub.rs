@@ -37,21 +37,22 @@ const PLACEHOLDER: &str = "{account}";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The account whose Security Hub takes findings: the hub's own. With a `role` for each account,
-    /// only what concerns no account: tests, digests, broken telling.
+    /// Account id of the Security Hub that receives the findings: the hub's own account. With
+    /// `{account}` in `role`, it receives only alerts without an account: tests, digests, delivery
+    /// outages.
     pub account: String,
-    /// The region whose Security Hub takes them.
+    /// Region of Security Hub.
     pub region: String,
-    /// The ARN of a role to assume first. With `{account}` in it, a finding goes to the account that
-    /// it is about, by its own role: `arn:aws:iam::{account}:role/rootwatch-securityhub`. Without one,
-    /// all findings go to `account`.
+    /// ARN of a role to assume. With `{account}` in it, each finding goes to the account that it
+    /// concerns: `arn:aws:iam::{account}:role/rootwatch-securityhub`. Without `role`, all findings
+    /// go to `account`.
     #[serde(default)]
     pub role: Option<String>,
-    /// True to set the workflow of a finding too: notified, resolved, new again.
+    /// Also set the workflow status of a finding: notified, resolved, new again.
     #[serde(default = "yes")]
     pub set_workflow: bool,
-    /// Where Security Hub is instead of its public address: an interface endpoint, a stand-in. May be
-    /// private and http.
+    /// Custom Security Hub endpoint: an interface VPC endpoint, or LocalStack for tests. May be
+    /// private and use `http`.
     #[serde(default)]
     pub endpoint_url: Option<String>,
 }
@@ -63,12 +64,14 @@ fn yes() -> bool {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
-        about: "Imports one finding per incident and account into AWS Security Hub, in ASFF, and updates it \
-                with each alert. When the incident closes, the finding is archived and resolved. Set up: \
-                enable Security Hub in the region. Findings with the default product ARN have to come from \
-                their own account: either all go to `account`, or a role in each account is assumed. The \
-                role needs `securityhub:BatchImportFindings`, and `securityhub:BatchUpdateFindings` for the \
-                workflow; the hub needs `sts:AssumeRole` on it. A test becomes a sample, archived at once.",
+        about: "Imports one finding per incident and account into AWS Security Hub, in ASFF, and \
+                updates it with each alert. When the incident closes, the finding is archived and \
+                resolved. Setup: enable Security Hub in the region. Findings with the default \
+                product ARN must be imported from their own account: either all go to `account`, \
+                or the channel assumes a role in each account. The role needs \
+                `securityhub:BatchImportFindings`, and `securityhub:BatchUpdateFindings` for the \
+                workflow; the hub needs `sts:AssumeRole` on it. A test becomes a sample, archived \
+                at once.",
         limits: &[
             ("a finding", "240 KB"),
             ("title", "256 characters"),
@@ -79,20 +82,19 @@ impl Settings for Config {
             ("200 with `FailedCount` 0", "delivered"),
             (
                 "200 with findings that failed",
-                "by their error: `InternalError` and throttling are tried again, \
-                                               other errors are for good",
+                "`InternalError` and throttling are retried, other errors are permanent failures",
             ),
-            ("`LimitExceededException`, 408, 429, 500 and above, no answer", "tried again"),
+            ("`LimitExceededException`, 408, 429, 500 and above, no answer", "retried"),
             (
                 "`InvalidAccessException`, `AccessDeniedException`",
-                "for good: Security Hub is not enabled, or \
-                                                                  the role may not",
+                "permanent failure: Security Hub is not enabled, or the role lacks a permission",
             ),
-            ("the workflow is refused", "delivered all the same; the receipt says so"),
+            ("the workflow update is rejected", "delivered; the receipt names the rejection"),
         ],
-        repeats: "A finding that comes again replaces itself: the id is that of incident and account.",
-        probe: "Asks whether Security Hub is enabled in `account` and `region`, with \
-                `securityhub:DescribeHub`; imports nothing. Other accounts' roles are not tried.",
+        repeats: "A repeated finding replaces itself: its id consists of incident and account.",
+        probe: "Checks that Security Hub is enabled in `account` and `region`, with \
+                `securityhub:DescribeHub`; imports nothing. Roles in other accounts are not \
+                checked.",
     };
 
     fn example() -> Self {

@@ -1,7 +1,7 @@
 //! The channel `servicenow`: an incident of ServiceNow's Table API for each incident of ours.
-//!
-//! The table knows no idempotency: an open incident with our `correlation_id` is looked for before
-//! one is created. The outbox sends one message of a thread at a time, so nobody else creates one
+//! The Table API is not idempotent: the channel searches for an open incident with its
+//! `correlation_id` before it
+//! creates one. The outbox sends one message of a thread at a time, so nothing else creates one
 //! meanwhile.
 //!
 //! Source: <https://www.servicenow.com/docs/> (Table API, Inbound REST OAuth).
@@ -50,30 +50,30 @@ const OVER: &str = "6,7,8";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The instance: `https://example.service-now.com`.
+    /// URL of the instance: `https://example.service-now.com`.
     pub instance: String,
-    /// The user who writes, with the role `itil`. With OAuth: none.
+    /// User name of an account with the role `itil`. Omit it with OAuth.
     #[serde(default)]
     pub user: Option<String>,
-    /// The user's password.
+    /// Password of `user`.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub password: Option<SecretRef>,
-    /// The client of OAuth (grant type client credentials), in place of a user.
+    /// OAuth client id (grant type client credentials), instead of `user`.
     #[serde(default)]
     pub client_id: Option<String>,
-    /// The client's secret.
+    /// OAuth client secret.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub client_secret: Option<SecretRef>,
-    /// Fields of an incident that is created, by their names in the table: `assignment_group`,
-    /// `caller_id`, `category` … They go over ours.
+    /// Fields of new incidents by column name: `assignment_group`, `caller_id`, `category` … They
+    /// override the fields that Rootwatch sets.
     #[serde(default)]
     pub fields: BTreeMap<String, String>,
-    /// `close_code` of an incident that is over; it has to be one of the instance's.
+    /// `close_code` of resolved incidents; must be a value that the instance defines.
     #[serde(default = "close_code")]
     pub close_code: String,
-    /// True to allow addresses that are not on the internet, and http: for a relay of yours.
+    /// Allow private addresses (RFC 1918 and the like) and `http`, for your own relay.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -91,31 +91,32 @@ impl Config {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
-        about: "Opens an incident by the Table API (`/api/now/table/incident`) with our incident's id \
-                as `correlation_id`; work notes tell how it goes on, and it is resolved when ours is \
-                over. Urgency and impact: critical and high are 1, medium 2, others 3; a test and a \
-                digest are 3, and a test is resolved at once. To set up: a user with the role `itil`, \
-                or an OAuth client with the grant type client credentials; fields that the instance \
-                demands go into `fields`.",
+        about: "Opens an incident through the Table API (`/api/now/table/incident`); \
+                `correlation_id` is the id of the Rootwatch incident. Updates become work notes; \
+                the incident is resolved when the Rootwatch incident closes. Urgency and impact: \
+                critical and high are 1, medium 2, others 3; tests and digests are 3, and a test \
+                is resolved at once. Setup: a user with the role `itil`, or an OAuth client with \
+                the grant type client credentials; put mandatory columns into `fields`.",
         limits: &[
             ("`short_description`", "160 characters"),
             ("`description`, a work note", "8,000 characters"),
         ],
         answers: &[
             ("200, 201", "delivered; the receipt is the number: `INC0010001`"),
-            ("401", "with OAuth once more with a new token; else the configuration is wrong"),
-            ("403", "the configuration is wrong: the user may not write"),
-            ("404 of an incident that we know", "looked for anew, and created if there is none"),
             (
-                "408, 425, 429, 500 and above, no answer",
-                "tried again, after `Retry-After` where given",
+                "401",
+                "with OAuth: retried once with a new token; otherwise the configuration is \
+                     wrong",
             ),
-            ("other", "for good"),
+            ("403", "the configuration is wrong: the user may not write"),
+            ("404 for a known incident", "searched again, and created if there is none"),
+            ("408, 425, 429, 500 and above, no answer", "retried, after `Retry-After` if given"),
+            ("other", "permanent failure"),
         ],
-        repeats: "An open incident with our `correlation_id` is looked for before one is created, so \
-                  that none is created twice; one whose answer was lost is found. A work note may come \
-                  twice if its answer was lost.",
-        probe: "Reads one incident: whether the user may also write is known from the first message.",
+        repeats: "Before it creates an incident, the channel searches for an open one with the \
+                  same `correlation_id`: no duplicates, even if an answer was lost. A work note \
+                  may appear twice if its answer was lost.",
+        probe: "Reads one incident. Write access is not checked before the first message.",
     };
 
     fn keeps_tickets(&self) -> bool {
@@ -146,12 +147,11 @@ impl Settings for Config {
             (user, client),
             ((true, true), (false, false)) | ((false, false), (true, true))
         ) {
-            let fault =
-                "either `user` and `password` or `client_id` and `client_secret` are needed";
+            let fault = "set either `user` and `password`, or `client_id` and `client_secret`";
             faults.push(("user", fault.to_owned()));
         }
         if self.user.as_ref().is_some_and(|user| user.contains(':')) {
-            faults.push(("user", "a user's name holds no `:`".to_owned()));
+            faults.push(("user", "a user name must not contain `:`".to_owned()));
         }
         faults
     }

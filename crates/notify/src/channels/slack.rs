@@ -1,10 +1,10 @@
 //! The channel `slack`: Slack, with Block Kit, by an incoming webhook or by a bot.
 //!
-//! A webhook posts to the channel for which it was made; it can neither update nor thread. A bot can:
-//! an incident has one message in the channel, which shows its present state, and what happened
-//! since is in the thread below it. The whole message stays below the limits that Slack documents,
-//! and below the one that it does not: about 13,200 characters in all, beyond which it answers
-//! `msg_blocks_too_long`.
+//! A webhook posts to the channel for which it was made; it can neither update messages nor reply
+//! in threads. A bot can: an incident has one message in the channel, which shows its present
+//! state, and what happened since is in the thread below it. The whole message stays below the
+//! limits that Slack documents, and below the one that it does not: about 13,200 characters in all,
+//! beyond which it answers `msg_blocks_too_long`.
 
 mod api;
 mod blocks;
@@ -42,24 +42,24 @@ const CONVERSATION_CHARS_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The URL of an incoming webhook, which is a secret: whoever has it can post. Either this, or
-    /// `token` and `conversation`.
+    /// URL of an incoming webhook; a secret, because it allows posting. Either this, or `token` and
+    /// `conversation`.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub url: Option<SecretRef>,
-    /// The token of a bot: `xoxb-…`.
+    /// Token of a bot: `xoxb-…`.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub token: Option<SecretRef>,
-    /// The id of the conversation to which the bot posts, at the end of its details in Slack:
-    /// `C0123456789`.
+    /// Id of the conversation to post to: `C0123456789`. Slack shows it at the end of the
+    /// conversation's details.
     #[serde(default)]
     pub conversation: Option<String>,
-    /// Where Slack's methods are instead of `https://slack.com/api/`: for a relay of yours, with
-    /// `allow_private`.
+    /// Base URL of Slack's API methods, for your own relay (with `allow_private`). Default:
+    /// `https://slack.com/api/`.
     #[serde(default)]
     pub api_url: Option<String>,
-    /// True to allow addresses that are not on the internet, and http: for a relay of yours.
+    /// Allow private addresses (RFC 1918 and the like) and `http`, for your own relay.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -69,20 +69,20 @@ impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
         about: "Posts to a channel of Slack with Block Kit, in one of two ways. **An incoming \
-                webhook** (`url`) posts to the channel for which it was made; it can neither update \
-                nor thread. **A bot** (`token` and `conversation`) posts one message for an incident \
-                and keeps it up to date; what is new and what happened goes into its thread, and is \
-                shown in the channel as well when it became worse or goes on. For a bot, make an \
+                webhook** (`url`) posts to the channel for which it was made; it can neither \
+                update messages nor reply in threads. **A bot** (`token` and `conversation`) posts \
+                one message for an incident and keeps it up to date. Updates go into its thread; \
+                escalations and renewed root use also appear in the channel. For a bot, make an \
                 app, give it the scope `chat:write`, install it, and invite it to the channel \
                 (`/invite @app`). With `channels:read` (private channels: `groups:read`) the probe \
-                can see whether it is in the channel; with `channels:history` (`groups:history`) it \
-                finds a message whose answer was lost.",
+                can see whether it is in the channel; with `channels:history` (`groups:history`) \
+                it finds a message whose answer was lost.",
         limits: &[
             ("blocks", "50"),
             ("header", "150 characters of UTF-16"),
             ("text of a section", "3,000 characters"),
             (
-                "message in all",
+                "whole message",
                 "12,000 characters: below about 13,200, which Slack does not document \
                                and beyond which it answers `msg_blocks_too_long`",
             ),
@@ -91,33 +91,31 @@ impl Settings for Config {
             ("200 `ok`, or 200 with `\"ok\": true`", "delivered"),
             (
                 "`msg_blocks_too_long`, `msg_too_long`, `invalid_blocks`",
-                "sent once more at once, in one line",
+                "resent at once as one line",
             ),
-            (
-                "`message_not_found`, `thread_not_found`",
-                "somebody deleted the message: it is posted anew",
-            ),
+            ("`message_not_found`, `thread_not_found`", "the message was deleted: posted again"),
             (
                 "`channel_not_found`, `not_in_channel`, `is_archived`, `invalid_auth`, \
               `account_inactive`, `token_revoked`, `missing_scope` and the like",
-                "for good: the configuration or the app has to be mended",
+                "permanent failure: fix the configuration or the app",
             ),
             (
                 "other 400, 401, 403, 404, 410",
-                "for good: the webhook is revoked, the channel archived",
+                "permanent failure: the webhook is revoked, the channel archived",
             ),
             (
                 "408, 425, 429, 500 and above, no answer; `ratelimited`, `internal_error`, \
               `fatal_error`, `service_unavailable`",
-                "tried again, after `Retry-After` where given",
+                "retried, after `Retry-After` if given",
             ),
-            ("200 with another error", "for good"),
+            ("200 with another error", "permanent failure"),
         ],
-        repeats: "A webhook knows no idempotency: a message may come twice. A bot looks for its \
-                  message, by what is attached to it (`metadata`), before it posts again what it may \
-                  have posted; without the scope to read the channel, it may come twice.",
-        probe: "A webhook: posts an empty text, which one that works refuses with `no_text`; nobody \
-                sees it. A bot: `auth.test`, and `conversations.info` where its scopes allow that.",
+        repeats: "Webhooks are not idempotent: a message may appear twice. Before a retry, a bot \
+                  looks for its message by the attached `metadata`; without the scope to read the \
+                  channel, a message may appear twice.",
+        probe: "Webhook: posts an empty text, which a working webhook rejects with `no_text`; it \
+                does not appear in the channel. Bot: `auth.test`, and `conversations.info` where \
+                its scopes allow that.",
     };
 
     fn example() -> Self {
@@ -145,15 +143,15 @@ impl Settings for Config {
         let mut fault = |key: &'static str, text: &str| faults.push((key, text.to_owned()));
         match (&self.url, &self.token) {
             (Some(_), Some(_)) => fault("url", "either `url` or `token`, and not both"),
-            (None, None) => fault("url", "either `url` or `token` has to be there"),
+            (None, None) => fault("url", "set either `url`, or `token` and `conversation`"),
             (Some(_), None) if self.conversation.is_some() => {
                 fault("conversation", "a webhook posts to the channel for which it was made");
             }
             (Some(_), None) if self.api_url.is_some() => {
-                fault("api_url", "a webhook has its own `url`");
+                fault("api_url", "`api_url` applies to a bot only; a webhook uses `url`");
             }
             (None, Some(_)) if self.conversation.is_none() => {
-                fault("conversation", "a bot has to be told to which conversation it posts");
+                fault("conversation", "`token` also needs `conversation`");
             }
             _ => {}
         }

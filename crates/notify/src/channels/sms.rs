@@ -30,40 +30,41 @@ const SENDER_CHARS_MAX: usize = 11;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Numbers with their country, `+12065550100`: at most ten, each of which is told.
+    /// Phone numbers with country code: `+12065550100`; at most ten. Each receives every message.
     pub to: Vec<String>,
-    /// What is shown as the sender, where the country allows it: 1 to 11 letters and digits, one of
-    /// them a letter.
+    /// Sender name, where the country allows it: 1 to 11 letters and digits, with at least one
+    /// letter.
     #[serde(default)]
     pub sender_id: Option<String>,
-    /// The number to send from, one of yours: some countries take nothing else.
+    /// Your phone number to send from; required in some countries.
     #[serde(default)]
     pub origination_number: Option<String>,
-    /// US dollars that one message may cost; SNS refuses to send a dearer one.
+    /// Maximum price of one message in US dollars; SNS does not send a more expensive one. Default:
+    /// no limit.
     #[serde(default)]
     pub price_max: Option<f64>,
-    /// The region that sends; without one, that of the environment.
+    /// Region of SNS. Default: the region of the environment.
     #[serde(default)]
     pub region: Option<String>,
-    /// The ARN of a role to assume first; without one, the hub's own credentials.
+    /// ARN of a role to assume. Default: the hub's own credentials.
     #[serde(default)]
     pub role: Option<String>,
-    /// Where SNS is instead of its public address: an interface endpoint, a stand-in. May be private
-    /// and http.
+    /// Custom SNS endpoint: an interface VPC endpoint, or LocalStack for tests. May be private and
+    /// use `http`.
     #[serde(default)]
     pub endpoint_url: Option<String>,
 }
 
 impl Settings for Config {
-    /// SNS sends 20 transactional messages a second; who reads them, fewer.
+    /// SNS sends 20 transactional messages per second; people read fewer.
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
-        about: "Sends one text message to each number, by Amazon SNS, as `Transactional`. Set up: move \
+        about: "Sends one SMS to each number through Amazon SNS, as `Transactional`. Setup: move \
                 the account out of the SMS sandbox, or verify each number in it; raise the monthly \
-                spending limit, which is 1 US dollar at first; register a number or a sender where the \
-                country asks for it (10DLC or toll-free in the United States). The hub's role needs \
-                `sns:Publish` on `*`: a number has no ARN. Account and action come first; letters that \
-                GSM's alphabet does not have lose their marks or become `?`.",
+                spending limit (initially 1 US dollar); register a number or a sender where the \
+                country requires it (10DLC or toll-free in the United States). The hub's role \
+                needs `sns:Publish` on `*`: a number has no ARN. Account and action come first. \
+                Characters outside of the GSM alphabet lose their accents or become `?`.",
         limits: &[
             (
                 "a message",
@@ -72,24 +73,24 @@ impl Settings for Config {
             ("numbers", "10"),
         ],
         answers: &[
-            ("200", "taken by SNS. Whether the phone got it, only the delivery log of SNS says"),
+            ("200", "accepted by SNS; only SNS's delivery log shows whether the phone received it"),
             (
                 "`Throttled`, 408, 429, 500 and above, no answer",
-                "tried again, for the numbers that were \
-                                                                 not told yet",
+                "retried for the numbers that have not received it",
             ),
-            ("`AuthorizationError`", "for good: the role may not publish"),
+            ("`AuthorizationError`", "permanent failure: the role may not publish"),
             (
                 "`InvalidParameter` and others",
-                "for good: no number, or one that opted out. The others are told",
+                "permanent failure: invalid number, or it opted out. The other numbers receive the \
+                 message",
             ),
         ],
-        repeats: "Which numbers were told is kept: a retry leaves them out. A message whose answer was \
-                  lost may come twice; SNS knows no idempotency for numbers.",
-        probe: "Asks whether the account is in the sandbox and each number verified there, whether a \
-                number opted out, and for the spending limit; needs `sns:GetSMSSandboxAccountStatus`, \
-                `sns:ListSMSSandboxPhoneNumbers`, `sns:CheckIfPhoneNumberIsOptedOut` and \
-                `sns:GetSMSAttributes`. Sends nothing. How much of the limit is spent is not known.",
+        repeats: "A retry skips numbers that have received the message. A message whose answer was \
+                  lost may arrive twice: SNS is not idempotent for phone numbers.",
+        probe: "Checks the SMS sandbox, the verified numbers, opt-outs and the spending limit; \
+                needs `sns:GetSMSSandboxAccountStatus`, `sns:ListSMSSandboxPhoneNumbers`, \
+                `sns:CheckIfPhoneNumberIsOptedOut` and `sns:GetSMSAttributes`. Sends nothing. The \
+                amount already spent is not checked.",
     };
 
     fn example() -> Self {

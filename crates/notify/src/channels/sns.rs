@@ -32,14 +32,14 @@ const ARN_BYTES_MAX: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The topic's ARN. Its region is the one that is called; a name that ends in `.fifo` is a FIFO
-    /// topic.
+    /// ARN of the topic. The channel calls SNS in the topic's region; a name that ends in `.fifo`
+    /// is a FIFO topic.
     pub topic: String,
-    /// The ARN of a role to assume first; without one, the hub's own credentials.
+    /// ARN of a role to assume. Default: the hub's own credentials.
     #[serde(default)]
     pub role: Option<String>,
-    /// Where SNS is instead of its public address: an interface endpoint, a stand-in. May be private
-    /// and http.
+    /// Custom SNS endpoint: an interface VPC endpoint, or LocalStack for tests. May be private and
+    /// use `http`.
     #[serde(default)]
     pub endpoint_url: Option<String>,
 }
@@ -47,37 +47,38 @@ pub struct Config {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
-        about: "Publishes to a topic of Amazon SNS, standard or FIFO, in the topic's own region. Set up \
-                the topic and its subscriptions, and allow the hub's role `sns:Publish` on it; for an \
-                encrypted topic also `kms:GenerateDataKey*` and `kms:Decrypt` on its key (the key of \
-                AWS, `alias/aws/sns`, serves only the topic's own account). Each protocol gets what it \
-                can show: e-mail the words, SMS the compact line, everything else (queues, functions, \
-                HTTPS) the alert in JSON. The attributes `severity`, `kind`, `incident`, `root_use` and \
-                `account_id` (a `String.Array`) serve filter policies.",
+        about: "Publishes to a topic of Amazon SNS, standard or FIFO, in the topic's region. Set \
+                up the topic and its subscriptions, and allow the hub's role `sns:Publish` on it; \
+                for an encrypted topic also `kms:GenerateDataKey*` and `kms:Decrypt` on its key \
+                (the AWS managed key, `alias/aws/sns`, works only within the topic's account). \
+                Email subscribers receive the text, SMS subscribers the compact line, all others \
+                (queues, functions, HTTPS) the alert in JSON. The attributes `severity`, `kind`, \
+                `incident`, `root_use` and `account_id` (a `String.Array`) are available to filter \
+                policies.",
         limits: &[
             (
                 "message with attributes",
-                "262,144 bytes; a longer alert leaves its findings out and says \
-                                        `\"shortened\": true`",
+                "262,144 bytes; a longer alert is sent without findings, with `\"shortened\": \
+                 true`",
             ),
             ("subject", "99 printable ASCII characters"),
             ("attributes", "5 of 10"),
         ],
         answers: &[
-            ("200", "delivered to SNS, which tells the subscribers"),
-            ("`Throttled`, `KMSThrottling`, 408, 429, 500 and above, no answer", "tried again"),
+            ("200", "delivered to SNS, which forwards it to the subscribers"),
+            ("`Throttled`, `KMSThrottling`, 408, 429, 500 and above, no answer", "retried"),
             (
                 "`AuthorizationError`, `NotFound`, `KMSAccessDenied`, `KMSDisabled` and other `KMS…`",
-                "for good: the configuration or a policy has to change",
+                "permanent failure: fix the configuration or a policy",
             ),
-            ("`InvalidParameter` and others", "for good"),
+            ("`InvalidParameter` and others", "permanent failure"),
         ],
-        repeats: "A FIFO topic drops what comes again within five minutes; a standard topic may tell \
-                  twice.",
+        repeats: "A FIFO topic drops duplicates within five minutes; a standard topic may deliver \
+                  a message twice.",
         probe: "Reads the topic's attributes, its subscribers and its key, for which it needs \
                 `sns:GetTopicAttributes`, `sns:ListSubscriptionsByTopic`, `kms:DescribeKey` and \
-                `kms:GetKeyPolicy`; publishes nothing. Says who has not confirmed yet. Whether `sns:Publish` \
-                is allowed is not known before the first message.",
+                `kms:GetKeyPolicy`; publishes nothing. Lists unconfirmed subscriptions. \
+                `sns:Publish` is not checked before the first message.",
     };
 
     fn example() -> Self {
@@ -96,7 +97,7 @@ impl Settings for Config {
         let mut faults = aws::problems(None, self.endpoint_url.as_deref(), self.role.as_deref());
         if self.region().is_none() {
             let looks = "arn:aws:sns:eu-west-1:123456789012:name";
-            faults.push(("topic", format!("this is no topic's ARN: it looks like `{looks}`")));
+            faults.push(("topic", format!("not the ARN of a topic, for example `{looks}`")));
         }
         faults
     }

@@ -32,10 +32,10 @@ const TEXT_BYTES_MAX: usize = 4_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The workflow's URL, which is a secret: whoever has it can post.
+    /// URL of the workflow; a secret, because it allows posting.
     #[schemars(schema_with = "secret_schema")]
     pub url: SecretRef,
-    /// True to allow addresses that are not on the internet, and http: for a relay of yours.
+    /// Allow private addresses (RFC 1918 and the like) and `http`, for your own relay.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -45,31 +45,32 @@ impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 120 };
     const FACTS: Facts = Facts {
         about: "Starts a workflow of Microsoft Teams (\"Post to a channel when a webhook request is \
-                received\"), which posts an Adaptive Card. The connectors of Office 365 are retired; \
-                their URLs do not work. Mentions and links in texts of strangers are made harmless.",
+                received\"), which posts an Adaptive Card. URLs of the retired Office 365 \
+                          connectors do not work. Mentions and links in quoted texts are \
+                          neutralized.",
         limits: &[
             (
                 "a body",
-                "21,000 bytes (Teams refuses 28 KB): what has no room is left out as a whole, \
-                        the timeline first, and the card says so",
+                "21,000 bytes (Teams refuses 28 KB): parts that do not fit are omitted whole, the \
+                 timeline first, and the card says so",
             ),
             ("version of the card", "1.4"),
         ],
         answers: &[
             (
                 "200, 202",
-                "accepted by the workflow, which is **not** posted: whether it was can be \
-                          seen in the workflow's history only",
+                "accepted by the workflow, **not** yet posted; only the workflow's run history \
+                 shows whether it was posted",
             ),
+            ("408, 425, 429, 500 and above, no answer", "retried, after `Retry-After` if given"),
             (
-                "408, 425, 429, 500 and above, no answer",
-                "tried again, after `Retry-After` where given",
+                "other",
+                "permanent failure: the workflow was deleted or turned off, or its owner was \
+                       removed",
             ),
-            ("other", "for good: the workflow is gone or turned off, or its owner is"),
         ],
-        repeats: "A card may come twice: a workflow knows no idempotency.",
-        probe: "Nothing: a workflow cannot be asked without starting it. Only the configuration is \
-                looked at.",
+        repeats: "A card may appear twice: workflows are not idempotent.",
+        probe: "Checks only the configuration: any request would start the workflow.",
     };
 
     fn example() -> Self {

@@ -26,8 +26,8 @@ pub struct Config {
     /// Where to post: an https URL.
     #[schemars(schema_with = "secret_schema")]
     pub url: SecretRef,
-    /// Secrets that sign, at least 24 bytes each; each gives a signature, so that a receiver can be
-    /// moved from one to the next. None leaves the signature out.
+    /// Signing secrets, at least 24 bytes each. Each adds a signature, so that receivers can
+    /// rotate. Empty: no signature.
     #[serde(default)]
     #[schemars(schema_with = "secrets_schema")]
     pub secrets: Vec<SecretRef>,
@@ -35,7 +35,7 @@ pub struct Config {
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub bearer: Option<SecretRef>,
-    /// True to allow addresses that are not on the internet, and http.
+    /// Allow private addresses (RFC 1918 and the like) and `http`.
     #[serde(default)]
     pub allow_private: bool,
 }
@@ -51,24 +51,21 @@ impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: false, rate_per_minute: 0 };
     const FACTS: Facts = Facts {
         about: "Posts a CloudEvents 1.0 event (structured mode, JSON), signed in the manner of \
-                Standard Webhooks: `webhook-signature` holds, for each secret, `v1,` and the base64 \
-                of HMAC-SHA256 over `webhook-id`, `.`, `webhook-timestamp`, `.` and the body. To \
-                rotate, add the new secret, move the receiver, take the old one away. A receiver \
-                refuses time stamps that are more than five minutes from its clock, and remembers \
-                `webhook-id` for as long: a message cannot be replayed then. Addresses that are not \
-                on the internet are refused without `allow_private`.",
+                Standard Webhooks: `webhook-signature` holds, for each secret, `v1,` and the \
+                base64 of HMAC-SHA256 over `webhook-id`, `.`, `webhook-timestamp`, `.` and the \
+                body. To rotate, add the new secret, switch the receiver, remove the old secret. \
+                To prevent replays, a receiver should reject timestamps more than five minutes off \
+                and remember each `webhook-id` for that time. Private addresses are rejected \
+                unless `allow_private = true`.",
         limits: &[(
             "a body",
-            "256 KiB; a longer alert leaves its findings out and says `\"shortened\": true`",
+            "256 KiB; a longer alert is sent without findings, with `\"shortened\": true`",
         )],
         answers: &[
             ("200 to 299", "delivered"),
-            (
-                "408, 425, 429, 500 and above, no answer",
-                "tried again, after `Retry-After` where given",
-            ),
-            ("300 to 399", "for good: redirects are not followed"),
-            ("other", "for good"),
+            ("408, 425, 429, 500 and above, no answer", "retried, after `Retry-After` if given"),
+            ("300 to 399", "permanent failure: redirects are not followed"),
+            ("other", "permanent failure"),
         ],
         repeats: "`webhook-id`, and `id` in the event, is the same in every retry.",
         probe: "Posts an event of type `rootwatch.probe` without data.",

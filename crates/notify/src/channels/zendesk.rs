@@ -40,34 +40,34 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The account's address: `https://example.zendesk.com`.
+    /// URL of the account: `https://example.zendesk.com`.
     pub url: String,
-    /// The agent who writes, for an API token. With OAuth: none.
+    /// Email address of the agent that owns the API token. Omit it with OAuth.
     #[serde(default)]
     pub email: Option<String>,
     /// An API token of the account.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub api_token: Option<SecretRef>,
-    /// A token of OAuth, in place of `email` and `api_token`.
+    /// OAuth token, instead of `email` and `api_token`.
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub oauth_token: Option<SecretRef>,
-    /// Tags of a ticket, beside `rootwatch`.
+    /// Tags of each ticket, in addition to `rootwatch`.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Id of the group that a ticket goes to.
+    /// Id of the group that tickets are assigned to.
     #[serde(default)]
     pub group_id: Option<u64>,
-    /// Fields of a ticket that the account demands.
+    /// Custom fields that the account requires.
     #[serde(default)]
     pub custom_fields: Vec<CustomField>,
-    /// True to allow addresses that are not on the internet, and http: for a relay of yours.
+    /// Allow private addresses (RFC 1918 and the like) and `http`, for your own relay.
     #[serde(default)]
     pub allow_private: bool,
 }
 
-/// A field of a ticket that the account has made.
+/// A custom field of a ticket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CustomField {
@@ -86,11 +86,12 @@ impl Config {
 impl Settings for Config {
     const BEHAVIOR: Behavior = Behavior { is_chat: true, rate_per_minute: 60 };
     const FACTS: Facts = Facts {
-        about: "Opens a ticket of the type incident with our incident's id as `external_id`; private \
-                comments tell how it goes on, and it is solved when ours is over. Priorities: critical \
-                `urgent`, high `high`, medium `normal`, others, tests and digests `low`; a test is \
-                solved at once. To set up: an API token (Admin Center, Apps and integrations) and the \
-                agent's address, or a token of OAuth with the scope `tickets:write` and `read`.",
+        about: "Opens a ticket of type incident; `external_id` is the id of the Rootwatch \
+                incident. Updates become private comments; the ticket is solved when the Rootwatch \
+                incident closes. Priorities: critical `urgent`, high `high`, medium `normal`, \
+                others, tests and digests `low`; a test is solved at once. Setup: an API token \
+                (Admin Center, Apps and integrations) and the agent's email address, or an OAuth \
+                token with the scopes `tickets:write` and `read`.",
         limits: &[
             ("subject", "150 characters"),
             ("comment", "16,000 characters"),
@@ -100,22 +101,20 @@ impl Settings for Config {
             ("200, 201", "delivered; the receipt is the ticket's number"),
             ("401, 403", "the configuration is wrong"),
             (
-                "404, 422 of a ticket that we know",
-                "it was deleted or closed for good: a new one is \
-                                                    created",
+                "404, 422 for a known ticket",
+                "the ticket was deleted or closed: a new one is created",
             ),
             (
                 "408, 409, 425, 429, 500 and above, no answer",
-                "tried again, after `Retry-After` where \
-                                                              given",
+                "retried, after `Retry-After` if given",
             ),
-            ("other", "for good"),
+            ("other", "permanent failure"),
         ],
-        repeats: "A ticket is created with the delivery's id as `Idempotency-Key`: Zendesk answers a \
-                  repeat with the ticket that is there, for two hours; after them it is found by its \
-                  `external_id`. A comment may come twice if its answer was lost.",
-        probe: "Asks who we are (`/api/v2/users/me.json`): whether that user may write is known from \
-                the first message.",
+        repeats: "A ticket is created with the delivery's id as `Idempotency-Key`: for two hours \
+                  Zendesk answers a repeat with the existing ticket; later the channel finds it by \
+                  `external_id`. A comment may appear twice if its answer was lost.",
+        probe: "Reads the authenticated user (`/api/v2/users/me.json`). Write access is not \
+                checked before the first message.",
     };
 
     fn keeps_tickets(&self) -> bool {

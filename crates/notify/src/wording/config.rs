@@ -31,8 +31,8 @@ pub struct TemplateConfig {
 
 /// `[notify.redact]`: what is masked in messages. Each destination can switch masking on or off with
 /// `redact`. Default: on where people read (`email`, `pagerduty`, `servicenow`, `slack`, `sms`, `teams`
-/// and `zendesk`), off where programs read (all other channels). Alerts never contain request parameters, only the
-/// names of the changed resources.
+/// and `zendesk`), off where programs read (all other channels). Alerts never contain request
+/// parameters, only the names of the changed resources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedactConfig {

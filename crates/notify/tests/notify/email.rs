@@ -252,7 +252,7 @@ async fn a_connection_that_begins_with_tls_is_used_as_well_and_a_retry_bears_the
     assert_eq!(first["raw"], server.mail()["raw"]);
     // What is remembered is not sent again.
     let again = told.send(&opened()).await;
-    assert_eq!(again, Sent::Delivered { receipt: "everybody has it".to_owned() });
+    assert_eq!(again, Sent::Delivered { receipt: "all recipients have it".to_owned() });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ async fn a_retry_leaves_out_whom_was_told_and_the_next_alert_tells_all() {
     let server = Server::new(&[ok(GOOD), xml_error(400, "Throttled"), ok(GOOD)]).await;
     let first = sent(&keys(&numbers), &server, opened(), &memory).await;
     let Sent::RetryAfter { error, .. } = &first else { panic!("{first:?}") };
-    assert!(error.contains("+1206…01: ") && error.ends_with("(2 told)"), "{error}");
+    assert!(error.contains("+1206…01: ") && error.ends_with("(2 delivered)"), "{error}");
     assert!(!error.contains("5550101"), "{error}");
     let again = sent(&keys(&numbers), &server, opened(), &memory).await;
     assert!(matches!(again, Sent::Delivered { .. }), "{again:?}");
@@ -94,7 +94,7 @@ async fn a_number_that_is_refused_keeps_nobody_else_from_hearing_and_is_said() {
     let result =
         sent(&keys(&["+12065550100", "+12065550101"]), &server, opened(), &Memory::default()).await;
     let Sent::Rejected { error } = &result else { panic!("{result:?}") };
-    assert!(error.contains("InvalidParameter") && error.ends_with("(1 told)"), "{error}");
+    assert!(error.contains("InvalidParameter") && error.ends_with("(1 delivered)"), "{error}");
     assert_eq!(server.count(), 2);
 }
 

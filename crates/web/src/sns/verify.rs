@@ -27,7 +27,7 @@ const FILE_NAME_MAX: usize = 128;
 /// Letters of a region's name.
 const REGION_LETTERS: std::ops::RangeInclusive<usize> = 4..=32;
 
-/// What is wrong with a message; public words.
+/// What is wrong with a message; public text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     /// For the counter.
@@ -46,10 +46,10 @@ fn distrust(reason: &'static str, text: impl Into<String>) -> Fault {
     Fault { reason, text: text.into(), is_distrust: true }
 }
 
-/// What SNS posts. Whatever else it holds is not signed and not looked at.
+/// A message as SNS posts it. Other members are not signed and are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct Envelope {
+pub(super) struct SnsEnvelope {
     #[serde(rename = "Type")]
     pub(super) kind: Option<String>,
     pub(super) message_id: Option<String>,
@@ -68,16 +68,16 @@ pub(super) struct Envelope {
 
 /// The kind of a message, with what only that kind has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SnsMessageKind {
     Notification { subject: Option<String> },
     Subscribed { url: String, token: String },
     Unsubscribed { url: String, token: String },
 }
 
-/// A message whose members are there and have their shapes. Nothing in it is believed yet.
+/// A message whose members are present and well-formed. None of them is trusted yet.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
-    pub(super) kind: Kind,
+pub(super) struct SnsMessage {
+    pub(super) kind: SnsMessageKind,
     pub(super) id: String,
     pub(super) topic: String,
     pub(super) message: String,
@@ -99,37 +99,37 @@ pub(super) enum Digest {
     Sha256,
 }
 
-impl Message {
+impl SnsMessage {
     /// Looks at the members. The topic has been looked at before.
-    pub(super) fn read(envelope: Envelope, topic: String) -> Result<Self, Fault> {
+    pub(super) fn read(envelope: SnsEnvelope, topic: String) -> Result<Self, Fault> {
         let digest = match envelope.signature_version.as_deref() {
             Some("1") => Digest::Sha1,
             Some("2") => Digest::Sha256,
             _ => {
-                let text = "`SignatureVersion` has to be \"1\" or \"2\"";
+                let text = "`SignatureVersion` must be \"1\" or \"2\"";
                 return Err(distrust("signature_version", text));
             }
         };
         let id = line("MessageId", envelope.message_id)?;
         if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || id.len() > 64 {
-            return Err(malformed("`MessageId` is no id that SNS gives"));
+            return Err(malformed("`MessageId` is not an id of SNS"));
         }
         let timestamp = line("Timestamp", envelope.timestamp)?;
-        let at = timestamp.parse().map_err(|_| malformed("`Timestamp` is no time"))?;
+        let at = timestamp.parse().map_err(|_| malformed("`Timestamp` is not a time"))?;
         let kind = match envelope.kind.as_deref() {
             Some("Notification") => {
                 let subject = envelope.subject.map(|subject| line("Subject", Some(subject)));
-                Kind::Notification { subject: subject.transpose()? }
+                SnsMessageKind::Notification { subject: subject.transpose()? }
             }
             Some(confirmation @ ("SubscriptionConfirmation" | "UnsubscribeConfirmation")) => {
                 let url = line("SubscribeURL", envelope.subscribe_url)?;
                 let token = line("Token", envelope.token)?;
                 match confirmation {
-                    "SubscriptionConfirmation" => Kind::Subscribed { url, token },
-                    _ => Kind::Unsubscribed { url, token },
+                    "SubscriptionConfirmation" => SnsMessageKind::Subscribed { url, token },
+                    _ => SnsMessageKind::Unsubscribed { url, token },
                 }
             }
-            _ => return Err(malformed("`Type` is none that SNS sends")),
+            _ => return Err(malformed("`Type` is not a type of SNS messages")),
         };
         let signature = line("Signature", envelope.signature)?;
         let signature =
@@ -139,23 +139,24 @@ impl Message {
         Ok(Self { kind, id, topic, message, timestamp, at, digest, signature, certificate_url })
     }
 
-    /// The text that is signed. Only `Message` may hold line breaks, and it comes first: so no two
-    /// messages have the same text, and nobody can move words from one member to another.
+    /// The signed text. Only `Message` may hold line breaks, and it comes first, so that no two messages
+    /// have the same text and no words can move from one member to another.
     pub(super) fn canonical(&self) -> String {
         let mut members = vec![("Message", self.message.as_str()), ("MessageId", &self.id)];
         let tail = [("Timestamp", self.timestamp.as_str()), ("TopicArn", &self.topic)];
         match &self.kind {
-            Kind::Notification { subject } => {
+            SnsMessageKind::Notification { subject } => {
                 members.extend(subject.as_deref().map(|subject| ("Subject", subject)));
                 members.extend(tail);
                 members.push(("Type", "Notification"));
             }
-            Kind::Subscribed { url, token } | Kind::Unsubscribed { url, token } => {
+            SnsMessageKind::Subscribed { url, token }
+            | SnsMessageKind::Unsubscribed { url, token } => {
                 members.push(("SubscribeURL", url));
                 members.push(tail[0]);
                 members.push(("Token", token));
                 members.push(tail[1]);
-                let is_new = matches!(self.kind, Kind::Subscribed { .. });
+                let is_new = matches!(self.kind, SnsMessageKind::Subscribed { .. });
                 let kind =
                     if is_new { "SubscriptionConfirmation" } else { "UnsubscribeConfirmation" };
                 members.push(("Type", kind));
@@ -168,7 +169,7 @@ impl Message {
         text
     }
 
-    /// Whether its time is near `now`.
+    /// Checks that the time of the message is near `now`.
     pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Fault> {
         let apart = self.at.duration_since(now).abs();
         if apart > SignedDuration::from_mins(SKEW_MINUTES_MAX) {
@@ -196,15 +197,15 @@ fn line(name: &str, value: Option<String>) -> Result<String, Fault> {
     Ok(value)
 }
 
-/// Where a topic lives.
+/// The region of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TopicLocation {
     region: String,
     /// Domain of its partition.
     domain: &'static str,
 }
 
-impl Place {
+impl TopicLocation {
     /// Of a topic's ARN, `arn:<partition>:sns:<region>:<account>:<name>`.
     pub(super) fn of(topic: &str) -> Option<Self> {
         let parts: Vec<&str> = topic.split(':').collect();
@@ -234,33 +235,37 @@ impl Place {
     }
 }
 
-/// From where certificates and confirmations are fetched.
+/// The hosts from which certificates and confirmations are fetched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hosts {
     loopback_port: Option<u16>,
 }
 
 impl Hosts {
-    /// For tests alone: `http://127.0.0.1:<port>` stands for SNS of all regions.
+    /// For tests: `http://127.0.0.1:<port>` is SNS of all regions.
     #[doc(hidden)]
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         Self { loopback_port: Some(port) }
     }
 
-    /// Path and query of a URL at SNS of that place. The URL is compared as it was sent, before
-    /// anything could read it in another way: another scheme, a user, a port, an upper-case letter
-    /// or a dot too many is another text.
-    fn path<'u>(self, url: &'u str, place: &Place) -> Option<&'u str> {
-        let origin = match self.loopback_port {
+    /// Path and query of a URL at SNS of this region. The URL is compared as text, before a parser could
+    /// read it differently: another scheme, a user, a port, an upper-case letter or one dot more does not
+    /// match.
+    fn path<'u>(self, url: &'u str, place: &TopicLocation) -> Option<&'u str> {
+        let source = match self.loopback_port {
             None => format!("https://sns.{}.{}", place.region, place.domain),
             Some(port) => format!("http://127.0.0.1:{port}"),
         };
-        url.strip_prefix(&origin)?.strip_prefix('/')
+        url.strip_prefix(&source)?.strip_prefix('/')
     }
 
-    /// Whether a signing certificate may come from there: a file at the top, without a query.
-    pub(super) fn check_certificate_url(self, url: &str, place: &Place) -> Result<(), Fault> {
+    /// Checks that a signing certificate may be fetched from a URL: a file at the root, without a query.
+    pub(super) fn check_certificate_url(
+        self,
+        url: &str,
+        place: &TopicLocation,
+    ) -> Result<(), Fault> {
         let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let stem = self.path(url, place).and_then(|path| path.strip_suffix(".pem"));
         match stem {
@@ -273,16 +278,16 @@ impl Hosts {
             }
             _ => Err(distrust(
                 "certificate_url",
-                "`SigningCertURL` is no certificate of SNS in the topic's region",
+                "`SigningCertURL` is not a certificate of SNS in the topic's region",
             )),
         }
     }
 
-    /// Whether getting this confirms a subscription to the topic, and does nothing else.
+    /// Checks that fetching the URL confirms a subscription to the topic and does nothing else.
     pub(super) fn check_confirmation_url(
         self,
         url: &str,
-        place: &Place,
+        place: &TopicLocation,
         topic: &str,
         token: &str,
     ) -> Result<(), Fault> {
@@ -329,7 +334,7 @@ impl Certificate {
     /// Of the first certificate in PEM text. `Err` says why not.
     pub(super) fn read(pem: &[u8]) -> Result<Self, String> {
         let (_, pem) = parse_x509_pem(pem).map_err(|_| "it is not PEM".to_owned())?;
-        let parsed = pem.parse_x509().map_err(|_| "it is no X.509 certificate".to_owned())?;
+        let parsed = pem.parse_x509().map_err(|_| "it is not an X.509 certificate".to_owned())?;
         let key = parsed.public_key();
         if key.algorithm.algorithm != OID_PKCS1_RSAENCRYPTION {
             return Err("its key is not RSA".to_owned());
@@ -354,8 +359,8 @@ impl Certificate {
         })
     }
 
-    /// Whether it is SNS's of that place, now.
-    pub(super) fn check(&self, place: &Place, now: Timestamp) -> Result<(), Fault> {
+    /// Checks that the certificate was issued for SNS in this region and is valid at `now`.
+    pub(super) fn check(&self, place: &TopicLocation, now: Timestamp) -> Result<(), Fault> {
         if !self.names.iter().any(|name| place.signs_as(name)) {
             let text = "the signing certificate was not made for SNS";
             return Err(distrust("certificate_name", text));
@@ -367,15 +372,15 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether it signed the message.
-    pub(super) fn verify(&self, message: &Message) -> Result<(), Fault> {
+    /// Checks the signature of the message.
+    pub(super) fn verify(&self, message: &SnsMessage) -> Result<(), Fault> {
         let algorithm = match message.digest {
             Digest::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
             Digest::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
         };
         UnparsedPublicKey::new(algorithm, &self.key)
             .verify(message.canonical().as_bytes(), &message.signature)
-            .map_err(|_| distrust("signature", "`Signature` is not SNS's for this message"))
+            .map_err(|_| distrust("signature", "`Signature` does not match the message"))
     }
 }
 
@@ -385,13 +390,13 @@ mod tests {
 
     const TOPIC: &str = "arn:aws:sns:eu-central-1:222233334444:root-events";
 
-    fn place() -> Place {
-        Place::of(TOPIC).expect("an ARN")
+    fn place() -> TopicLocation {
+        TopicLocation::of(TOPIC).expect("an ARN")
     }
 
-    fn envelope(kind: &str) -> Envelope {
+    fn envelope(kind: &str) -> SnsEnvelope {
         let text = |text: &str| Some(text.to_owned());
-        Envelope {
+        SnsEnvelope {
             kind: text(kind),
             message_id: text("m-1"),
             topic_arn: text(TOPIC),
@@ -400,12 +405,12 @@ mod tests {
             signature_version: text("2"),
             signature: text("AAAA"),
             signing_cert_url: text("https://sns.eu-central-1.amazonaws.com/S-1.pem"),
-            ..Envelope::default()
+            ..SnsEnvelope::default()
         }
     }
 
-    fn read(envelope: Envelope) -> Result<Message, Fault> {
-        Message::read(envelope, TOPIC.to_owned())
+    fn read(envelope: SnsEnvelope) -> Result<SnsMessage, Fault> {
+        SnsMessage::read(envelope, TOPIC.to_owned())
     }
 
     #[test]
@@ -415,12 +420,12 @@ mod tests {
         let time = "Timestamp\n2026-05-04T14:00:05.123Z\n";
         let topic = format!("TopicArn\n{TOPIC}\n");
         assert_eq!(plain, format!("{head}{time}{topic}Type\nNotification\n"));
-        let subject = Envelope { subject: Some("Root".to_owned()), ..envelope("Notification") };
+        let subject = SnsEnvelope { subject: Some("Root".to_owned()), ..envelope("Notification") };
         let with_subject = read(subject).expect("sound").canonical();
         let expected = format!("{head}Subject\nRoot\n{time}{topic}Type\nNotification\n");
         assert_eq!(with_subject, expected);
         for kind in ["SubscriptionConfirmation", "UnsubscribeConfirmation"] {
-            let confirmation = Envelope {
+            let confirmation = SnsEnvelope {
                 subscribe_url: Some("https://x/".to_owned()),
                 token: Some("t".to_owned()),
                 ..envelope(kind)
@@ -433,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_member_that_is_missing_or_could_pass_for_two_is_refused() {
-        let break_it: [fn(&mut Envelope); 10] = [
+        let break_it: [fn(&mut SnsEnvelope); 10] = [
             |envelope| envelope.subject = Some("a\nTimestamp\nb".to_owned()),
             |envelope| envelope.message_id = Some("a\nSubject\nb".to_owned()),
             |envelope| envelope.message_id = Some("m".repeat(65)),
@@ -452,7 +457,7 @@ mod tests {
             assert!(!fault.is_distrust, "{number}: {fault:?}");
         }
         let version =
-            Envelope { signature_version: Some("3".to_owned()), ..envelope("Notification") };
+            SnsEnvelope { signature_version: Some("3".to_owned()), ..envelope("Notification") };
         assert_eq!(read(version).expect_err("unknown").reason, "signature_version");
     }
 
@@ -461,7 +466,8 @@ mod tests {
         let hosts = Hosts::default();
         let good = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-0a.pem";
         assert_eq!(hosts.check_certificate_url(good, &place()), Ok(()));
-        let chinese = Place::of("arn:aws-cn:sns:cn-north-1:222233334444:t").expect("an ARN");
+        let chinese =
+            TopicLocation::of("arn:aws-cn:sns:cn-north-1:222233334444:t").expect("an ARN");
         let there = "https://sns.cn-north-1.amazonaws.com.cn/S.pem";
         assert_eq!(hosts.check_certificate_url(there, &chinese), Ok(()));
         let hostile = [
@@ -549,14 +555,15 @@ mod tests {
             "arn:other:sns:eu-central-1:222233334444:t",
             "arn:aws:sns:eu-central-1:12:t",
         ] {
-            assert_eq!(Place::of(topic), None, "{topic}");
+            assert_eq!(TopicLocation::of(topic), None, "{topic}");
         }
     }
 
     #[test]
     fn certificates_of_all_regions_are_known_by_their_names_and_no_others() {
         let of = |partition: &str, region: &str| {
-            Place::of(&format!("arn:{partition}:sns:{region}:222233334444:t")).expect("an ARN")
+            TopicLocation::of(&format!("arn:{partition}:sns:{region}:222233334444:t"))
+                .expect("an ARN")
         };
         assert!(of("aws", "us-east-1").signs_as("sns.amazonaws.com"));
         assert!(of("aws", "eu-south-1").signs_as("sns-signing.eu-south-1.amazonaws.com"));

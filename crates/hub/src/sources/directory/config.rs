@@ -17,8 +17,8 @@ pub struct DirectoryConfig {
     pub name: String,
     /// The folder; folders in it are watched as well.
     pub path: PathBuf,
-    /// Seconds between two looks, 1 to 86400. After a look that took long the pause is nine times
-    /// as long as the look, if that is more. Default 5.
+    /// Polling interval in seconds, 1 to 86400. If a poll takes long, the pause is nine times its duration.
+    /// Default 5.
     #[serde(default = "poll_secs")]
     #[schemars(range(min = 1, max = 86400))]
     pub poll_secs: u32,
@@ -66,10 +66,10 @@ impl DirectoryConfig {
             return Err("path is empty".to_owned());
         }
         if !(1..=86_400).contains(&self.poll_secs) {
-            return Err("poll_secs has to be 1 to 86400".to_owned());
+            return Err("poll_secs must be between 1 and 86400".to_owned());
         }
         if !(10..=604_800).contains(&self.recheck_secs) {
-            return Err("recheck_secs has to be 10 to 604800".to_owned());
+            return Err("recheck_secs must be between 10 and 604800".to_owned());
         }
         self.globs().map(|_| ())
     }

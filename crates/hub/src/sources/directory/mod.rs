@@ -27,18 +27,18 @@ use tokio::task::JoinHandle;
 pub use self::config::DirectoryConfig;
 use self::seen::Seen;
 use self::watch::Watch;
-use crate::sources::context::{SourceError, Surroundings};
+use crate::sources::context::{SourceContext, SourceError};
 
 /// Starts to watch a folder, from where the store says that it was left.
 pub(super) async fn start(
     config: DirectoryConfig,
-    around: Surroundings,
+    context: SourceContext,
 ) -> Result<JoinHandle<()>, SourceError> {
     let globs = config
         .globs()
         .map_err(|reason| SourceError::Setting { name: config.name.clone(), reason })?;
     let prefix = watch::position_prefix(&config.name);
-    let positions = around
+    let positions = context
         .intake
         .positions(&prefix)
         .await
@@ -56,5 +56,5 @@ pub(super) async fn start(
             ),
         }
     }
-    Ok(tokio::spawn(Watch::new(config, globs, groups, around).run()))
+    Ok(tokio::spawn(Watch::new(config, globs, groups, context).run()))
 }

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::config::DirectoryConfig;
 use super::listing::{self, FolderId, Listed, Listing, Stands};
 use super::seen::{Print, Seen, day_of};
-use crate::sources::context::Surroundings;
+use crate::sources::context::SourceContext;
 use crate::sources::reading::{self, Reading, ReadingError, read_into};
 use crate::sources::retry::{self, pause};
-use rootwatch_engine::Origin;
+use rootwatch_engine::RecordSource;
 
 /// Deepest nesting of folders.
 const FOLDERS_DEEP_MAX: usize = 64;
@@ -96,9 +96,9 @@ enum Ended {
 pub(super) struct Watch {
     config: DirectoryConfig,
     globs: Option<Arc<GlobSet>>,
-    around: Surroundings,
+    context: SourceContext,
     /// `directory:<name>`; also the name for health.
-    origin: Origin,
+    record_source: RecordSource,
     folders: HashMap<PathBuf, Folder>,
     groups: HashMap<String, Group>,
     waiting: HashMap<PathBuf, Waiting>,
@@ -112,15 +112,15 @@ impl Watch {
         config: DirectoryConfig,
         globs: Option<GlobSet>,
         groups: HashMap<String, Seen>,
-        around: Surroundings,
+        context: SourceContext,
     ) -> Self {
         let changed_at = Instant::now();
         let group = |seen| Group { seen, changed_at, visited: 0, unsaved: 0 };
         Self {
-            origin: Origin::live(format!("directory:{}", config.name)),
+            record_source: RecordSource::live(format!("directory:{}", config.name)),
             config,
             globs: globs.map(Arc::new),
-            around,
+            context,
             folders: HashMap::new(),
             groups: groups.into_iter().map(|(name, seen)| (name, group(seen))).collect(),
             waiting: HashMap::new(),
@@ -131,7 +131,7 @@ impl Watch {
 
     /// Looks until the hub closes.
     pub(super) async fn run(mut self) {
-        let mut shutdown = self.around.shutdown.clone();
+        let mut shutdown = self.context.shutdown.clone();
         loop {
             let begin = Instant::now();
             // What cannot be saved is held for long, and then looked for again.
@@ -151,7 +151,7 @@ impl Watch {
         let mut left: Vec<(PathBuf, Vec<FolderId>)> = vec![(PathBuf::new(), Vec::new())];
         let mut is_complete = true;
         while let Some((below, above)) = left.pop() {
-            if *self.around.shutdown.borrow() {
+            if *self.context.shutdown.borrow() {
                 return Err(Ended::NotSaved);
             }
             match self.visit(&below, &above).await? {
@@ -189,7 +189,7 @@ impl Watch {
             self.waiting.retain(|_, waiting| waiting.visited == looks);
             self.fold_unvisited().await?;
         }
-        let (status, source) = (&self.around.status, &self.origin.source);
+        let (status, source) = (&self.context.status, &self.record_source.source);
         if let Some(reason) = trouble {
             if status.source_fails(source, &reason) {
                 tracing::warn!(%source, "{reason}");
@@ -378,11 +378,11 @@ impl Watch {
                 .then(|| (position, seen.map(|seen| seen.with(print).mark()).unwrap_or_default()))
         };
         let text = below.to_string_lossy().into_owned();
-        let reading = match read_into(file, text, &self.around, &self.origin, mark).await {
+        let reading = match read_into(file, text, &self.context, &self.record_source, mark).await {
             Ok(reading) => reading,
             Err(ReadingError::NotSaved(error)) => {
                 tracing::info!(
-                    source = %self.origin.source, file = %below.display(), %error,
+                    source = %self.record_source.source, file = %below.display(), %error,
                     "a file is read again later",
                 );
                 return Err(Ended::NotSaved);
@@ -399,12 +399,12 @@ impl Watch {
         }
         if let Some(reason) = reading::damage(&summary) {
             tracing::warn!(
-                source = %self.origin.source, file = %below.display(), %reason,
+                source = %self.record_source.source, file = %below.display(), %reason,
                 "not all records of a file could be read",
             );
         }
         tracing::debug!(
-            source = %self.origin.source, file = %below.display(), records = summary.records,
+            source = %self.record_source.source, file = %below.display(), records = summary.records,
             findings, "a file was read",
         );
         self.waiting.remove(&below);
@@ -440,10 +440,10 @@ impl Watch {
         if self.told.insert(below.to_owned()) {
             let path = self.config.path.join(below);
             tracing::warn!(
-                source = %self.origin.source, path = %path.display(), reason,
+                source = %self.record_source.source, path = %path.display(), reason,
                 "cannot be read (whole): it is tried again",
             );
-            let source = self.origin.source.clone();
+            let source = self.record_source.source.clone();
             metrics::counter!("rootwatch_source_errors_total", "source" => source).increment(1);
         }
     }
@@ -489,9 +489,10 @@ impl Watch {
         };
         let position = format!("{}{name}", position_prefix(&self.config.name));
         let position = Some((position, group.seen.mark()));
-        let mut shutdown = self.around.shutdown.clone();
-        let intake = self.around.intake.as_ref();
-        let saved = retry::take_detected(intake, &self.origin, Vec::new(), position, &mut shutdown);
+        let mut shutdown = self.context.shutdown.clone();
+        let intake = self.context.intake.as_ref();
+        let saved =
+            retry::take_detected(intake, &self.record_source, Vec::new(), position, &mut shutdown);
         match saved.await {
             Ok(_) => group.unsaved = 0,
             Err(_) => return Err(Ended::NotSaved),

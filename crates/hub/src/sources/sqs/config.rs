@@ -17,7 +17,7 @@ pub struct SqsConfig {
     /// The queue's region. By default the one in the queue's URL, else the one of the environment.
     #[serde(default)]
     pub region: Option<String>,
-    /// Where SQS is reached instead of AWS's public endpoint: a VPC endpoint or a stand-in. By
+    /// Custom SQS endpoint: a VPC endpoint, or an emulator for tests. By
     /// default what `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL` or the AWS profile say.
     #[serde(default)]
     pub endpoint_url: Option<String>,
@@ -107,7 +107,7 @@ impl SqsConfig {
             if (from..=to).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("{setting} has to be {from} to {to}"))
+                Err(format!("{setting} must be between {from} and {to}"))
             }
         };
         within("receivers", self.receivers, 1, 16)?;
@@ -116,7 +116,7 @@ impl SqsConfig {
         if let Some(owner) = &self.bucket_owner
             && !AccountId::is_valid(owner)
         {
-            return Err("bucket_owner has to be an account id of 12 digits".to_owned());
+            return Err("bucket_owner must be an account id of 12 digits".to_owned());
         }
         Ok(())
     }
@@ -135,9 +135,9 @@ impl SqsConfig {
 }
 
 fn check_url(setting: &str, text: &str) -> Result<(), String> {
-    let url = url::Url::parse(text).map_err(|error| format!("{setting} is no URL: {error}"))?;
+    let url = url::Url::parse(text).map_err(|error| format!("{setting} is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(format!("{setting} has to begin with https:// or http://"));
+        return Err(format!("{setting} must begin with https:// or http://"));
     }
     Ok(())
 }

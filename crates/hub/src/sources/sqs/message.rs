@@ -35,7 +35,7 @@ pub(super) struct ObjectName {
 
 /// What a message is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message<'a> {
+pub(super) enum MessageContent<'a> {
     /// Records or events, as text. `stated` is true when it is an EventBridge event, which is sound
     /// even when it holds no record.
     Records { text: Cow<'a, str>, stated: bool },
@@ -57,15 +57,15 @@ pub(super) enum Message<'a> {
 type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Tells what a message is.
-pub(super) fn read(body: &str) -> Message<'_> {
+pub(super) fn read(body: &str) -> MessageContent<'_> {
     read_layer(body, true)
 }
 
-fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
+fn read_layer(body: &str, may_be_sns: bool) -> MessageContent<'_> {
     if body.trim().is_empty() {
-        return Message::Poison("the message is empty".to_owned());
+        return MessageContent::Poison("the message is empty".to_owned());
     }
-    let records = |stated| Message::Records { text: Cow::Borrowed(body), stated };
+    let records = |stated| MessageContent::Records { text: Cow::Borrowed(body), stated };
     // Not one object: JSON Lines, a list, or damage, which is told as such.
     let Ok(Borrowed(members)) = serde_json::from_str::<Borrowed<'_>>(body) else {
         return records(false);
@@ -76,7 +76,7 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         return read_sns(&members);
     }
     if text("Event").as_deref() == Some("s3:TestEvent") {
-        return Message::Nothing("S3 test event");
+        return MessageContent::Nothing("S3 test event");
     }
     if has("s3Bucket") && has("s3ObjectKey") {
         return read_cloud_trail(&members);
@@ -87,15 +87,15 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
         }
         if text("source").as_deref() == Some(DRILL_SOURCE) {
             return match Drill::of(text("account"), text("region")) {
-                Some(drill) => Message::Drill(drill),
-                None => Message::Poison(drill::NOWHERE.to_owned()),
+                Some(drill) => MessageContent::Drill(drill),
+                None => MessageContent::Poison(drill::NOWHERE.to_owned()),
             };
         }
         return records(true);
     }
     if let Some(list) = members.get("Records") {
         let mut found = read_notification(list).unwrap_or_else(|| records(false));
-        if let Message::Objects { is_history, .. } = &mut found {
+        if let MessageContent::Objects { is_history, .. } = &mut found {
             *is_history = members.get("rootwatch").is_some_and(|raw| says_history(raw));
         }
         return found;
@@ -103,26 +103,32 @@ fn read_layer(body: &str, may_be_sns: bool) -> Message<'_> {
     records(false)
 }
 
-fn read_sns<'a>(members: &Members<'a>) -> Message<'a> {
+fn read_sns<'a>(members: &Members<'a>) -> MessageContent<'a> {
     let text = |name: &str| members.get(name).and_then(|raw| owned_text(raw));
     if let Some(kind) = text("Type")
         && kind != "Notification"
     {
-        return Message::Poison("an SNS message that is no notification".to_owned());
+        return MessageContent::Poison("an SNS message that is no notification".to_owned());
     }
     let Some(inner) = text("Message") else {
-        return Message::Poison("an SNS notification whose message is no text".to_owned());
+        return MessageContent::Poison("an SNS notification whose message is no text".to_owned());
     };
     match read_layer(&inner, false) {
-        Message::Records { stated, .. } => Message::Records { text: Cow::Owned(inner), stated },
-        Message::Objects { names, is_history } => Message::Objects { names, is_history },
-        Message::Drill(drill) => Message::Drill(drill),
-        Message::Nothing(what) => Message::Nothing(what),
-        Message::Poison(reason) => Message::Poison(format!("in an SNS notification: {reason}")),
+        MessageContent::Records { stated, .. } => {
+            MessageContent::Records { text: Cow::Owned(inner), stated }
+        }
+        MessageContent::Objects { names, is_history } => {
+            MessageContent::Objects { names, is_history }
+        }
+        MessageContent::Drill(drill) => MessageContent::Drill(drill),
+        MessageContent::Nothing(what) => MessageContent::Nothing(what),
+        MessageContent::Poison(reason) => {
+            MessageContent::Poison(format!("in an SNS notification: {reason}"))
+        }
     }
 }
 
-fn read_cloud_trail<'a>(members: &Members<'a>) -> Message<'a> {
+fn read_cloud_trail<'a>(members: &Members<'a>) -> MessageContent<'a> {
     let bucket = members.get("s3Bucket").and_then(|raw| owned_text(raw));
     let keys = members.get("s3ObjectKey").and_then(|raw| {
         serde_json::from_str::<Vec<String>>(raw.get())
@@ -133,12 +139,14 @@ fn read_cloud_trail<'a>(members: &Members<'a>) -> Message<'a> {
         (Some(bucket), Some(keys)) if !keys.is_empty() => {
             objects(keys.into_iter().map(|key| ObjectName { bucket: bucket.clone(), key }))
         }
-        _ => Message::Poison("a notification of CloudTrail without bucket or keys".to_owned()),
+        _ => {
+            MessageContent::Poison("a notification of CloudTrail without bucket or keys".to_owned())
+        }
     }
 }
 
 /// An event of S3; `None` when it is something else that S3 says, such as a record of CloudTrail.
-fn read_event<'a>(members: &Members<'a>) -> Option<Message<'a>> {
+fn read_event<'a>(members: &Members<'a>) -> Option<MessageContent<'a>> {
     #[derive(Deserialize)]
     struct Detail {
         bucket: Named,
@@ -159,17 +167,17 @@ fn read_event<'a>(members: &Members<'a>) -> Option<Message<'a>> {
             Ok(Detail { bucket, object }) => {
                 objects([ObjectName { bucket: bucket.name, key: object.key }])
             }
-            Err(_) => Message::Poison("an S3 event without bucket or key".to_owned()),
+            Err(_) => MessageContent::Poison("an S3 event without bucket or key".to_owned()),
         }),
         kind if kind.starts_with("Object ") => {
-            Some(Message::Nothing("S3 event of another kind than a new object"))
+            Some(MessageContent::Nothing("S3 event of another kind than a new object"))
         }
         _ => None,
     }
 }
 
 /// A notification of S3; `None` when the list is one of CloudTrail's records.
-fn read_notification<'a>(list: &RawValue) -> Option<Message<'a>> {
+fn read_notification<'a>(list: &RawValue) -> Option<MessageContent<'a>> {
     #[derive(Deserialize)]
     struct Entry {
         #[serde(rename = "eventSource")]
@@ -201,7 +209,9 @@ fn read_notification<'a>(list: &RawValue) -> Option<Message<'a>> {
     for entry in entries {
         let entry = serde_json::from_str::<Entry>(entry.get()).ok();
         let Some(entry) = entry.filter(|entry| entry.source.as_deref() == Some("aws:s3")) else {
-            return Some(Message::Poison("an S3 notification with other entries".to_owned()));
+            return Some(MessageContent::Poison(
+                "an S3 notification with other entries".to_owned(),
+            ));
         };
         let is_created = entry.name.is_some_and(|name| {
             name.strip_prefix("s3:").unwrap_or(&name).starts_with("ObjectCreated:")
@@ -215,25 +225,25 @@ fn read_notification<'a>(list: &RawValue) -> Option<Message<'a>> {
             (Some(bucket), Some(key)) => found.push(ObjectName { bucket, key }),
             _ => {
                 let reason = "an S3 notification without bucket, or with a key that is not UTF-8";
-                return Some(Message::Poison(reason.to_owned()));
+                return Some(MessageContent::Poison(reason.to_owned()));
             }
         }
     }
     if found.is_empty() {
-        return Some(Message::Nothing("S3 event of another kind than a new object"));
+        return Some(MessageContent::Nothing("S3 event of another kind than a new object"));
     }
     Some(objects(found))
 }
 
-fn objects<'a>(found: impl IntoIterator<Item = ObjectName>) -> Message<'a> {
+fn objects<'a>(found: impl IntoIterator<Item = ObjectName>) -> MessageContent<'a> {
     let found: Vec<_> = found.into_iter().take(OBJECTS_MAX + 1).collect();
     if found.len() > OBJECTS_MAX {
-        return Message::Poison(format!("names more than {OBJECTS_MAX} objects"));
+        return MessageContent::Poison(format!("names more than {OBJECTS_MAX} objects"));
     }
     if found.iter().any(|object| object.bucket.is_empty() || object.key.is_empty()) {
-        return Message::Poison("names an object without bucket or key".to_owned());
+        return MessageContent::Poison("names an object without bucket or key".to_owned());
     }
-    Message::Objects { names: found, is_history: false }
+    MessageContent::Objects { names: found, is_history: false }
 }
 
 /// True for what `rootwatch scan --fan-out` puts beside the records of a notification: a scan's
@@ -297,7 +307,7 @@ mod tests {
 
     fn keys(body: &str) -> Vec<String> {
         match read(body) {
-            Message::Objects { names: found, is_history: false } => {
+            MessageContent::Objects { names: found, is_history: false } => {
                 assert!(found.iter().all(|object| object.bucket == "trail"));
                 found.into_iter().map(|object| object.key).collect()
             }
@@ -334,12 +344,15 @@ mod tests {
         let sound = drill("222233334444").to_string();
         let expected = || {
             let (account, region) = ("222233334444".to_owned(), "eu-west-1".to_owned());
-            Message::Drill(Drill { account, region })
+            MessageContent::Drill(Drill { account, region })
         };
         assert_eq!(read(&sound), expected());
         assert_eq!(read(&wrapped(&sound)), expected());
         for account in ["", "2222 3333", &"2".repeat(40)] {
-            assert!(matches!(read(&drill(account).to_string()), Message::Poison(_)), "{account}");
+            assert!(
+                matches!(read(&drill(account).to_string()), MessageContent::Poison(_)),
+                "{account}"
+            );
         }
     }
 
@@ -355,7 +368,9 @@ mod tests {
         ] {
             scan["rootwatch"] = ours;
             let body = scan.to_string();
-            let Message::Objects { names, is_history } = read(&body) else { panic!("{body}") };
+            let MessageContent::Objects { names, is_history } = read(&body) else {
+                panic!("{body}")
+            };
             assert_eq!((names.len(), is_history), (1, expected), "{body}");
         }
     }
@@ -363,10 +378,10 @@ mod tests {
     #[test]
     fn what_is_understood_and_holds_nothing_is_told_from_what_is_not_understood() {
         let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "trail"});
-        assert_eq!(read(&test.to_string()), Message::Nothing("S3 test event"));
-        assert_eq!(read(&wrapped(&test.to_string())), Message::Nothing("S3 test event"));
+        assert_eq!(read(&test.to_string()), MessageContent::Nothing("S3 test event"));
+        assert_eq!(read(&wrapped(&test.to_string())), MessageContent::Nothing("S3 test event"));
         let removed = notification("ObjectRemoved:Delete", "a");
-        assert!(matches!(read(&removed), Message::Nothing(_)));
+        assert!(matches!(read(&removed), MessageContent::Nothing(_)));
         for poison in [
             " ".to_owned(),
             wrapped(""),
@@ -377,7 +392,11 @@ mod tests {
             json!({"Type": "SubscriptionConfirmation", "TopicArn": "a", "Message": "b"})
                 .to_string(),
         ] {
-            assert!(matches!(read(&poison), Message::Poison(_)), "{poison}: {:?}", read(&poison));
+            assert!(
+                matches!(read(&poison), MessageContent::Poison(_)),
+                "{poison}: {:?}",
+                read(&poison)
+            );
         }
     }
 
@@ -393,19 +412,20 @@ mod tests {
             ("not JSON".to_owned(), false),
             (event.to_string(), true),
         ] {
-            let expected = Message::Records { text: Cow::Borrowed(body.as_str()), stated };
+            let expected = MessageContent::Records { text: Cow::Borrowed(body.as_str()), stated };
             assert_eq!(read(&body), expected);
-            let Message::Records { text, stated: inner } = read_owned(&wrapped(&body)) else {
+            let MessageContent::Records { text, stated: inner } = read_owned(&wrapped(&body))
+            else {
                 panic!("{body}")
             };
             assert_eq!((text.as_ref(), inner), (body.as_str(), stated));
         }
     }
 
-    fn read_owned(body: &str) -> Message<'static> {
+    fn read_owned(body: &str) -> MessageContent<'static> {
         match read(body) {
-            Message::Records { text, stated } => {
-                Message::Records { text: Cow::Owned(text.into_owned()), stated }
+            MessageContent::Records { text, stated } => {
+                MessageContent::Records { text: Cow::Owned(text.into_owned()), stated }
             }
             other => panic!("{other:?}"),
         }

@@ -21,16 +21,16 @@ use aws_config::{Region, SdkConfig};
 use tokio::task::JoinHandle;
 
 pub use self::config::SqsConfig;
-pub(crate) use self::handler::{Desk, Verdict};
+pub(crate) use self::handler::{MessageHandler, MessageResult};
 use self::receiver::{Queue, Receiver};
 use super::s3::{OBJECTS_AT_ONCE_MAX, Objects};
 use super::sdk::{retries, s3_client, timeouts};
-use crate::sources::context::{SourceError, Surroundings};
+use crate::sources::context::{SourceContext, SourceError};
 
 /// Starts a queue's receivers with credentials and endpoints as the AWS SDK finds them.
 pub(super) async fn start(
     config: SqsConfig,
-    around: Surroundings,
+    context: SourceContext,
 ) -> Result<Vec<JoinHandle<()>>, SourceError> {
     let mut loader = rootwatch_aws::sdk_loader();
     if let Some(region) = config.region() {
@@ -44,13 +44,17 @@ pub(super) async fn start(
                 .to_owned(),
         });
     }
-    Ok(start_with(config, around, &sdk))
+    Ok(start_with(config, context, &sdk))
 }
 
 /// Starts a queue's receivers with an SDK configuration that is already there: for tests and other
 /// hosts. The endpoints of `config` have precedence.
 #[must_use]
-pub fn start_with(config: SqsConfig, around: Surroundings, sdk: &SdkConfig) -> Vec<JoinHandle<()>> {
+pub fn start_with(
+    config: SqsConfig,
+    context: SourceContext,
+    sdk: &SdkConfig,
+) -> Vec<JoinHandle<()>> {
     let mut sqs =
         aws_sdk_sqs::config::Builder::from(sdk).timeout_config(timeouts()).retry_config(retries());
     if let Some(url) = &config.endpoint_url {
@@ -60,7 +64,7 @@ pub fn start_with(config: SqsConfig, around: Surroundings, sdk: &SdkConfig) -> V
     let objects =
         Objects::new(s3, &config.buckets, config.bucket_owner.clone(), OBJECTS_AT_ONCE_MAX);
     let client = aws_sdk_sqs::Client::from_conf(sqs.build());
-    let queue = Arc::new(Queue::new(client, config, objects, around));
+    let queue = Arc::new(Queue::new(client, config, objects, context));
     let receivers = (0..queue.config.receivers)
         .map(|number| tokio::spawn(Receiver::new(Arc::clone(&queue), number).run()));
     receivers.collect()

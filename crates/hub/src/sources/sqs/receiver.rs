@@ -16,12 +16,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 
 use super::config::{RETRY_SECS_MAX, SqsConfig};
-use super::handler::{Desk, Verdict};
-use crate::sources::context::Surroundings;
+use super::handler::{MessageHandler, MessageResult};
+use crate::sources::context::SourceContext;
 use crate::sources::reading::chained;
 use crate::sources::retry::{BackOff, pause};
 use crate::sources::s3::Objects;
-use rootwatch_engine::{Origin, shutdown};
+use rootwatch_engine::{RecordSource, shutdown};
 
 /// Seconds of a long poll.
 const WAIT_SECS: i32 = 20;
@@ -46,7 +46,7 @@ const DELETE_PAUSE_MILLIS_MAX: u64 = 2_000;
 pub(super) struct Queue {
     pub(super) client: Client,
     pub(super) config: SqsConfig,
-    pub(super) desk: Desk,
+    pub(super) handler: MessageHandler,
 }
 
 impl Queue {
@@ -54,14 +54,14 @@ impl Queue {
         client: Client,
         config: SqsConfig,
         objects: Arc<Objects>,
-        around: Surroundings,
+        context: SourceContext,
     ) -> Self {
-        let origin = Origin::live(format!("sqs:{}", config.name));
-        Self { client, config, desk: Desk { objects, around, origin } }
+        let record_source = RecordSource::live(format!("sqs:{}", config.name));
+        Self { client, config, handler: MessageHandler { objects, context, record_source } }
     }
 
     fn source(&self) -> &str {
-        &self.desk.origin.source
+        &self.handler.record_source.source
     }
 
     fn visibility_secs(&self) -> i32 {
@@ -199,8 +199,8 @@ impl Receiver {
     /// Receives until the hub closes.
     pub(super) async fn run(self) {
         let queue = &self.queue;
-        let status = &queue.desk.around.status;
-        let mut shutdown = queue.desk.around.shutdown.clone();
+        let status = &queue.handler.context.status;
+        let mut shutdown = queue.handler.context.shutdown.clone();
         if self.number == 0 {
             tokio::select! {
                 () = shutdown::requested(&mut shutdown) => return,
@@ -212,7 +212,7 @@ impl Receiver {
         // The first answer is not waited for: readiness has to know whether there is one.
         let mut wait_secs = 0;
         while !*shutdown.borrow() {
-            let Some(room) = room(queue.desk.around.intake.pressure()) else {
+            let Some(room) = room(queue.handler.context.intake.pressure()) else {
                 if !pause(Duration::from_millis(PRESSURE_PAUSE_MILLIS), &mut shutdown).await {
                     break;
                 }
@@ -276,7 +276,7 @@ impl Receiver {
             let Some(receipt) = message.receipt_handle.clone() else { continue };
             held.add(&receipt);
             work.push(async move {
-                let verdict = queue.desk.judge(message.body().unwrap_or_default()).await;
+                let verdict = queue.handler.handle(message.body().unwrap_or_default()).await;
                 (message, receipt, verdict)
             });
         }
@@ -285,8 +285,8 @@ impl Receiver {
             let (mut done, mut back) = (Vec::new(), Vec::new());
             for (message, receipt, verdict) in ended {
                 match verdict {
-                    Verdict::Done => done.push(receipt),
-                    Verdict::GiveBack(error) => {
+                    MessageResult::Done => done.push(receipt),
+                    MessageResult::GiveBack(error) => {
                         tracing::info!(
                             source = queue.source(), message = message.message_id(), %error,
                             "a message is given back",
@@ -294,7 +294,7 @@ impl Receiver {
                         held.remove(&receipt);
                         back.push((receipt, 0));
                     }
-                    Verdict::Leave { kind, reason } => {
+                    MessageResult::Leave { kind, reason } => {
                         held.remove(&receipt);
                         let secs = queue.leave(&message, kind, &reason);
                         back.push((receipt, secs));
@@ -328,9 +328,11 @@ impl Queue {
             again_in_secs = secs,
             "a message cannot be used: it is left to the queue's redrive policy",
         );
-        let door = self.source().to_owned();
+        let endpoint = self.source().to_owned();
         metrics::counter!(
-            "rootwatch_requests_refused_total", "door" => door, "reason" => kind,
+            "rootwatch_requests_refused_total", "endpoint" => endpoint.clone(), "reason" => kind,
+            // The former name of the label, kept for one release.
+            "door" => endpoint,
         )
         .increment(1);
         secs.into()
