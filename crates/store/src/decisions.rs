@@ -9,10 +9,10 @@ use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::correlate::Change;
 use rootwatch_core::delivery::Delivery;
 use rootwatch_core::finding::{Finding, FindingKey};
-use rootwatch_core::incident::{IncidentId, IncidentState};
+use rootwatch_core::incident::IncidentId;
 use serde::{Deserialize, Serialize};
 
-use crate::{StoreError, StoredIncident};
+use crate::{Resolution, StoreError, StoredIncident};
 
 /// Everything that one transaction saves.
 #[derive(Debug, Clone, Default)]
@@ -60,22 +60,6 @@ pub enum CaughtUp {
         generation: u64,
     },
 }
-
-/// Who acknowledged or resolved an incident.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolution {
-    /// The new state of the incident.
-    pub state: IncidentState,
-    /// The operator: a token's name, or the name that the caller stated.
-    pub by: String,
-    /// When.
-    pub at: Timestamp,
-    /// The reason that the operator gave; at most [`NOTE_BYTES_MAX`] bytes.
-    pub note: Option<String>,
-}
-
-/// Maximum bytes of an operator's note on an incident.
-pub const NOTE_BYTES_MAX: usize = 2048;
 
 /// A record whose claims could not be verified: listed apart, never part of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -45,16 +45,18 @@ pub mod permissions;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod stored_incident;
 
 pub use config::StoreConfig;
-pub use decisions::{Batch, CaughtUp, Decisions, LookBack, NOTE_BYTES_MAX, Resolution, Unverified};
+pub use decisions::{Batch, CaughtUp, Decisions, LookBack, Unverified};
 pub use error::StoreError;
 pub use lists::{
     DeliveryFilter, FindingFilter, IncidentFilter, Lists, PAGE_ITEMS_MAX, Page, PageRequest,
-    StoredFinding, StoredIncident,
+    StoredFinding,
 };
 pub use maintenance::{Maintenance, Pruned, Stats};
 pub use outbox::{Notes, Outbox};
+pub use stored_incident::{NOTE_BYTES_MAX, Resolution, StoredIncident};
 
 /// A complete store.
 pub trait Store: Decisions + Outbox + Lists + Maintenance {}

@@ -4,30 +4,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rootwatch_core::alert::NotifiedState;
 use rootwatch_core::delivery::{Delivery, DeliveryState};
 use rootwatch_core::finding::{Finding, RootUse, Severity};
-use rootwatch_core::incident::{Incident, IncidentId, IncidentKind, IncidentState};
+use rootwatch_core::incident::{IncidentId, IncidentKind, IncidentState};
 
-use crate::{Resolution, StoreError, Unverified};
-
-/// An incident with what the store knows about it. If it was loaded for correlation, its findings
-/// are only those that correlation needs: redundant ones are counted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredIncident {
-    /// The incident. Loaded for correlation, its `findings` leave redundant ones out.
-    pub incident: Incident,
-    /// Increases by one with every transaction that touches the incident; 1 when it opens.
-    pub revision: u64,
-    /// What destinations were notified of.
-    pub notified: NotifiedState,
-    /// All findings, redundant ones included.
-    pub findings_total: u64,
-    /// Who acknowledged or resolved it, and why.
-    pub by: Option<Resolution>,
-    /// When the incident was last written.
-    pub changed_at: Timestamp,
-}
+use crate::{StoreError, StoredIncident, Unverified};
 
 /// A finding, its incident, and when it was received.
 #[derive(Debug, Clone, PartialEq)]
