@@ -266,7 +266,7 @@ async fn a_poison_message_fails_alone() {
     let refused = instance.invoke(nameless).await.expect_err("names no object");
     assert!(refused.to_string().contains("without bucket"), "{refused}");
     let refused = instance.invoke(json!({ "who": "knows" })).await.expect_err("unknown");
-    assert!(refused.to_string().contains("no batch of SQS"), "{refused}");
+    assert!(refused.to_string().contains("expected an SQS batch"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
