@@ -31,6 +31,7 @@ pub mod access_path;
 pub mod account;
 pub mod alert;
 pub mod attempt;
+pub mod cis;
 pub mod classify;
 pub mod correlate;
 pub mod decode;

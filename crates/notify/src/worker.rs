@@ -6,6 +6,7 @@
 
 mod attempt;
 mod destination_queue;
+mod retry;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use rootwatch_core::delivery::{Delivery, DeliveryId};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::attempt::{AttemptContext, AttemptOutcome, FinishedAttempt, RETRY_AFTER_MAX};
+use self::attempt::{AttemptContext, AttemptOutcome, FinishedAttempt};
 use self::destination_queue::DestinationQueue;
+use self::retry::RETRY_AFTER_MAX;
 use crate::outage::{self, Outages};
 use crate::{Notifier, Outbox, OutboxError};
 

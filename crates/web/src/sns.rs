@@ -7,6 +7,7 @@
 //! Status codes are SNS's protocol: after 4xx it gives a message up (to the subscription's
 //! dead-letter queue, if there is one), after 429 and 5xx it sends it again, for up to an hour.
 
+mod certificate;
 mod verify;
 
 use std::collections::HashMap;
@@ -22,8 +23,9 @@ use rootwatch_engine::{EngineHandle, IngestError, IntakeOutcome, RecordSource};
 use rootwatch_store::{Notes, StoreError};
 use tokio::sync::Semaphore;
 
+use self::certificate::Certificate;
 pub use self::verify::Hosts;
-use self::verify::{Certificate, Fault, SnsEnvelope, SnsMessage, SnsMessageKind, TopicLocation};
+use self::verify::{Fault, SnsEnvelope, SnsMessage, SnsMessageKind, TopicLocation};
 use crate::metrics;
 
 /// The name of this endpoint in metrics, and of its records' source.
@@ -167,7 +169,7 @@ impl Sns {
                     topics_by_arn.insert(topic.clone(), place);
                 }
                 None => {
-                    tracing::error!(%topic, "not the ARN of an SNS topic: its messages are refused")
+                    tracing::error!(%topic, "not the ARN of an SNS topic: its messages are refused");
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Templates in `deploy/` hold the event patterns that `core` defines, and the state that lets read-only
 //! calls through.
 
+use rootwatch_core::cis::METRIC_FILTER;
 use rootwatch_core::forwarding::{ALL, STATE};
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ pub(super) fn templates(tree: &Tree) -> Vec<String> {
         }
     }
     module(tree, &mut problems);
+    alarms(tree, &mut problems);
     // A template that we do not know of would go unchecked.
     for (path, text) in tree.texts("deploy/", "") {
         let is_known = TEMPLATES.contains(&path);
@@ -60,6 +62,22 @@ fn template(path: &str, text: &str, problems: &mut Vec<String>) {
     let states = text.lines().filter(|line| line.trim() == format!("State: {STATE}")).count();
     if states != ALL.len() {
         problems.push(format!("{path} has {states} rules in the state {STATE}, not {}", ALL.len()));
+    }
+}
+
+/// The alarm's filter, as CloudFormation and Terraform write it.
+fn alarm_filters() -> [(&'static str, String); 2] {
+    [
+        ("deploy/alarm/rootwatch-alarm.yaml", METRIC_FILTER.to_owned()),
+        ("deploy/alarm/terraform/main.tf", format!("{METRIC_FILTER:?}")),
+    ]
+}
+
+fn alarms(tree: &Tree, problems: &mut Vec<String>) {
+    for (path, filter) in alarm_filters() {
+        if tree.text(path).unwrap_or_default().matches(&filter).count() != 1 {
+            problems.push(format!("{path} does not hold core's metric filter once"));
+        }
     }
 }
 
@@ -125,9 +143,11 @@ pub(super) fn sound() -> Vec<(&'static str, &'static str)> {
     });
     static PATHS: LazyLock<Vec<String>> =
         LazyLock::new(|| ALL.iter().map(|one| format!("{PATTERNS}{}.json", one.id)).collect());
+    static ALARMS: LazyLock<[(&str, String); 2]> = LazyLock::new(alarm_filters);
     let mut files: Vec<(&str, &str)> =
         TEMPLATES.iter().map(|path| (*path, TEMPLATE.as_str())).collect();
     files.push((MODULE, MAIN.as_str()));
+    files.extend(ALARMS.iter().map(|(path, filter)| (*path, filter.as_str())));
     files.extend(PATHS.iter().zip(ALL).map(|(path, one)| (path.as_str(), one.pattern)));
     files
 }
@@ -165,6 +185,12 @@ mod tests {
         }
         let files: Vec<_> = sound().into_iter().skip(1).collect();
         assert_eq!(templates(&Tree::of(files)), [format!("{} is missing", TEMPLATES[0])]);
+    }
+
+    #[test]
+    fn another_alarm_filter_is_found() {
+        let found = problems(|_, text| text.replace("NOT EXISTS", "EXISTS"));
+        assert_eq!(found.len(), 2, "{found:?}");
     }
 
     #[test]

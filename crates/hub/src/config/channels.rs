@@ -8,7 +8,7 @@ use rootwatch_notify::config::Common;
 use rootwatch_notify::{DestinationConfig, NotifyConfig, preview, sample};
 use serde_json::{Map, Value, json};
 
-use super::show::channel_keys;
+use super::reference::channel_keys;
 
 /// Columns of a line of an example; a longer one is shown up to there.
 const LINE_COLUMNS_MAX: usize = 160;

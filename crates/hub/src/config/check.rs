@@ -255,7 +255,7 @@ impl Checker<'_> {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    self.fault("telemetry.otlp_endpoint", format!("is not a URL: {error}"))
+                    self.fault("telemetry.otlp_endpoint", format!("is not a URL: {error}"));
                 }
             }
         }

@@ -10,6 +10,7 @@ mod lambda;
 mod load;
 mod loaded;
 mod problem;
+mod reference;
 pub mod rules;
 pub mod secrets;
 mod shape;
@@ -23,7 +24,8 @@ pub use self::lambda::LambdaConfig;
 pub use self::load::{ConfigFile, Inputs, load};
 pub use self::loaded::Loaded;
 pub use self::problem::{Problem, Refused};
-pub use self::show::{reference, show};
+pub use self::reference::reference;
+pub use self::show::show;
 pub use self::tree::Provenance;
 pub use self::types::{
     AccountConfig, Config, HubConfig, OrganizationConfig, RulesConfig, SourceConfig, schema,

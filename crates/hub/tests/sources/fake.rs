@@ -132,7 +132,7 @@ impl Intake for Seen {
                     detected.extend(detector.detect(&event));
                 }
                 Item::PassedOver(kind) => {
-                    outcomes.push(IntakeOutcome::PassedOver { what: kind.name() })
+                    outcomes.push(IntakeOutcome::PassedOver { what: kind.name() });
                 }
                 Item::Skipped(skipped) => outcomes.push(IntakeOutcome::Skipped {
                     reason: skipped.reason,

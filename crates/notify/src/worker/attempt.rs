@@ -9,16 +9,12 @@ use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use rootwatch_core::alert::{AlertKind, Clock};
 use rootwatch_core::delivery::{Delivery, DeliveryId};
-use rootwatch_core::{fnv, retry};
+use rootwatch_core::retry;
 
+use super::retry::{back_off, requested_pause};
 use crate::outage::{self, Outages};
 use crate::{Attempt, Notifier, Outbox, OutboxError, Sent};
 
-/// The first pause before a retry, and the longest.
-const BACK_OFF: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_secs(600);
-/// The longest pause that a destination may ask for.
-pub(super) const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// How often saving an outcome is tried, and the first pause in between: together much shorter than a
 /// lease.
 const SAVES_MAX: u32 = 6;
@@ -121,9 +117,9 @@ impl AttemptContext {
         after: Option<SignedDuration>,
         error: String,
     ) -> AttemptOutcome {
-        let after = after.map(|after| after.clamp(SignedDuration::ZERO, RETRY_AFTER_MAX));
+        let after = requested_pause(after);
         let now = self.clock.now();
-        let pause = after.filter(SignedDuration::is_positive).unwrap_or_else(|| back_off(delivery));
+        let pause = after.unwrap_or_else(|| back_off(delivery));
         let at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
         tracing::warn!(
             delivery = %delivery.id, attempt = delivery.attempts, error,
@@ -131,7 +127,7 @@ impl AttemptContext {
         );
         self.save(&delivery.id, Attempt::Again { at, error, not_begun: false }).await;
         self.escalate_early(delivery, now).await;
-        AttemptOutcome::RetryLater(after.filter(SignedDuration::is_positive))
+        AttemptOutcome::RetryLater(after)
     }
 
     /// Fails the delivery permanently. Enqueues its escalation and, once per outage, the alert about
@@ -245,37 +241,5 @@ impl AttemptContext {
         }
         // The lease runs out and the message is sent again: twice is better than never.
         false
-    }
-}
-
-/// The pause before the next attempt: doubled each time, and different for deliveries that failed
-/// together.
-fn back_off(delivery: &Delivery) -> SignedDuration {
-    // The id is the source of chance: it needs no generator, and a test can repeat it.
-    let hash = fnv::extend(fnv::hash(&delivery.attempts.to_le_bytes()), delivery.id.0.as_bytes());
-    let chance = (hash >> 11) as f64 / (1_u64 << 53) as f64;
-    let pause = retry::back_off(BACK_OFF, BACK_OFF_MAX, delivery.attempts, chance);
-    SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_mins(10))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_bound_and_differ() {
-        let now = Timestamp::UNIX_EPOCH;
-        let outage = outage::Outage { since: now, is_notified: false };
-        let alert = outage::failing("chat", outage, "gone", now);
-        let pause = |to: &str, attempts: u32| {
-            back_off(&Delivery { attempts, ..Delivery::new(alert.clone(), to, now) })
-        };
-        for attempts in 0..40_u32 {
-            let full = BACK_OFF.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-            let full = SignedDuration::try_from(full.min(BACK_OFF_MAX)).expect("minutes");
-            let pause = pause("mail", attempts);
-            assert!(pause >= full / 2 && pause <= full, "{attempts}: {pause:?}");
-        }
-        assert_ne!(pause("mail", 8), pause("page", 8));
     }
 }

@@ -1,5 +1,5 @@
-//! Whether an SNS message is what it says: its shape, where its certificate comes from, who the
-//! certificate is for, and the signature.
+//! Checks an SNS message before anything is fetched for it: its shape, its time, and where its
+//! certificate comes from. [`super::certificate`] checks the certificate and the signature.
 //!
 //! Facts: AWS's guide to verifying the signatures of SNS messages, and the names in certificates as
 //! AWS's own SDK for Java expects them for each region.
@@ -7,14 +7,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use ring::signature::{
-    RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-};
 use rootwatch_core::account::AccountId;
 use serde::Deserialize;
-use x509_parser::extensions::GeneralName;
-use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
-use x509_parser::pem::parse_x509_pem;
 
 /// Minutes by which a message's time may differ from the hub's clock, in both directions. SNS
 /// retries an HTTPS endpoint for 3600 seconds at most (a hard limit); the rest is for the last
@@ -42,7 +36,7 @@ fn malformed(text: impl Into<String>) -> Fault {
     Fault { reason: "malformed", text: text.into(), is_distrust: false }
 }
 
-fn distrust(reason: &'static str, text: impl Into<String>) -> Fault {
+pub(super) fn distrust(reason: &'static str, text: impl Into<String>) -> Fault {
     Fault { reason, text: text.into(), is_distrust: true }
 }
 
@@ -224,7 +218,7 @@ impl TopicLocation {
     }
 
     /// Names for which SNS has its signing certificates made, by region.
-    fn signs_as(&self, name: &str) -> bool {
+    pub(super) fn signs_as(&self, name: &str) -> bool {
         let Self { region, domain } = self;
         name == "sns.amazonaws.com"
             || name == format!("sns.{region}.{domain}")
@@ -311,76 +305,6 @@ impl Hosts {
         }
         let text = "`SubscribeURL` does not confirm this topic at SNS in its region";
         Err(distrust("subscribe_url", text))
-    }
-}
-
-/// What a signing certificate says.
-///
-/// Its chain is not built: who it is from is known because it was fetched by TLS from SNS's own
-/// host in the topic's region, whose certificate was verified against the system's roots, without a
-/// redirect. Only AWS can put a file there, and whoever could could as well have AWS sign. What a
-/// chain would add, that the certificate was made for SNS, is checked by its names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Certificate {
-    /// RSA public key, as PKCS #1 has it.
-    key: Vec<u8>,
-    names: Vec<String>,
-    /// Seconds since 1970.
-    valid_from: i64,
-    valid_until: i64,
-}
-
-impl Certificate {
-    /// Of the first certificate in PEM text. `Err` says why not.
-    pub(super) fn read(pem: &[u8]) -> Result<Self, String> {
-        let (_, pem) = parse_x509_pem(pem).map_err(|_| "it is not PEM".to_owned())?;
-        let parsed = pem.parse_x509().map_err(|_| "it is not an X.509 certificate".to_owned())?;
-        let key = parsed.public_key();
-        if key.algorithm.algorithm != OID_PKCS1_RSAENCRYPTION {
-            return Err("its key is not RSA".to_owned());
-        }
-        let mut names: Vec<String> = parsed
-            .subject()
-            .iter_common_name()
-            .filter_map(|name| name.as_str().ok())
-            .map(str::to_owned)
-            .collect();
-        if let Ok(Some(others)) = parsed.subject_alternative_name() {
-            names.extend(others.value.general_names.iter().filter_map(|name| match name {
-                GeneralName::DNSName(name) => Some((*name).to_owned()),
-                _ => None,
-            }));
-        }
-        Ok(Self {
-            key: key.subject_public_key.data.to_vec(),
-            names,
-            valid_from: parsed.validity().not_before.timestamp(),
-            valid_until: parsed.validity().not_after.timestamp(),
-        })
-    }
-
-    /// Checks that the certificate was issued for SNS in this region and is valid at `now`.
-    pub(super) fn check(&self, place: &TopicLocation, now: Timestamp) -> Result<(), Fault> {
-        if !self.names.iter().any(|name| place.signs_as(name)) {
-            let text = "the signing certificate was not made for SNS";
-            return Err(distrust("certificate_name", text));
-        }
-        if !(self.valid_from..=self.valid_until).contains(&now.as_second()) {
-            let text = "the signing certificate is expired or not valid yet";
-            return Err(distrust("certificate_expired", text));
-        }
-        Ok(())
-    }
-
-    /// Checks the signature of the message.
-    pub(super) fn verify(&self, message: &SnsMessage) -> Result<(), Fault> {
-        let algorithm = match message.digest {
-            Digest::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-            Digest::Sha256 => &RSA_PKCS1_2048_8192_SHA256,
-        };
-        UnparsedPublicKey::new(algorithm, &self.key)
-            .verify(message.canonical().as_bytes(), &message.signature)
-            .map_err(|_| distrust("signature", "`Signature` does not match the message"))
     }
 }
 
@@ -587,14 +511,5 @@ mod tests {
             let fault = message.check_time(at(minutes)).expect_err("far");
             assert_eq!(fault.reason, "timestamp", "{minutes}");
         }
-    }
-
-    #[test]
-    fn what_is_no_certificate_says_why() {
-        assert!(Certificate::read(b"").is_err());
-        assert!(
-            Certificate::read(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-                .is_err()
-        );
     }
 }
