@@ -31,27 +31,27 @@ const ID_COLUMNS_MAX: usize = 40;
 /// carries.
 #[derive(Debug, Clone)]
 pub struct IncidentFacts<'a> {
-    /// See [`Incident::id`].
+    /// See [`IncidentHead::id`](crate::incident::IncidentHead::id).
     pub id: &'a IncidentId,
-    /// See [`Incident::kind`].
+    /// See [`IncidentHead::kind`](crate::incident::IncidentHead::kind).
     pub kind: IncidentKind,
-    /// See [`Incident::severity`].
+    /// See [`IncidentHead::severity`](crate::incident::IncidentHead::severity).
     pub severity: Severity,
-    /// See [`Incident::title`].
+    /// See [`IncidentHead::title`](crate::incident::IncidentHead::title).
     pub title: &'a str,
-    /// See [`Incident::root_use`].
+    /// See [`IncidentHead::root_use`](crate::incident::IncidentHead::root_use).
     pub root_use: RootUse,
-    /// See [`Incident::accounts`], with their names.
+    /// See [`IncidentHead::accounts`](crate::incident::IncidentHead::accounts), with their names.
     pub accounts: Vec<AccountName>,
-    /// See [`Incident::reasons`].
+    /// See [`IncidentHead::reasons`](crate::incident::IncidentHead::reasons).
     pub reasons: &'a [Reason],
-    /// See [`Incident::first_at`].
+    /// See [`IncidentHead::first_at`](crate::incident::IncidentHead::first_at).
     pub first_at: Option<Timestamp>,
-    /// See [`Incident::last_at`].
+    /// See [`IncidentHead::last_at`](crate::incident::IncidentHead::last_at).
     pub last_at: Option<Timestamp>,
-    /// See [`Incident::addresses`].
+    /// See [`IncidentHead::addresses`](crate::incident::IncidentHead::addresses).
     pub addresses: &'a [String],
-    /// See [`Incident::related`].
+    /// See [`IncidentHead::related`](crate::incident::IncidentHead::related).
     pub related: &'a [IncidentId],
     /// Whether the most severe task needs the root user.
     pub needs_root: NeedsRoot,
@@ -111,7 +111,7 @@ pub fn needs_root(findings: &[Finding]) -> NeedsRoot {
 /// An incident in words. All texts are safe to show; a channel's own markup still has to be escaped.
 #[derive(Debug, Clone)]
 pub struct IncidentView {
-    /// See [`Incident::severity`].
+    /// See [`IncidentHead::severity`](crate::incident::IncidentHead::severity).
     pub severity: Severity,
     /// The incident's id.
     pub id: String,

@@ -44,7 +44,7 @@ pub(super) trait Lanes: Sized {
     unsafe fn prefix_xor(bits: u64) -> u64;
 }
 
-/// [`Pass::note_all`] with one processor's lanes, block by block.
+/// [`super::pass::Pass::note_all`] with one processor's lanes, block by block.
 ///
 /// A mask of 64 bits is slow to come out of its register (two cycles on Zen 4, and the loop has
 /// little else to wait for), so only quotes and braces do here. Of pairs and backslashes it asks
