@@ -52,27 +52,11 @@ pub(super) fn arrows(tree: &Tree) -> Vec<String> {
     problems
 }
 
-/// Files whose circles are still to be cut, by the first file of each. Nothing may be added here, and
-/// what is cut has to be removed.
-const OPEN_CIRCLES: [&str; 1] = ["crates/store/src/dynamo/crash_point.rs"];
-
 /// No two files of a crate import each other, directly or through others.
 ///
 /// A module and its own parts are one: `wording.rs` may call `wording/redact.rs`, which may use the
 /// types of `wording.rs`. Such a call is no import here; everything between other files is.
 pub(super) fn circles(tree: &Tree) -> Vec<String> {
-    let mut problems = all_circles(tree);
-    for open in OPEN_CIRCLES.iter().filter(|open| tree.text(open).is_some()) {
-        let count = problems.len();
-        problems.retain(|problem| !problem.starts_with(&format!("{open}: ")));
-        if problems.len() == count {
-            problems.push(format!("{open}: is in no circle now: remove it from `OPEN_CIRCLES`"));
-        }
-    }
-    problems
-}
-
-fn all_circles(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     for root in source::roots(tree) {
         // Every file of `tests/` and the like is a program of its own, read from top to bottom.
@@ -492,14 +476,6 @@ mod tests {
         assert_eq!(found(&files), Vec::<String>::new());
         files[2].1 = "mod c;\npub struct B(crate::d::D);\n";
         assert_eq!(found(&files).len(), 1);
-    }
-
-    #[test]
-    fn a_circle_that_was_cut_leaves_the_list_of_open_ones() {
-        let [open, ..] = OPEN_CIRCLES;
-        let problems = found(&[("crates/core/Cargo.toml", ""), (open, "pub struct A;\n")]);
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].contains("remove it from `OPEN_CIRCLES`"), "{problems:?}");
     }
 
     #[test]

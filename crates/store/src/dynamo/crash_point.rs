@@ -25,16 +25,17 @@ impl CrashPoint {
 mod testkit {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use jiff::Timestamp;
-
-    use super::super::DynamoStore;
-    use super::super::table::Range;
     use super::CrashPoint;
     use crate::StoreError;
 
     impl CrashPoint {
         pub(in super::super) fn new() -> Self {
             Self { writes_left: AtomicI64::new(-1) }
+        }
+
+        /// Lets this many writes pass and fails every request after them.
+        pub(in super::super) fn fail_after(&self, writes: u32) {
+            self.writes_left.store(i64::from(writes), Ordering::Relaxed);
         }
 
         /// Fails once the writes that a test allowed are used up.
@@ -50,29 +51,6 @@ mod testkit {
                 self.writes_left.fetch_sub(1, Ordering::Relaxed);
             }
             Ok(())
-        }
-    }
-
-    impl DynamoStore {
-        /// Fails every request after this many writes, as if the process had died.
-        pub fn dies_after(&self, writes: u32) {
-            self.table.crash_point.writes_left.store(i64::from(writes), Ordering::Relaxed);
-        }
-
-        /// Deletes the journals that were begun before `until` and that no commit names.
-        ///
-        /// # Errors
-        /// When the table cannot be read or written.
-        pub async fn clear_journals_of(&self, until: Timestamp) -> Result<(), StoreError> {
-            self.delete_journals(until).await
-        }
-
-        /// The number of journals.
-        ///
-        /// # Errors
-        /// When the table cannot be read.
-        pub async fn journals(&self) -> Result<usize, StoreError> {
-            Ok(self.table.range(Range::all("J")).await?.len())
         }
     }
 }

@@ -67,6 +67,8 @@ mod recent;
 mod retry;
 mod schema;
 mod table;
+#[cfg(feature = "testkit")]
+mod test_hooks;
 mod write;
 
 use std::collections::{BTreeMap, HashSet};
