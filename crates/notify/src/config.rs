@@ -14,7 +14,7 @@ use crate::route::Route;
 use crate::wording::config::{RedactConfig, TemplateConfig};
 
 mod check;
-mod destination;
+pub(crate) mod destination;
 pub(crate) mod problem;
 pub(crate) mod schema;
 

@@ -9,7 +9,7 @@ use rootwatch_core::window::Approval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::DestinationConfig;
+use crate::config::destination::DestinationConfig;
 use crate::config::schema::{root_uses_schema, severity_schema};
 use crate::time_of_day::TimeOfDay;
 
