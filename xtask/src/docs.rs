@@ -8,7 +8,7 @@ use std::fs;
 
 use anyhow::{Context, bail};
 
-use crate::run::{cargo, must, output_of, program, root, target};
+use crate::run::{output_of, program, root, rootwatch_program};
 
 pub(crate) const HELP: &str = "\
 cargo xtask docs [--check]
@@ -27,10 +27,7 @@ pub(crate) fn command(words: &[&str]) -> anyhow::Result<()> {
 
 /// The generated files, by their paths.
 fn generated() -> anyhow::Result<Vec<(String, String)>> {
-    // All of the workspace, so that dependencies are compiled with the features that tests use.
-    must(cargo(&["build", "--quiet", "--workspace", "--bin", "rootwatch"]))?;
-    let name = format!("rootwatch{}", std::env::consts::EXE_SUFFIX);
-    let binary = target()?.join("debug").join(name);
+    let binary = rootwatch_program()?;
     let rootwatch = |words: &[&str]| output_of(program(&binary.to_string_lossy(), words));
     let reference = |name: &str| format!("docs/reference/{name}");
     let mut files = vec![

@@ -24,6 +24,14 @@ pub(crate) fn target() -> anyhow::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
+/// Builds `rootwatch` for tests, and returns its path. It is built with a test of the whole workspace:
+/// any other selection gives dependencies other features, and compiles most of them once more.
+pub(crate) fn rootwatch_program() -> anyhow::Result<PathBuf> {
+    must(cargo(&["test", "--quiet", "--no-run", "--workspace", "--test", "cli"]))?;
+    let name = format!("rootwatch{}", env::consts::EXE_SUFFIX);
+    Ok(target()?.join("debug").join(name))
+}
+
 /// The name of a Python that is new enough for what we run.
 pub(crate) fn python() -> anyhow::Result<String> {
     let asks = "import sys; sys.exit(sys.version_info < (3, 9))";

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use crate::run::{cargo, is_there, must, program, python, shown, tee};
+use crate::run::{cargo, is_there, must, program, python, rootwatch_program, shown, tee};
 use crate::{deploy, docs, fuzz, package, standin, tidy};
 
 pub(crate) const HELP: &str = "\
@@ -101,7 +101,7 @@ fn api_docs() -> anyhow::Result<()> {
 }
 
 fn rules() -> anyhow::Result<()> {
-    let command = cargo(&["run", "--quiet", "--package", "rootwatch", "--", "rules", "test"]);
+    let command = program(&rootwatch_program()?.to_string_lossy(), &["rules", "test"]);
     let text = shown(&command);
     if !tee_prefixed(command)? {
         bail!("`{text}` failed");
